@@ -1,0 +1,45 @@
+"""DiffusionGemma: run, watch and change Google's open text-diffusion language model.
+
+`load("nano")` gives a `DiffusionGemma`; its `generate` and `stream` are the way in.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diffusiongemma.api import DiffusionGemma, load
+    from diffusiongemma.config import GenerationConfig, ModelConfig
+    from diffusiongemma.diffusion.trace import CanvasCommitted, CanvasStep, Event, Finished, Result, TextDelta
+    from diffusiongemma.errors import CheckpointError, InputError, ModelNotFound, UserError
+
+__version__ = "0.1.0"
+
+# Imported on first use, so that `diffusiongemma --help` does not load torch.
+_HOME = {
+    "DiffusionGemma": "api",
+    "load": "api",
+    "GenerationConfig": "config",
+    "ModelConfig": "config",
+    "CanvasCommitted": "diffusion.trace",
+    "CanvasStep": "diffusion.trace",
+    "Event": "diffusion.trace",
+    "Finished": "diffusion.trace",
+    "Result": "diffusion.trace",
+    "TextDelta": "diffusion.trace",
+    "CheckpointError": "errors",
+    "InputError": "errors",
+    "ModelNotFound": "errors",
+    "UserError": "errors",
+}
+__all__ = [
+    "CanvasCommitted", "CanvasStep", "CheckpointError", "DiffusionGemma", "Event", "Finished", "GenerationConfig",
+    "InputError", "ModelConfig", "ModelNotFound", "Result", "TextDelta", "UserError", "load",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'diffusiongemma' has no attribute {name!r}")
+    return getattr(import_module(f"diffusiongemma.{_HOME[name]}"), name)

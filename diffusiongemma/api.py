@@ -1,0 +1,190 @@
+"""`DiffusionGemma`: a loaded model with its tokenizer, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusiongemma.chat import Prompt, encode_prompt
+from diffusiongemma.chat.prompt import encode_text
+from diffusiongemma.config import GenerationConfig, ModelConfig
+from diffusiongemma.diffusion.trace import Event, Finished, Result
+from diffusiongemma.engine.auto import Auto
+from diffusiongemma.engine.engine import Engine, check
+from diffusiongemma.engine.request import Request
+from diffusiongemma.errors import InputError
+from diffusiongemma.media import MediaSettings
+from diffusiongemma.model.cache import KVCache, SequenceCache
+from diffusiongemma.model.model import Model
+from diffusiongemma.weights.checkpoint import load_generation_config, load_model, save_model
+from diffusiongemma.weights.locate import choose_device, choose_dtype, load_tokenizer, locate
+
+# A text (one user message), a list of message dicts, or token ids as a list or a tensor.
+PromptLike = Any
+
+
+class DiffusionGemma:
+    """Made by `load`. Everything it does at the level of text needs the checkpoint's tokenizer files."""
+
+    def __init__(
+        self, model: Model, tokenizer: Any, generation: GenerationConfig, directory: Path, media: MediaSettings
+    ):
+        self.model, self.tokenizer, self.generation = model, tokenizer, generation
+        self.directory, self.media = directory, media
+        self.auto = Auto(model)
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | Path = "nano", *, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto"
+    ) -> DiffusionGemma:
+        """Load `"nano"`, a directory in the Hugging Face layout, or a hub id (downloaded on first use).
+
+        `device` "auto" takes a GPU if there is one. `dtype` "auto" keeps the file's, but computes in float32 where a
+        small model runs on a CPU. Raises `ModelNotFound` or `CheckpointError`.
+        """
+        directory = locate(source)
+        config = ModelConfig.from_file(directory / "config.json")
+        where = choose_device(device)
+        model = load_model(directory, choose_dtype(dtype, directory, where), where)
+        return cls(
+            model,
+            load_tokenizer(directory),
+            load_generation_config(directory, config),
+            directory,
+            MediaSettings.from_checkpoint(directory),
+        )
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.model.config
+
+    # Tensor level.
+
+    def encode(self, ids: Tensor, cache: KVCache | None = None) -> KVCache:
+        """Causal pass over ids [B, S], appended to `cache` in place if given -> KV cache."""
+        return self.model.encode(ids, cache)
+
+    def denoise(self, canvas: Tensor, cache: KVCache, soft: Tensor | None = None) -> Tensor:
+        """canvas [B, C], soft [B, C, D] or None -> soft-capped float32 logits [B, C, V]."""
+        return self.model.denoise(canvas, cache, soft)
+
+    def soft_embedding(self, shaped_logits: Tensor) -> Tensor:
+        """[B, C, V] logits divided by the temperature -> [B, C, D], what the next step is conditioned on."""
+        return self.model.soft_embedding(shaped_logits)
+
+    # Text level.
+
+    def prompt(
+        self,
+        prompt: PromptLike,
+        *,
+        tools: Sequence[dict[str, Any]] | None = None,
+        think: bool = False,
+        raw: bool = False,
+    ) -> Prompt:
+        """Token ids of a text (one user message), of messages, or of ids; `raw` takes a text without chat markup.
+
+        Raises `InputError` for what cannot be encoded.
+        """
+        if isinstance(prompt, Tensor):
+            prompt = prompt.flatten().tolist()
+        if not isinstance(prompt, str) and all(isinstance(item, int) for item in prompt):
+            return Prompt([int(item) for item in prompt], [], [])
+        if self.tokenizer is None:
+            raise InputError(f"{self.directory} has no tokenizer files: give token ids instead of text")
+        if raw:
+            if not isinstance(prompt, str):
+                raise InputError("raw=True takes a text")
+            return Prompt(encode_text(prompt, self.tokenizer), [], [])
+        return encode_prompt(prompt, self.tokenizer, self.config, tools=tools, thinking=think, media=self.media)
+
+    def request(
+        self,
+        prompt: PromptLike | Prompt,
+        *,
+        id: int = 0,
+        tools: Sequence[dict[str, Any]] | None = None,
+        think: bool = False,
+        raw: bool = False,
+        trace: bool = False,
+        cache: SequenceCache | None = None,
+        **options: Any,
+    ) -> Request:
+        """A checked request for an `Engine`; `options` are the fields of `GenerationConfig`."""
+        if not isinstance(prompt, Prompt):
+            prompt = self.prompt(prompt, tools=tools, think=think, raw=raw)
+        config, note = self.generation.with_options(**options), ""
+        if config.mode == "auto":
+            mode, note = self.auto.choose(config)
+            config = config.with_options(mode=mode)
+        request = Request(prompt, config, cache, think, trace, note, id)
+        check(request, self.model)
+        return request
+
+    def generate(self, prompt: PromptLike | list[PromptLike], *, max_batch: int = 8, **options: Any) -> Any:
+        """Generate from one prompt -> `Result`, or from a list of prompts -> list of `Result`.
+
+        A prompt is a text (one user message), a list of message dicts, or token ids. `options` are the fields of
+        `GenerationConfig` (`seed`, `max_new_tokens`, `steps`, `temperature`, `mode`, `sampler`, …) and `tools`,
+        `think`, `raw`, `trace`; for a list of prompts each may be a list with one value per prompt. A request gives
+        the same text alone or in any batch. Raises `InputError`.
+        """
+        if not _is_batch(prompt):
+            return self.generate([prompt], **options)[0]
+        requests = [self.request(one, id=i, **_options_of(options, i, len(prompt))) for i, one in enumerate(prompt)]
+        results = Engine(self.model, self.tokenizer, max_batch).results(requests)
+        for result in results:
+            self.auto.saw(result.steps)
+        return results
+
+    def stream(self, prompt: PromptLike, **options: Any) -> Iterator[Event]:
+        """Generate from one prompt, yielding `CanvasStep`, `CanvasCommitted`, `TextDelta`, last `Finished`."""
+        request = self.request(prompt, **options)
+        engine = Engine(self.model, self.tokenizer, 1)
+        for event in engine.run([request]):
+            if isinstance(event, Finished):
+                self.auto.saw(event.result.steps)
+            yield event
+
+    def chat(self, system: str | None = None, **options: Any) -> Any:
+        """A conversation that keeps its cache: each turn encodes only what is new."""
+        from diffusiongemma.engine.session import Session
+
+        return Session(self, system, options)
+
+    def save_pretrained(self, directory: str | Path, dtype: torch.dtype | None = None) -> None:
+        """Write a directory that this package and transformers load; tensors keep the dtype of their file."""
+        save_model(self.model, Path(directory), source=self.directory, dtype=dtype)
+
+
+def load(
+    source: str | Path = "nano", *, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto"
+) -> DiffusionGemma:
+    """The same as `DiffusionGemma.from_pretrained`."""
+    return DiffusionGemma.from_pretrained(source, device=device, dtype=dtype)
+
+
+def _is_batch(prompt: Any) -> bool:
+    """A list of prompts, rather than one prompt that is a list of ids or of messages."""
+    if isinstance(prompt, (str, Tensor)):
+        return False
+    return not all(isinstance(item, (int, dict)) for item in prompt)
+
+
+def _options_of(options: dict[str, Any], index: int, count: int) -> dict[str, Any]:
+    chosen = {}
+    for name, value in options.items():
+        per_prompt = isinstance(value, list) and name != "tools"
+        if per_prompt and len(value) != count:
+            raise InputError(f"{name} has {len(value)} values for {count} prompts: give one value, or one per prompt")
+        chosen[name] = value[index] if per_prompt else value
+    return chosen
+
+
+def finished(events: Iterator[Event]) -> Result:
+    """The result at the end of a stream."""
+    return next(e.result for e in events if isinstance(e, Finished))

@@ -1,0 +1,153 @@
+"""
+Exact inference over one canvas under an automaton: constrained marginals, joint samples and the most probable path.
+
+The model gives independent scores per position; the automaton couples positions. Conditioning on "the tokens form an
+accepted path" leaves a Markov chain over (position, state), so sums over all accepted sequences are sweeps over the
+lattice: forward-backward for marginals, sampling backwards-filtered forwards, Viterbi for the best path. References:
+Rabiner 1989 (the recursions); Dang & Ermon, arXiv 2607.07026, and DINGO, arXiv 2505.23061 (on a diffusion canvas).
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from diffusiongemma.control.automaton import TokenAutomaton
+from diffusiongemma.control.evidence import FLOOR, Evidence, TokenBlocks, draw, first_maxima, ranges
+from diffusiongemma.control.lattice import Bundles, Lattice
+from diffusiongemma.control.sweeps import backward_sums, log_sums, set_posterior
+
+
+@dataclass(frozen=True, eq=False)
+class CanvasChain:
+    """The constraint on one canvas: from the state carried in, over exactly `positions` tokens."""
+
+    automaton: TokenAutomaton
+    bundles: Bundles
+    blocks: TokenBlocks
+    lattice: Lattice
+
+    @property
+    def positions(self) -> int:
+        return self.lattice.positions
+
+    @property
+    def start(self) -> int:
+        return int(self.lattice.states[0][0])
+
+    def posterior(self, scores: torch.Tensor) -> "Posterior":
+        """
+        Each position's distribution given that the whole canvas is accepted.
+
+        scores [C, V]: log-probabilities or logits ÷ temperature, any float type, any device; a constant per row does
+        not matter, -inf counts as very unlikely (structure wins).
+        """
+        evidence, bundles = self._evidence(scores), self.bundles
+        of_member = evidence.log_mass[:, bundles.classes]
+        log_mass = log_sums(of_member, bundles.first)  # [C, sets]
+        in_set = set_posterior(self.lattice, log_mass)
+        share = in_set[:, bundles.set_of] * np.exp(of_member - log_mass[:, bundles.set_of])
+        return Posterior(evidence, np.add.reduceat(share[:, bundles.by_class], bundles.first_by_class, axis=1))
+
+    def most_probable_path(self, scores: torch.Tensor) -> torch.Tensor:
+        """[C] the accepted token sequence with the highest total score (Viterbi); scores [C, V] as for `posterior`."""
+        evidence = self._evidence(scores)
+        by_set = np.maximum.reduceat(evidence.best[:, self.bundles.classes], self.bundles.first[:-1], axis=1)
+        values = backward_sums(self.lattice, by_set, np.maximum)
+        weights = by_set.ravel()[self.lattice.backward.cell]
+        sets = self._walk(lambda t, out, reached: int(np.argmax(weights[out] + values[t + 1][reached])))
+        row, classes, starts = self._members_of(sets)
+        return evidence.most_probable_tokens(classes[first_maxima(evidence.best[row, classes], starts)])
+
+    def sample_path(self, scores: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+        """
+        [C] an accepted token sequence drawn from the exact joint distribution; uniforms [C] in [0, 1).
+
+        scores [C, V] as for `posterior`.
+        """
+        evidence = self._evidence(scores)
+        log_mass = log_sums(evidence.log_mass[:, self.bundles.classes], self.bundles.first)
+        values = backward_sums(self.lattice, log_mass)
+        weights = log_mass.ravel()[self.lattice.backward.cell]
+        left = as_uniforms(uniforms)
+
+        def pick(t: int, out: slice, reached: np.ndarray) -> int:
+            log_weight = weights[out] + values[t + 1][reached]
+            chosen, left[[t]] = draw(np.exp(log_weight - log_weight.max()), np.array([0, len(reached)]), left[[t]])
+            return int(chosen[0])
+
+        row, classes, starts = self._members_of(self._walk(pick))
+        log_weight = evidence.log_mass[row, classes]
+        weight = np.exp(log_weight - np.maximum.reduceat(log_weight, starts[:-1])[row])
+        chosen, left = draw(weight, starts, left)
+        return evidence.sampled_tokens(classes[chosen], left)
+
+    def end_state(self, tokens: Iterable[int]) -> int:
+        """The state after these tokens, to carry to the next canvas; -1 if they are not allowed."""
+        return self.automaton.run(tokens, self.start)
+
+    def _evidence(self, scores: torch.Tensor) -> Evidence:
+        assert scores.shape == (self.positions, len(self.automaton.class_of_token)), scores.shape
+        return Evidence.of(scores, self.blocks)
+
+    def _walk(self, pick: Callable[[int, slice, np.ndarray], int]) -> np.ndarray:
+        """[C] the class sets along one path from the start; `pick` chooses among the moves out of each node."""
+        moves, node = self.lattice.backward, 0
+        cells = np.empty(self.positions, np.int64)
+        for t, (leaves, begins, at) in enumerate(zip(moves.leaves, moves.begins, moves.slices, strict=True)):
+            begin, end = begins[node], begins[node + 1] if node + 1 < len(begins) else len(leaves)
+            picked = pick(t, slice(at.start + begin, at.start + end), leaves[begin:end])
+            cells[t] = moves.cell[at.start + begin + picked]
+            node = int(leaves[begin + picked])
+        return cells % self.bundles.num_sets
+
+    def _members_of(self, sets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All classes of each position's set, one after the other: (position, class) of each, and where each begins."""
+        row, items, starts = ranges(self.bundles.first, sets)
+        return row, self.bundles.classes[items], starts
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """The constrained marginals of one step: probabilities of classes; within a class tokens follow their scores."""
+
+    evidence: Evidence
+    class_probability: np.ndarray  # [C, K] float64, rows sum to 1
+
+    @cached_property
+    def entropy(self) -> torch.Tensor:
+        """[C] entropy of each position's marginal in nats, float32, on the scores' device."""
+        q = self.class_probability
+        log_q = np.log(q, out=np.zeros_like(q), where=q > 0)
+        entropy = (q * (self.evidence.entropy - log_q)).sum(1)
+        return torch.from_numpy(np.maximum(entropy, 0).astype(np.float32)).to(self.evidence.scores.device)
+
+    def sample(self, uniforms: torch.Tensor) -> torch.Tensor:
+        """[C] one token from each position's marginal, drawn independently; uniforms [C] in [0, 1)."""
+        positions, num_classes = self.class_probability.shape
+        starts = np.arange(positions + 1) * num_classes
+        items, left = draw(self.class_probability.ravel(), starts, as_uniforms(uniforms))
+        return self.evidence.sampled_tokens(items % num_classes, left)
+
+    def argmax(self) -> torch.Tensor:
+        """[C] the most probable token of each position's marginal. Together they need not be an accepted path."""
+        with np.errstate(divide="ignore"):
+            log_best = np.log(self.class_probability) + self.evidence.best - self.evidence.log_mass
+        return self.evidence.most_probable_tokens(log_best.argmax(1))
+
+    def log_probability(self, tokens: torch.Tensor) -> torch.Tensor:
+        """[C] log marginal probability of one token per position (-inf: not possible there), float32."""
+        evidence, row = self.evidence, np.arange(len(tokens))
+        classes = evidence.blocks.class_of_token[tokens.cpu().numpy()]
+        scores = evidence.scores.gather(1, tokens[:, None]).squeeze(1).float().clamp_(min=FLOOR).cpu().numpy()
+        with np.errstate(divide="ignore"):
+            log_class = np.log(self.class_probability[row, classes])
+        log_p = log_class + (scores - evidence.log_mass[row, classes])
+        log_p[classes < 0] = -np.inf
+        return torch.from_numpy(log_p.astype(np.float32)).to(evidence.scores.device)
+
+
+def as_uniforms(uniforms: torch.Tensor) -> np.ndarray:
+    return uniforms.detach().cpu().numpy().astype(np.float64)

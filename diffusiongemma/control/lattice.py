@@ -1,0 +1,177 @@
+"""
+The lattice of one canvas: every (position, state) pair and every move that some permitted path uses, and no others.
+
+It depends on the automaton, the state carried in and the number of positions, not on the model, so it is built once
+per canvas and used at every step.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from diffusiongemma.control.automaton import TokenAutomaton
+from diffusiongemma.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Bundles:
+    """
+    Edges with the same two ends, bundled. Bundles with the same classes share one *class set*, whose mass at a
+    position is computed once for all of them.
+    """
+
+    source: np.ndarray  # [P]
+    target: np.ndarray  # [P]
+    class_set: np.ndarray  # [P]
+    classes: np.ndarray  # [N] the classes of set 0, then of set 1, …
+    first: np.ndarray  # [sets + 1] where each set begins in `classes`
+    by_class: np.ndarray  # [N] positions in `classes`, ordered by class
+    first_by_class: np.ndarray  # [K] where each class begins in `by_class`
+
+    @classmethod
+    def of(cls, automaton: TokenAutomaton) -> "Bundles":
+        pair = automaton.source * automaton.num_states + automaton.target
+        order = np.lexsort((automaton.label, pair))
+        pairs, first = np.unique(pair[order], return_index=True)
+        sets: dict[bytes, int] = {}
+        members = np.split(automaton.label[order], first[1:])
+        class_set = np.array([sets.setdefault(m.tobytes(), len(sets)) for m in members])
+        distinct = [np.frombuffer(key, np.int64) for key in sets]
+        classes = np.concatenate(distinct)
+        by_class = np.argsort(classes, kind="stable")
+        return cls(
+            source=pairs // automaton.num_states,
+            target=pairs % automaton.num_states,
+            class_set=class_set,
+            classes=classes,
+            first=np.concatenate([[0], np.cumsum([len(d) for d in distinct])]),
+            by_class=by_class,
+            first_by_class=np.searchsorted(classes[by_class], np.arange(automaton.num_classes)),
+        )
+
+    @property
+    def num_sets(self) -> int:
+        return len(self.first) - 1
+
+    @cached_property
+    def set_of(self) -> np.ndarray:
+        """[N] the set each entry of `classes` is in."""
+        return np.repeat(np.arange(self.num_sets), np.diff(self.first))
+
+
+@dataclass(frozen=True, eq=False)
+class Moves:
+    """
+    The moves of all positions, one position after the other, in the order in which a sweep adds them up.
+
+    A sweep at position t takes the values of the nodes `leaves[t]`, combines them with the weights `slices[t]` and
+    adds up the runs that begin at `begins[t]`, one run per node that it arrives at. Nodes count within a position.
+    """
+
+    leaves: tuple[np.ndarray, ...]  # [C] of [moves at t]
+    begins: tuple[np.ndarray, ...]  # [C] of [nodes arrived at]
+    slices: tuple[slice, ...]  # [C]
+    cell: np.ndarray  # [M] t * sets + class set: where each move's weight is found
+
+
+@dataclass(frozen=True, eq=False)
+class Lattice:
+    """`states[t]` are the live states before position t (t = 0 .. C); moves lead from states[t] to states[t + 1]."""
+
+    states: tuple[np.ndarray, ...]
+    forward: Moves  # sums arrive at the state after
+    backward: Moves  # sums arrive at the state before
+    before: np.ndarray  # [M] of each move (in the order of `backward`), the node it leaves, counted over all positions
+    after: np.ndarray  # [M] and the node it reaches
+
+    @property
+    def positions(self) -> int:
+        return len(self.states) - 1
+
+
+def build_lattice(
+    automaton: TokenAutomaton,
+    bundles: Bundles,
+    start: int,
+    positions: int,
+    *,
+    must_finish: bool = True,
+    remaining: int = 0,
+    end_not_before: int = 0,
+) -> Lattice:
+    """
+    The paths of exactly `positions` tokens from state `start`.
+
+    With `must_finish` they end in acceptance (end tokens fill the rest); without, wherever acceptance is at most
+    `remaining` tokens further. No end token is placed before position `end_not_before`. Raises `InputError` if there
+    is no such path.
+    """
+    ends = automaton.tokens_to_finish <= (0 if must_finish else remaining)
+    closes = (bundles.target == automaton.done) & (bundles.source != automaton.done)
+    allowed = ~closes[None, :] | (np.arange(positions) >= end_not_before)[:, None]  # [C, P]
+    live = _live_states(bundles, start, ends, allowed)
+    if not live[0, start]:
+        raise InputError(_no_path(automaton, start, positions, must_finish, remaining, end_not_before))
+    return _numbered(bundles, live, allowed & live[:-1, bundles.source] & live[1:, bundles.target])
+
+
+def _numbered(bundles: Bundles, live: np.ndarray, usable: np.ndarray) -> Lattice:
+    """The lattice of the live states [C + 1, S] and usable bundles [C, P]."""
+    node = np.cumsum(live, axis=1) - 1  # [C + 1, S] counted within the position
+    first_node = np.concatenate([[0], np.cumsum(live.sum(1))])
+    by_target = np.argsort(bundles.target, kind="stable")
+    position, bundle = np.nonzero(usable[:, by_target])
+    into = position, by_target[bundle]
+    out = np.nonzero(usable)  # bundles are ordered by source
+
+    def before(moves: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        return node[moves[0], bundles.source[moves[1]]]
+
+    def after(moves: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        return node[moves[0] + 1, bundles.target[moves[1]]]
+
+    return Lattice(
+        states=tuple(np.flatnonzero(row) for row in live),
+        forward=_moves(into, before(into), after(into), bundles),
+        backward=_moves(out, after(out), before(out), bundles),
+        before=first_node[out[0]] + before(out),
+        after=first_node[out[0] + 1] + after(out),
+    )
+
+
+def _moves(moves: tuple[np.ndarray, np.ndarray], leaves: np.ndarray, arrives: np.ndarray, bundles: Bundles) -> Moves:
+    position, bundle = moves
+    positions = int(position[-1]) + 1
+    bounds = np.searchsorted(position, np.arange(positions + 1))
+    slices = tuple(slice(int(i), int(j)) for i, j in zip(bounds[:-1], bounds[1:], strict=True))
+    return Moves(
+        leaves=tuple(leaves[s] for s in slices),
+        begins=tuple(np.flatnonzero(np.diff(arrives[s], prepend=-1)) for s in slices),
+        slices=slices,
+        cell=position * bundles.num_sets + bundles.class_set[bundle],
+    )
+
+
+def _live_states(bundles: Bundles, start: int, ends: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """[C + 1, S] states on some path from `start` to one of `ends`."""
+    positions, live = len(allowed), np.zeros((len(allowed) + 1, len(ends)), bool)
+    live[0, start] = True
+    for t in range(positions):
+        live[t + 1, bundles.target[live[t, bundles.source] & allowed[t]]] = True
+    live[positions] &= ends
+    for t in reversed(range(positions)):
+        leads_on = np.zeros(len(ends), bool)
+        leads_on[bundles.source[live[t + 1, bundles.target] & allowed[t]]] = True
+        live[t] &= leads_on
+    return live
+
+
+def _no_path(
+    automaton: TokenAutomaton, start: int, positions: int, must_finish: bool, remaining: int, end_not_before: int
+) -> str:
+    budget = positions + (0 if must_finish else remaining)
+    needed = int(automaton.tokens_to_finish[start])
+    if needed > budget:
+        return f"the constraint needs at least {needed} more tokens and {budget} are left: allow more new tokens"
+    return f"no text that matches the constraint is at least {end_not_before} tokens long: lower the minimum length"

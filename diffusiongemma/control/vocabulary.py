@@ -1,0 +1,155 @@
+"""
+What each token writes, as bytes. Constraints are about text, so token bytes, never ids, decide what is allowed.
+
+Two families of tokenizers are read: byte-level BPE (GPT-2's printable alphabet for bytes) and sentencepiece style
+("▁" for a space, "<0xNN>" for a byte), which Gemma uses.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+
+from diffusiongemma.errors import InputError
+
+BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+
+
+@dataclass(frozen=True, eq=False)
+class TokenTrie:
+    """
+    All token texts as one trie, level by level. Node 0 is the root; children of a node are consecutive, in byte order.
+    """
+
+    first_child: np.ndarray  # [N + 1] int64: children of n are first_child[n] .. first_child[n + 1] - 1
+    byte: np.ndarray  # [N] uint8: the byte that leads to the node
+    first_token: np.ndarray  # [N + 1] int64: slice of `tokens` that end at the node
+    tokens: np.ndarray  # [T] int64 token ids
+    level_start: np.ndarray  # [depth + 1] int64: nodes of level d are level_start[d] .. level_start[d + 1] - 1
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """
+    token_bytes[i] is what token i writes; None marks tokens that write no text (special, unused): a constraint never
+    lets them stand for text.
+    """
+
+    token_bytes: tuple[bytes | None, ...]
+
+    def __len__(self) -> int:
+        return len(self.token_bytes)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Equal for vocabularies that write the same."""
+        digest = hashlib.sha256()
+        for written in self.token_bytes:
+            digest.update(b"-" if written is None else b"%d:%b" % (len(written), written))
+        return digest.hexdigest()
+
+    @cached_property
+    def trie(self) -> TokenTrie:
+        return _trie([(written, token) for token, written in enumerate(self.token_bytes) if written])
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """The text that these tokens write; those that write none are skipped, broken characters become U+FFFD."""
+        return b"".join(self.token_bytes[token] or b"" for token in tokens).decode("utf-8", errors="replace")
+
+    def without(self, tokens: Iterable[int]) -> "Vocabulary":
+        """The same vocabulary with some tokens never to be written (banned ids)."""
+        banned = set(tokens)
+        return Vocabulary(tuple(None if token in banned else b for token, b in enumerate(self.token_bytes)))
+
+
+def _trie(entries: list[tuple[bytes, int]]) -> TokenTrie:
+    entries.sort()
+    lengths = np.array([len(written) for written, _ in entries], np.int64)
+    ids = np.array([token for _, token in entries], np.int64)
+    flat = np.frombuffer(b"".join(written for written, _ in entries), np.uint8)
+    offset = np.cumsum(lengths) - lengths
+    node = np.zeros(len(entries), np.int64)  # where each token's walk stands, level by level
+    level_start, parents, byte = [0, 1], [np.zeros(1, np.int64)], [np.zeros(1, np.uint8)]
+    for depth in range(int(lengths.max(initial=0))):
+        longer = np.flatnonzero(lengths > depth)
+        key = node[longer] * 256 + flat[offset[longer] + depth]  # ascending, because the tokens are sorted
+        distinct, number = np.unique(key, return_inverse=True)
+        node[longer] = level_start[-1] + number
+        parents.append(distinct // 256)
+        byte.append((distinct % 256).astype(np.uint8))
+        level_start.append(level_start[-1] + len(distinct))
+    nodes = level_start[-1]
+    by_node = np.argsort(node, kind="stable")
+    return TokenTrie(
+        first_child=1 + np.searchsorted(np.concatenate(parents)[1:], np.arange(nodes + 1)),
+        byte=np.concatenate(byte),
+        first_token=np.searchsorted(node[by_node], np.arange(nodes + 1)),
+        tokens=ids[by_node],
+        level_start=np.array(level_start),
+    )
+
+
+def vocabulary_of(tokenizer: Any, size: int | None = None) -> Vocabulary:
+    """
+    The vocabulary of a tokenizer (a fast transformers tokenizer or a `tokenizers.Tokenizer`).
+
+    `size` is the model's number of logits where that is more than the tokenizer's tokens; ids past the end write
+    nothing. Raises `InputError` for a tokenizer whose tokens do not stand for fixed bytes.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
+    if not hasattr(backend, "to_str"):
+        raise InputError("constraints need a fast tokenizer (tokenizer.json); this one is of another kind")
+    description = json.loads(backend.to_str())
+    byte_level, space_mark = _decoding(description.get("decoder"))
+    special = {added["id"] for added in description.get("added_tokens", []) if added["special"]}
+    special |= set(getattr(tokenizer, "all_special_ids", ()))
+    written: list[bytes | None] = [None] * max(size or 0, backend.get_vocab_size(with_added_tokens=True))
+    for token, number in backend.get_vocab(with_added_tokens=True).items():
+        if number not in special and number < len(written):
+            text = byte_level_bytes(token) if byte_level else sentencepiece_bytes(token, space_mark)
+            written[number] = text or None
+    return Vocabulary(tuple(written[:size]))
+
+
+def _decoding(decoder: dict[str, Any] | None) -> tuple[bool, str]:
+    """(is it byte-level?, the mark that stands for a space) of a tokenizer.json decoder."""
+    parts: Sequence[dict[str, Any]] = (decoder or {}).get("decoders") or [decoder or {}]
+    kinds = {part.get("type") for part in parts}
+    if "ByteLevel" in kinds:
+        return True, ""
+    for part in parts:
+        if part.get("type") == "Metaspace":
+            return False, part["replacement"]
+        if part.get("type") == "Replace" and part.get("content") == " ":
+            return False, part["pattern"]["String"]
+    raise InputError(
+        f"constraints need a byte-level or sentencepiece-style tokenizer; this one decodes by {sorted(map(str, kinds))}"
+    )
+
+
+def sentencepiece_bytes(token: str, space_mark: str = "▁") -> bytes:
+    """What a sentencepiece-style token writes: `<0xNN>` is that byte, the mark a space."""
+    if byte := BYTE_TOKEN.fullmatch(token):
+        return bytes([int(byte[1], 16)])
+    return token.replace(space_mark, " ").encode()
+
+
+def byte_level_bytes(token: str) -> bytes:
+    """What a byte-level token writes: each character stands for one byte; added tokens are written as they are."""
+    alphabet = _byte_alphabet()
+    if all(c in alphabet for c in token):
+        return bytes(alphabet[c] for c in token)
+    return token.encode()
+
+
+@lru_cache(maxsize=1)
+def _byte_alphabet() -> dict[str, int]:
+    """GPT-2's printable stand-ins: printable Latin-1 bytes stand for themselves, the rest count up from U+0100."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    rest = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(rest)}

@@ -1,0 +1,84 @@
+"""The events of a generation: one stream feeds terminal, server, page, benchmarks and replay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class CanvasStep:
+    """One denoise step of one canvas. Arrays have one entry per canvas position."""
+
+    canvas: int  # 0 is the first
+    step: int  # 1 is the first
+    tokens: np.ndarray  # [C] int32, the canvas after the step: accepted tokens, fresh noise elsewhere
+    argmax: np.ndarray  # [C] int32, the most probable tokens
+    accepted: np.ndarray  # [C] bool
+    entropy: np.ndarray  # [C] float32, nats
+    temperature: float
+    seconds: float
+    request: int = 0
+
+
+@dataclass(frozen=True)
+class CanvasCommitted:
+    """A finished canvas, cut at its first stop token or at the token limit. In autoregressive mode: one token."""
+
+    canvas: int
+    tokens: tuple[int, ...]
+    steps: int
+    converged: bool  # False when the steps ran out
+    request: int = 0
+
+
+@dataclass(frozen=True)
+class TextDelta:
+    """Text of the answer, and of the thought before it, that will not change any more."""
+
+    text: str
+    thinking: str = ""
+    request: int = 0
+
+
+@dataclass(frozen=True)
+class Finished:
+    result: Result
+    request: int = 0
+
+
+Event = CanvasStep | CanvasCommitted | TextDelta | Finished
+
+
+@dataclass(frozen=True)
+class Result:
+    """One finished request. Per-token tuples run parallel to `tokens`, which includes the stop token if there is one.
+
+    `logprobs` and `entropies` are of the distribution each token was committed from (temperature-shaped, nats);
+    `settled` is the step since which the position's most probable token did not change.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    finish_reason: str  # "stop" or "length"
+    mode: str
+    seed: int
+    canvases: int
+    steps: tuple[int, ...]  # denoise steps of each canvas
+    forward_passes: int  # denoise steps, and the encodes of committed tokens that later ones needed
+    seconds: float
+    logprobs: tuple[float, ...] = ()
+    entropies: tuple[float, ...] = ()
+    settled: tuple[int, ...] = ()
+    prompt_tokens: int = 0
+    cached_tokens: int = 0  # prompt tokens that were already encoded
+    thinking: str | None = None
+    tool_calls: tuple[Any, ...] = ()
+    note: str = ""  # why `auto` chose this mode
+    trace: tuple[CanvasStep, ...] = field(default=(), repr=False)
+
+    @property
+    def tokens_per_forward(self) -> float:
+        return len(self.tokens) / self.forward_passes if self.forward_passes else 0.0

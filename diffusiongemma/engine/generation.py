@@ -1,0 +1,199 @@
+"""One request on its way: tokens waiting to be encoded, then a canvas, then the next."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusiongemma.chat import Prompt, ReplyStream
+from diffusiongemma.diffusion.denoise import Canvas, Decoding
+from diffusiongemma.diffusion.noise import SAMPLE, Noise
+from diffusiongemma.diffusion.trace import CanvasCommitted, CanvasStep, Event, Finished, Result, TextDelta
+from diffusiongemma.engine.request import Request
+from diffusiongemma.model.model import ENCODE_CHUNK, Model
+
+Span = tuple[int, int]
+Chunk = tuple[Tensor, list[Span]]  # embeddings [T, D] and the image spans among them
+
+
+class Generation:
+    """The state of one request. The engine asks for work (`chunk`, `canvas`) and hands back its outcome."""
+
+    def __init__(self, request: Request, model: Model, tokenizer: Any):
+        self.request, self.model, self.config = request, model, request.config
+        self.sequence = request.cache or model.new_sequence()
+        self.cached = self.sequence.length
+        self.decoding = Decoding.of(request.config)
+        self.reply = ReplyStream(tokenizer, request.thinking) if tokenizer is not None else None
+        self.canvas: Canvas | None = None
+        self.tokens: list[int] = []
+        self.columns: dict[str, list[float]] = {"logprobs": [], "entropies": [], "settled": []}
+        self.steps: list[int] = []
+        self.trace: list[CanvasStep] = []
+        self.forward_passes = 0
+        self.finish_reason: str | None = None
+        self.started = time.perf_counter()
+        self._chunks = deque(_prompt_chunks(model, request, self.cached))
+
+    # Encoding: the prompt in chunks, later each committed canvas or token.
+
+    def chunk(self) -> Chunk | None:
+        """What to encode next; None when nothing waits."""
+        return self._chunks.popleft()() if self._chunks else None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is more to encode."""
+        return bool(self._chunks)
+
+    @property
+    def autoregressive(self) -> bool:
+        return self.config.mode == "ar"
+
+    def _encode_next(self, tokens: list[int]) -> None:
+        ids = torch.tensor(tokens, device=self.model.device)
+        self._chunks.append(lambda: (self.model.backbone.embed(ids), []))
+        self.forward_passes += 1
+
+    # Diffusion.
+
+    def open_canvas(self) -> Canvas:
+        noise = Noise(self.config.seed, len(self.steps))
+        config = self.model.config
+        self.canvas = Canvas.open(
+            self.sequence, config.canvas_length, config.vocab_size, noise, self.decoding, self.model.device
+        )
+        return self.canvas
+
+    def take_step(self, event: CanvasStep) -> Iterator[Event]:
+        """Account for a denoise step; commits the canvas when it is done."""
+        assert self.canvas is not None
+        self.forward_passes += 1
+        event = replace(event, request=self.request.id)
+        if self.request.record:
+            self.trace.append(event)
+        yield event
+        if self.canvas.done:
+            yield from self._commit(self.canvas)
+
+    def _commit(self, canvas: Canvas) -> Iterator[Event]:
+        assert canvas.prediction is not None and canvas.settled is not None
+        self.canvas = None
+        self.steps.append(canvas.step)
+        prediction = canvas.prediction
+        kept = self._keep(prediction.argmax.tolist())
+        for name, column in (
+            ("logprobs", prediction.logprob),
+            ("entropies", prediction.entropy),
+            ("settled", canvas.settled),
+        ):
+            self.columns[name] += column[: len(kept)].tolist()
+        yield CanvasCommitted(canvas.noise.canvas, tuple(kept), canvas.step, canvas.converged, self.request.id)
+        yield from self._emit(kept)
+        if self.finish_reason is None:
+            self._encode_next(kept)
+
+    # Autoregressive decoding.
+
+    def uniform(self) -> Tensor:
+        """The random number of the next token, [1]."""
+        return Noise(self.config.seed, 0).uniforms(len(self.tokens) + 1, SAMPLE, 1)
+
+    def take_token(self, token: int, logprob: float, entropy: float) -> Iterator[Event]:
+        index = len(self.tokens)
+        if index == 0:
+            self.forward_passes += 1  # the prompt's last pass gave the first token
+        for name, value in (("logprobs", logprob), ("entropies", entropy), ("settled", 1)):
+            self.columns[name].append(value)
+        kept = self._keep([token])
+        yield CanvasCommitted(index, tuple(kept), 1, True, self.request.id)
+        yield from self._emit(kept)
+        if self.finish_reason is None:
+            self._encode_next(kept)
+
+    # The end.
+
+    def _keep(self, tokens: list[int]) -> list[int]:
+        """Tokens up to the first stop token or the limit; sets the finish reason."""
+        stop = next((i for i, t in enumerate(tokens) if t in self.config.eos_token_ids), None)
+        room = self.config.max_new_tokens - len(self.tokens)
+        if stop is not None and stop < room:
+            self.finish_reason = "stop"
+            tokens = tokens[: stop + 1]
+        elif len(tokens) >= room:
+            self.finish_reason = "length"
+            tokens = tokens[:room]
+        self.tokens += tokens
+        return tokens
+
+    def _emit(self, tokens: list[int]) -> Iterator[Event]:
+        if self.reply is not None:
+            deltas = [self.reply.push(tokens)] + ([self.reply.finish()] if self.finish_reason else [])
+            for delta in deltas:
+                if delta.text or delta.thinking:
+                    yield TextDelta(delta.text, delta.thinking, self.request.id)
+        if self.finish_reason is not None:
+            yield Finished(self.result(self.finish_reason), self.request.id)
+
+    def result(self, finish_reason: str) -> Result:
+        """What there is so far, as a result."""
+        reply = None
+        if self.reply is not None:
+            if self.finish_reason is None:
+                self.reply.finish()
+            reply = self.reply.reply
+        return Result(
+            text=reply.text if reply else "",
+            thinking=reply.thinking if reply else None,
+            tool_calls=reply.tool_calls if reply else (),
+            tokens=tuple(self.tokens),
+            finish_reason=finish_reason,
+            mode=self.config.mode,
+            seed=self.config.seed,
+            canvases=len(self.steps),
+            steps=tuple(self.steps),
+            forward_passes=self.forward_passes,
+            seconds=time.perf_counter() - self.started,
+            logprobs=tuple(self.columns["logprobs"]),
+            entropies=tuple(self.columns["entropies"]),
+            settled=tuple(int(step) for step in self.columns["settled"]),
+            prompt_tokens=len(self.request.prompt.ids),
+            cached_tokens=self.cached,
+            note=self.request.note,
+            trace=tuple(self.trace),
+        )
+
+
+def _prompt_chunks(model: Model, request: Request, cached: int) -> Iterator[Callable[[], Chunk]]:
+    """The prompt behind its `cached` first tokens, as chunks that are embedded when their turn comes."""
+    prompt = request.prompt
+    for start, end in chunk_bounds(cached, len(prompt.ids), prompt.image_spans):
+        yield partial(_embed, model, prompt, start, end)
+
+
+def _embed(model: Model, prompt: Prompt, start: int, end: int) -> Chunk:
+    x = model.backbone.embed(torch.tensor(prompt.ids[start:end], device=model.device))
+    spans = []
+    for (first, last), image in zip(prompt.image_spans, prompt.images, strict=True):
+        if start <= first and last <= end:
+            x[first - start : last - start] = model.image_features(image.pixels, image.positions).to(x.dtype)
+            spans.append((first - start, last - start))
+    return x, spans
+
+
+def chunk_bounds(start: int, length: int, spans: list[Span], size: int = ENCODE_CHUNK) -> Iterator[Span]:
+    """Cut `start .. length` into chunks of about `size` that divide no image."""
+    while start < length:
+        end = min(start + size, length)
+        for first, last in spans:
+            if first < end < last:
+                end = first if first > start else last
+        yield start, end
+        start = end

@@ -1,0 +1,49 @@
+"""The routed-expert product, in two forms of equal result."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Below this ratio of experts held to experts used per token, computing all of them costs less than sorting tokens
+# (measured on two CPU cores at hidden 128: 4 experts, top-2).
+DENSE_RATIO = 2
+
+
+def expert_mlp(x: Tensor, weights: Tensor, experts: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
+    """Weighted sum of each token's chosen experts' gated MLPs.
+
+    x [N, D], weights [N, k], experts [N, k] int64, gate_up [E, 2W, D], down [E, D, W] -> [N, D] in x's dtype.
+    A token's result does not depend on which other tokens share the batch.
+    """
+    if gate_up.shape[0] <= DENSE_RATIO * experts.shape[1]:
+        return dense_expert_mlp(x, weights, experts, gate_up, down)
+    return sorted_expert_mlp(x, weights, experts, gate_up, down)
+
+
+def sorted_expert_mlp(x: Tensor, weights: Tensor, experts: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
+    """Tokens sorted by expert, one matrix product per expert that is hit."""
+    n, k = experts.shape
+    order = experts.flatten().argsort(stable=True)  # [N*k], slots sorted by expert
+    counts = torch.bincount(experts.flatten(), minlength=gate_up.shape[0]).tolist()
+    gathered = x[order // k].split(counts)  # one [n_e, D] per expert
+    hit = [_gated_mlp(part, gate_up[e], down[e]) for e, part in enumerate(gathered) if counts[e]]
+    slot = torch.empty_like(order)
+    slot[order] = torch.arange(n * k, device=x.device)
+    out = torch.cat(hit)[slot].view(n, k, -1)  # [N, k, D]
+    return (out * weights[..., None]).sum(1).to(x.dtype)
+
+
+def dense_expert_mlp(x: Tensor, weights: Tensor, experts: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
+    """Every expert on every token, unused ones weighted zero: no gather, static shapes."""
+    count, dim, width = down.shape
+    share = torch.zeros(len(x), count, dtype=weights.dtype, device=x.device).scatter(1, experts, weights)  # [N, E]
+    gate, up = F.linear(x, gate_up.reshape(-1, dim)).view(-1, count, 2 * width).chunk(2, dim=-1)  # [N, E, W]
+    hidden = F.gelu(gate, approximate="tanh") * up * share[..., None].to(up.dtype)
+    return F.linear(hidden.flatten(1), down.transpose(0, 1).reshape(dim, -1)).to(x.dtype)
+
+
+def _gated_mlp(x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:  # [n, D], [2W, D], [D, W] -> [n, D]
+    gate, up = F.linear(x, gate_up).chunk(2, dim=-1)
+    return F.linear(F.gelu(gate, approximate="tanh") * up, down)

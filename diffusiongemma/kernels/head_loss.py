@@ -1,0 +1,64 @@
+"""Output projection, soft-cap and cross-entropy in one, a chunk of rows at a time.
+
+The plain form writes and reads [N, V] float32 logits a dozen times over forward and backward, which on a CPU costs
+more than the whole stack of a small model. Here a chunk stays in cache, and its gradient is taken at once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CHUNK_ELEMENTS = 1 << 20  # of the logits held at a time
+
+
+def plain_head_loss(hidden: Tensor, weight: Tensor, targets: Tensor, cap: float) -> Tensor:
+    """Mean cross-entropy of cap·tanh(hidden @ weight.T / cap): hidden [N, D], weight [V, D], targets [N] -> []."""
+    logits = (F.linear(hidden, weight).float() / cap).tanh() * cap
+    return F.cross_entropy(logits, targets)
+
+
+def head_loss(hidden: Tensor, weight: Tensor, targets: Tensor, cap: float) -> Tensor:
+    """`plain_head_loss` without the logits; differentiable once, in `hidden` and `weight`."""
+    return _HeadLoss.apply(hidden, weight, targets, cap)
+
+
+class _HeadLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, cap: float) -> Tensor:
+        device = hidden.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+        with torch.autocast(device, enabled=False):
+            total, grad_hidden, grad_weight = _loss_and_gradients(hidden, weight.to(dtype), targets, cap)
+        ctx.save_for_backward(grad_hidden, grad_weight.to(weight.dtype))
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grad_hidden, grad_weight = ctx.saved_tensors
+        return grad_hidden * grads[0], grad_weight * grads[0], None, None
+
+
+def _loss_and_gradients(hidden: Tensor, weight: Tensor, targets: Tensor, cap: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(mean loss, its gradient in hidden [N, D], its float32 gradient in weight [V, D])."""
+    n = len(targets)
+    total = torch.zeros((), device=hidden.device)
+    grad_hidden = torch.empty_like(hidden)
+    grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
+    size = max(1, CHUNK_ELEMENTS // weight.shape[0])
+    for start in range(0, n, size):
+        rows = slice(start, start + size)
+        x, target = hidden[rows].to(weight.dtype), targets[rows, None]
+        squashed = F.linear(x, weight).float().div_(cap).tanh_()  # tanh(logits / cap)
+        # The capped logits lie within ±cap, so the exponentials need no shift to stay finite for cap <= 80.
+        weights = (squashed * cap).exp_()
+        norm = weights.sum(-1, keepdim=True)
+        total += (norm.log() - squashed.gather(1, target) * cap).sum()
+        grad = weights.div_(norm).scatter_add_(1, target, torch.full_like(norm, -1.0))  # d loss / d capped
+        grad = grad.mul_(squashed.square_().neg_().add_(1)).div_(n).to(weight.dtype)  # through cap * tanh(. / cap)
+        grad_hidden[rows] = (grad @ weight).to(hidden.dtype)
+        grad_weight += grad.T @ x
+    return total / n, grad_hidden, grad_weight

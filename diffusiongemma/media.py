@@ -1,0 +1,182 @@
+"""Images and videos as the vision tower's inputs: opened with care, sampled, cut into patches."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+from diffusiongemma.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+MAX_PIXELS = 50_000_000  # a few hundred bytes of PNG can unpack to gigabytes
+MAX_VIDEO_SECONDS = 60
+# Containers of moving pictures only: FFmpeg would also play text files, and playlists that name other files.
+_VIDEO_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,gif"
+
+
+class ImageInput(NamedTuple):
+    """One image or video frame: `pixels` [P, 3 * patch²] from 0 to 1 and the patches' grid `positions` [P, 2] (column,
+    row; -1 for padding), worth `soft_tokens` tokens in the prompt."""
+
+    pixels: Tensor
+    positions: Tensor
+    soft_tokens: int
+
+
+@dataclass(frozen=True)
+class MediaSettings:
+    """Tokens an image and a video frame may take, and whether prompts may name files of this machine."""
+
+    image_tokens: int = 280
+    video_tokens: int = 70
+    local_files: bool = True
+
+    @classmethod
+    def from_checkpoint(cls, folder: Path, local_files: bool = True) -> MediaSettings:
+        """As the checkpoint's processor files say; the release's defaults where they say nothing."""
+        image, video = _processor_file(folder)
+        image_tokens = image.get("max_soft_tokens", cls.image_tokens)
+        return cls(image_tokens, video.get("max_soft_tokens", min(image_tokens, cls.video_tokens)), local_files)
+
+
+def _processor_file(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    for name in ("processor_config.json", "preprocessor_config.json"):
+        if (folder / name).is_file():
+            raw = json.loads((folder / name).read_text(encoding="utf-8"))
+            return raw.get("image_processor", raw), raw.get("video_processor", {})
+    return {}, {}
+
+
+def load_image(source: str | Path | bytes | Image, local_files: bool = True) -> Image:
+    """An RGB image, turned upright, from a file, the bytes of one, a `data:` URL or an image of Pillow's.
+
+    Raises InputError for what is not an image, for more than `MAX_PIXELS`, and for files unless `local_files`.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        image = source if isinstance(source, Image.Image) else Image.open(_opened(source, "image", local_files))
+        if image.width * image.height > MAX_PIXELS:
+            raise InputError(
+                f"image has {image.width} x {image.height} pixels, at most {MAX_PIXELS:,}: make it smaller"
+            )
+        return ImageOps.exif_transpose(image).convert("RGB")
+    except UnidentifiedImageError:
+        raise InputError(f"{_shown(source)} is not an image: use PNG, JPEG, WebP or GIF") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{_shown(source)} cannot be read as an image: {error}") from error
+
+
+def image_inputs(images: Sequence[Image], vision_config: Any, max_soft_tokens: int = 280) -> list[ImageInput]:
+    """Images as the vision tower takes them, each scaled to use at most `max_soft_tokens` and keep its proportions.
+
+    `vision_config`: mapping or object with `patch_size` and `pooling_kernel_size`. P = max_soft_tokens * pooling².
+    Raises InputError for a number of tokens that the release does not know (70, 140, 280, 560 or 1120).
+    """
+    from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
+
+    grid: dict[str, Any] = {name: _setting(vision_config, name) for name in ("patch_size", "pooling_kernel_size")}
+    try:
+        processor = Gemma4ImageProcessorPil(max_soft_tokens=max_soft_tokens, **grid)
+        made = [processor.preprocess([image], return_tensors="pt") for image in images]
+    except ValueError as error:
+        raise InputError(f"image cannot be prepared: {error}") from error
+    return [
+        ImageInput(one["pixel_values"][0], one["image_position_ids"][0], int(one["num_soft_tokens_per_image"][0]))
+        for one in made
+    ]
+
+
+def sample_video(source: str | Path | bytes, local_files: bool = True) -> list[tuple[float, Image]]:
+    """One frame a second with its time in seconds, from a file, the bytes of one or a `data:` URL.
+
+    Raises InputError without PyAV, for what is not a video, and for more than 60 seconds.
+    """
+    try:
+        import av
+    except ImportError:
+        raise InputError("reading a video needs PyAV: pip install 'diffusiongemma[video]'") from None
+    try:
+        with (
+            _opened(source, "video", local_files) as file,
+            av.open(file, options={"format_whitelist": _VIDEO_FORMATS}) as container,
+        ):
+            frames = list(_frames_by_second(container))
+    except (OSError, av.FFmpegError) as error:
+        raise InputError(f"{_shown(source)} cannot be read as a video: {error}") from error
+    if not frames:
+        raise InputError(f"{_shown(source)} has no pictures: use a video")
+    return frames
+
+
+def timestamp(seconds: float) -> str:
+    """`mm:ss`, as the model reads it before each frame."""
+    return f"{int(seconds) // 60:02d}:{int(seconds) % 60:02d}"
+
+
+def _frames_by_second(container: Any) -> Iterator[tuple[float, Image]]:
+    if not container.streams.video:
+        return
+    stream = container.streams.video[0]
+    if stream.width * stream.height > MAX_PIXELS:
+        raise InputError(f"video has {stream.width} x {stream.height} pixels, at most {MAX_PIXELS:,}: make it smaller")
+    _check_duration((container.duration or 0) / 1_000_000)  # microseconds
+    start, due = None, 0.0
+    for frame in container.decode(stream):
+        start = frame.time if start is None else start
+        seconds = (frame.time or 0.0) - (start or 0.0)
+        _check_duration(seconds)
+        if due <= seconds < MAX_VIDEO_SECONDS:
+            yield seconds, frame.to_image()
+            due = int(seconds) + 1
+
+
+def _check_duration(seconds: float) -> None:
+    if seconds >= MAX_VIDEO_SECONDS + 0.5:  # containers round up
+        raise InputError(f"video has {seconds:.0f} s, at most {MAX_VIDEO_SECONDS} s: cut it")
+
+
+def _opened(source: Any, kind: str, local_files: bool) -> IO[bytes]:
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    if isinstance(source, str) and source.startswith("data:"):
+        return io.BytesIO(_data_url(source, kind))
+    if not isinstance(source, str | Path):
+        raise InputError(f"{kind} of type {type(source).__name__}: give a file name, bytes or a data: URL")
+    if str(source).startswith(("http:", "https:")) or not local_files:
+        raise InputError(f"{kind} must be sent as a data: URL, files and web addresses are not opened")
+    try:
+        return open(source, "rb")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{kind} {_shown(source)} cannot be opened: {reason}") from error
+
+
+def _data_url(url: str, kind: str) -> bytes:
+    header, comma, body = url.partition(",")
+    try:
+        if comma and header.endswith(";base64"):
+            return base64.b64decode(body, validate=True)
+    except binascii.Error:
+        pass
+    raise InputError(f"{kind} is not a valid data: URL: write data:{kind}/…;base64,…")
+
+
+def _shown(source: Any) -> str:
+    text = str(source) if isinstance(source, str | Path) else f"the {type(source).__name__} given"
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+def _setting(config: Any, name: str) -> int:
+    return config[name] if isinstance(config, dict) else getattr(config, name)

@@ -1,0 +1,87 @@
+"""The text stack: one set of weights, run in either mode."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffusiongemma.config import ModelConfig
+from diffusiongemma.model.attention import Attention, Context
+from diffusiongemma.model.layers import Experts, GatedMLP, RMSNorm, Router, SelfConditioner
+from diffusiongemma.model.rope import Rope, Rotation
+
+
+class Layer(nn.Module):
+    """Attention, then a dense MLP and routed experts side by side. Parameter names are the checkpoint's."""
+
+    def __init__(self, config: ModelConfig, layer: int):
+        super().__init__()
+
+        def norm() -> RMSNorm:
+            return RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+        self.self_attn = Attention(config, layer)
+        self.mlp = GatedMLP(config.hidden_size, config.intermediate_size)
+        self.router, self.experts = Router(config), Experts(config)
+        self.input_layernorm, self.post_attention_layernorm = norm(), norm()
+        self.pre_feedforward_layernorm, self.post_feedforward_layernorm_1 = norm(), norm()
+        self.pre_feedforward_layernorm_2, self.post_feedforward_layernorm_2 = norm(), norm()
+        self.post_feedforward_layernorm = norm()
+        # The two modes share every weight but this scalar, which the checkpoint holds as two buffers.
+        self.layer_scalar = nn.Buffer(torch.ones(1))
+        self.encoder_layer_scalar = nn.Buffer(torch.ones(1))
+
+    def forward(self, x: Tensor, rotation: Rotation, context: Context, encoding: bool) -> Tensor:  # [N, D] -> [N, D]
+        x = x + self.post_attention_layernorm(self.self_attn(self.input_layernorm(x), rotation, context))
+        dense = self.post_feedforward_layernorm_1(self.mlp(self.pre_feedforward_layernorm(x)))
+        routed = self.post_feedforward_layernorm_2(self.experts(self.pre_feedforward_layernorm_2(x), *self.router(x)))
+        x = x + self.post_feedforward_layernorm(dense + routed)
+        return x * (self.encoder_layer_scalar if encoding else self.layer_scalar)
+
+
+class Backbone(nn.Module):
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Layer(config, i) for i in range(config.num_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_conditioning = SelfConditioner(config)
+        self.rope = Rope(config)
+
+    @property
+    def embedding_scale(self) -> Tensor:
+        # Rounded to the weights' dtype, as the reference does: in bfloat16 sqrt(2816) becomes 53.0.
+        weight = self.embed_tokens.weight
+        return torch.tensor(self.config.hidden_size**0.5, dtype=weight.dtype, device=weight.device)
+
+    def embed(self, ids: Tensor) -> Tensor:  # [N] -> [N, D]
+        return self.embed_tokens(ids) * self.embedding_scale
+
+    def encode(self, x: Tensor, positions: Tensor, context: Context) -> Tensor:
+        """Causal pass over embeddings x [N, D] at positions [N] -> final hidden states [N, D]."""
+        return self._run(x, positions, context, encoding=True)
+
+    def denoise(self, canvas: Tensor, soft: Tensor | None, positions: Tensor, context: Context) -> Tensor:
+        """Bidirectional pass over canvas ids [N], conditioned on soft embeddings [N, D] or zeros -> [N, D]."""
+        x = self.embed(canvas)
+        x = self.self_conditioning(x, torch.zeros_like(x) if soft is None else soft.to(x.dtype))
+        return self._run(x, positions, context, encoding=False)
+
+    def _run(self, x: Tensor, positions: Tensor, context: Context, encoding: bool) -> Tensor:
+        rotations = self.rope(positions, x.dtype)
+        for kind, layer in zip(self.config.layer_types, self.layers, strict=True):
+            x = layer(x, rotations[kind], context, encoding)
+        return self.norm(x)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Soft-capped float32 logits [..., V] of hidden states [..., D]."""
+        cap = self.config.final_logit_softcapping
+        raw = F.linear(hidden, self.embed_tokens.weight).float()
+        return raw.div_(cap).tanh_().mul_(cap) if not raw.requires_grad else (raw / cap).tanh() * cap
+
+    def soft_embedding(self, probabilities: Tensor) -> Tensor:
+        """Expected scaled embedding [..., D] under probabilities [..., V]."""
+        weight = self.embed_tokens.weight
+        return (probabilities.to(weight.dtype) @ weight) * self.embedding_scale

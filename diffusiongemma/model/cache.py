@@ -1,0 +1,133 @@
+"""Keys and values of encoded tokens, one sequence at a time.
+
+Sequences are kept apart rather than padded to one tensor: a request's attention then never sees another request,
+needs no padding mask, and finished requests free their memory at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from diffusiongemma.config import ModelConfig
+
+BLOCK = 256  # tokens by which a buffer grows
+
+
+class LayerCache:
+    """One layer's keys and values of one sequence, [H, capacity, head_dim] each.
+
+    Tokens sit at `start .. end` of the buffer. A sliding layer forgets tokens that no later token can attend to
+    (`keep` = window - 1); a global layer (`keep` None) keeps all.
+    """
+
+    def __init__(self, heads: int, head_dim: int, keep: int | None, dtype: torch.dtype, device: torch.device):
+        self.keep = keep
+        self.keys = torch.empty(heads, 0, head_dim, dtype=dtype, device=device)
+        self.values = torch.empty_like(self.keys)
+        self.end = 0
+
+    @property
+    def start(self) -> int:
+        """First buffer index that the next token may attend to."""
+        return 0 if self.keep is None else max(0, self.end - self.keep)
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store [H, T, head_dim]; returns what these T tokens may see: the tokens held before, then themselves."""
+        start = self._make_room(keys.shape[1])
+        self.end += keys.shape[1]
+        return self._write(keys, values, start, self.end)
+
+    def with_canvas(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The tokens held followed by a canvas [H, C, head_dim], which is not stored.
+
+        The canvas is written behind the last token, where the next `append` overwrites it: no copy of the prefix.
+        """
+        start = self._make_room(keys.shape[1])
+        return self._write(keys, values, start, self.end + keys.shape[1])
+
+    def trim(self) -> None:
+        """Give back what a long append needed beyond the window."""
+        if self.keep is not None and self.keys.shape[1] > self.keep + 2 * BLOCK:
+            self._move(self.keep + BLOCK)
+
+    def copy(self) -> LayerCache:
+        heads, _, head_dim = self.keys.shape
+        clone = LayerCache(heads, head_dim, self.keep, self.keys.dtype, self.keys.device)
+        clone.keys = self.keys[:, self.start : self.end].clone()
+        clone.values = self.values[:, self.start : self.end].clone()
+        clone.end = self.end - self.start
+        return clone
+
+    def _write(self, keys: Tensor, values: Tensor, start: int, end: int) -> tuple[Tensor, Tensor]:
+        at = slice(end - keys.shape[1], end)
+        self.keys[:, at], self.values[:, at] = keys, values
+        return self.keys[:, start:end], self.values[:, start:end]
+
+    def _make_room(self, extra: int) -> int:
+        """Ensure capacity for `extra` more tokens; returns `start` after any move."""
+        if self.end + extra > self.keys.shape[1]:
+            held = self.end - self.start
+            # Global layers double as they grow so that appending stays linear; sliding ones need only their window.
+            spare = held // 4 if self.keep is None else 0
+            self._move(-(-(held + extra + spare) // BLOCK) * BLOCK)
+        return self.start
+
+    def _move(self, capacity: int) -> None:
+        held = slice(self.start, self.end)
+        for name in ("keys", "values"):
+            old = getattr(self, name)
+            new = old.new_empty(old.shape[0], capacity, old.shape[2])
+            new[:, : held.stop - held.start] = old[:, held]
+            setattr(self, name, new)
+        self.end = held.stop - held.start
+
+
+class SequenceCache:
+    """All layers of one sequence; `length` tokens have been encoded."""
+
+    def __init__(self, config: ModelConfig, dtype: torch.dtype, device: torch.device):
+        self.length = 0
+        self.layers = [
+            LayerCache(*config.heads(i), config.sliding_window - 1 if config.is_sliding(i) else None, dtype, device)
+            for i in range(config.num_layers)
+        ]
+
+    def copy(self) -> SequenceCache:
+        """An independent cache of the same tokens, for a branch or for a later return to this point."""
+        clone = SequenceCache.__new__(SequenceCache)
+        clone.length = self.length
+        clone.layers = [layer.copy() for layer in self.layers]
+        return clone
+
+    def trim(self) -> None:
+        for layer in self.layers:
+            layer.trim()
+
+    def nbytes(self) -> int:
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers)
+
+
+class KVCache:
+    """A batch of sequences. `cache[i]` is a batch of one that shares row i's memory."""
+
+    def __init__(self, rows: Iterable[SequenceCache]):
+        self.rows = list(rows)
+
+    @property
+    def lengths(self) -> list[int]:
+        return [row.length for row in self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> KVCache:
+        return KVCache([self.rows[index]])
+
+    def copy(self) -> KVCache:
+        return KVCache(row.copy() for row in self.rows)
+
+    def nbytes(self) -> int:
+        return sum(row.nbytes() for row in self.rows)

@@ -1,0 +1,123 @@
+"""`Model`: what the engine calls. Encode writes the cache, denoise reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from diffusiongemma.config import ModelConfig
+from diffusiongemma.errors import InputError
+from diffusiongemma.model.attention import Denoise, Encode
+from diffusiongemma.model.backbone import Backbone
+from diffusiongemma.model.cache import KVCache, SequenceCache
+
+ENCODE_CHUNK = 1024  # tokens encoded at a time: bounds activations and masks on long prompts
+Span = tuple[int, int]
+
+
+class Model(nn.Module):
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.backbone = Backbone(config)
+        self.file_dtypes: dict[str, torch.dtype] = {}  # of the checkpoint it came from, for saving
+        self.vision: nn.Module | None = None
+        if config.vision_config is not None:
+            from diffusiongemma.model.vision import Vision
+
+            self.vision = Vision(config)
+
+    @property
+    def device(self) -> torch.device:
+        return self.backbone.norm.weight.device  # type: ignore[union-attr]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.backbone.norm.weight.dtype  # type: ignore[union-attr]
+
+    def new_sequence(self) -> SequenceCache:
+        return SequenceCache(self.config, self.dtype, self.device)
+
+    # Batches of equal shape: the public, tensor-level interface.
+
+    def encode(self, ids: Tensor, cache: KVCache | None = None) -> KVCache:
+        """Causal pass over ids [B, S], appended to `cache` if given (in place) -> the cache.
+
+        Raises `InputError` for ids outside the vocabulary, a batch of another size, or a context that overflows.
+        """
+        ids = self._checked(ids)
+        cache = KVCache(self.new_sequence() for _ in ids) if cache is None else cache
+        if len(cache) != len(ids):
+            raise InputError(f"ids have {len(ids)} rows, the cache {len(cache)}: use one row per sequence")
+        for chunk in ids.split(ENCODE_CHUNK, dim=1):
+            self.encode_rows(cache.rows, [self.backbone.embed(row) for row in chunk])
+        return cache
+
+    def denoise(self, canvas: Tensor, cache: KVCache, soft: Tensor | None = None) -> Tensor:
+        """Bidirectional pass: canvas [B, C], soft [B, C, D] or None -> soft-capped float32 logits [B, C, V]."""
+        canvas = self._checked(canvas)
+        rows = list(soft) if soft is not None else [None] * len(canvas)
+        hidden = self.denoise_rows(cache.rows, list(canvas), rows)
+        return self.backbone.logits(hidden).view(*canvas.shape, -1)
+
+    def soft_embedding(self, shaped_logits: Tensor) -> Tensor:
+        """What the next step is conditioned on: temperature-shaped logits [B, C, V] -> [B, C, D]."""
+        return self.backbone.soft_embedding(shaped_logits.softmax(-1, dtype=torch.float32))
+
+    # Rows of any length, packed: what the engine uses.
+
+    @torch.no_grad()
+    def encode_rows(
+        self, rows: Sequence[SequenceCache], embeddings: Sequence[Tensor], images: list[list[Span]] | None = None
+    ) -> Tensor:
+        """Encode embeddings [S_i, D] of each row behind what its cache holds -> last hidden states [sum S_i, D]."""
+        widths = [len(x) for x in embeddings]
+        for row, width in zip(rows, widths, strict=True):
+            if row.length + width > self.config.max_position_embeddings:
+                raise InputError(
+                    f"the context would have {row.length + width:,} tokens, the model takes "
+                    f"{self.config.max_position_embeddings:,}: shorten the prompt"
+                )
+        bidirectional = images if self.config.use_bidirectional_attention == "vision" else None
+        context = Encode(list(rows), widths, self.config.sliding_window, bidirectional)
+        hidden = self.backbone.encode(torch.cat(list(embeddings)), self._positions(rows, widths), context)
+        context.finish()
+        return hidden
+
+    @torch.no_grad()
+    def denoise_rows(
+        self, rows: Sequence[SequenceCache], canvases: Sequence[Tensor], softs: Sequence[Tensor | None]
+    ) -> Tensor:
+        """One pass over canvases [C_i] with soft embeddings [C_i, D] or None -> hidden states [sum C_i, D]."""
+        widths = [len(canvas) for canvas in canvases]
+        soft = None
+        if any(s is not None for s in softs):
+            zeros = [torch.zeros(w, self.config.hidden_size, dtype=self.dtype, device=self.device) for w in widths]
+            soft = torch.cat([zero if s is None else s for s, zero in zip(softs, zeros, strict=True)])
+        context = Denoise(list(rows), widths)
+        return self.backbone.denoise(torch.cat(list(canvases)), soft, self._positions(rows, widths), context)
+
+    @torch.no_grad()
+    def image_features(self, pixels: Tensor, positions: Tensor) -> Tensor:
+        """Soft tokens [M, D] of one image given as patches [P, 3 * patch²] at grid positions [P, 2]."""
+        if self.vision is None:
+            raise InputError("this model reads text only: leave the image out")
+        return self.vision(pixels[None].to(self.device), positions[None].to(self.device))
+
+    def _positions(self, rows: Sequence[SequenceCache], widths: list[int]) -> Tensor:
+        spans = [torch.arange(row.length, row.length + w) for row, w in zip(rows, widths, strict=True)]
+        return torch.cat(spans).to(self.device)
+
+    def _checked(self, ids: Tensor) -> Tensor:
+        if ids.ndim != 2 or ids.shape[1] == 0:
+            raise InputError(f"token ids have shape {tuple(ids.shape)}: give [batch, length] with at least one token")
+        if ids.is_floating_point():
+            raise InputError(f"token ids have dtype {ids.dtype}: give integers")
+        low, high = int(ids.min()), int(ids.max())
+        if low < 0 or high >= self.config.vocab_size:
+            raise InputError(
+                f"token id {low if low < 0 else high} is outside the vocabulary of {self.config.vocab_size:,} tokens"
+            )
+        return ids.to(self.device, torch.long)

@@ -1,0 +1,64 @@
+"""From prompt and answer texts to what the objective reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from diffusiongemma.config import ModelConfig
+from diffusiongemma.train.objective import Batch
+
+TURN_END = "<turn|>"
+
+
+@dataclass(frozen=True)
+class Tokenised:
+    """One example: the prompt as the chat template writes it, and the answer cut into whole canvases.
+
+    The last canvas is filled with end tokens, which are supervised like the rest: this is how the model learns
+    where to stop.
+    """
+
+    prompt: list[int]
+    answer: list[int]  # a multiple of the canvas length
+
+
+def tokenise(pairs: Sequence[tuple[str, str]], tokenizer: Any, config: ModelConfig) -> list[Tokenised]:
+    """Chat prompts and answers of (prompt, answer) texts."""
+    from diffusiongemma.chat import render
+
+    prompts = [render([{"role": "user", "content": prompt}], tokenizer) for prompt, _ in pairs]
+    answers = [answer + TURN_END for _, answer in pairs]
+    encoded = tokenizer(prompts + answers, add_special_tokens=False).input_ids
+    return [
+        Tokenised(prompt, fill_canvases(answer, config))
+        for prompt, answer in zip(encoded[: len(pairs)], encoded[len(pairs) :], strict=True)
+    ]
+
+
+def fill_canvases(answer: list[int], config: ModelConfig) -> list[int]:
+    """The answer, lengthened with end tokens to whole canvases."""
+    end = config.eos_token_id if isinstance(config.eos_token_id, int) else config.eos_token_id[0]
+    return answer + [end] * (-len(answer) % config.canvas_length)
+
+
+def collate(examples: Sequence[Tokenised], config: ModelConfig, rng: np.random.Generator, encoder_loss: bool) -> Batch:
+    """One random canvas of each example. Without `encoder_loss` the encoder reads only what precedes the canvas."""
+    width = config.canvas_length
+    chosen = [int(rng.integers(len(e.answer) // width)) * width for e in examples]
+    rows = [e.prompt + (e.answer if encoder_loss else e.answer[:c]) for e, c in zip(examples, chosen, strict=True)]
+    ids = torch.full((len(rows), max(map(len, rows))), config.pad_token_id)
+    supervised = torch.zeros(ids.shape, dtype=torch.bool)
+    for i, (row, example) in enumerate(zip(rows, examples, strict=True)):
+        ids[i, : len(row)] = torch.tensor(row)
+        supervised[i, len(example.prompt) : len(row)] = encoder_loss
+    return Batch(
+        ids=ids,
+        start=torch.tensor([len(e.prompt) + c for e, c in zip(examples, chosen, strict=True)]),
+        canvas=torch.tensor([e.answer[c : c + width] for e, c in zip(examples, chosen, strict=True)]),
+        supervised=supervised,
+    )

@@ -1,0 +1,236 @@
+"""Checkpoints in the Hugging Face layout: config, safetensors in one or many files, generation config."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from diffusiongemma.config import GenerationConfig, ModelConfig, read_json
+from diffusiongemma.errors import CheckpointError, UserError
+from diffusiongemma.model.model import Model
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+SHARD_BYTES = 5 * 10**9
+# Files beside the weights that belong to a model: carried over on saving.
+SIDE_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "chat_template.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+)
+
+
+def file_name(name: str) -> str:
+    """A `Model` tensor's name in the file. Encoder and decoder share all but the vision tower and one scalar."""
+    prefixes = {
+        "backbone.": "model.decoder.",
+        "vision.tower.": "model.encoder.vision_tower.",
+        "vision.projection.": "model.encoder.embed_vision.embedding_projection.",
+    }
+    if name.endswith(".encoder_layer_scalar"):
+        layer = name.split(".")[2]
+        return f"model.encoder.language_model.layers.{layer}.layer_scalar"
+    prefix = next(p for p in prefixes if name.startswith(p))
+    return prefixes[prefix] + name.removeprefix(prefix)
+
+
+def _tied_to(name: str) -> str | None:
+    """The tensor that `name`, an encoder or head copy some writers keep, must equal."""
+    if name == "lm_head.weight":
+        return "model.decoder.embed_tokens.weight"
+    encoder = "model.encoder.language_model."
+    return "model.decoder." + name.removeprefix(encoder) if name.startswith(encoder) else None
+
+
+class Shards:
+    """Memory-mapped tensors of a checkpoint directory, by name."""
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+        self.files: dict[Path, Any] = {}
+        self.where: dict[str, Path] = {}
+        for path in self._paths():
+            try:
+                self.files[path] = safe_open(path, framework="pt", device="cpu")
+            except (SafetensorError, OSError) as error:
+                raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
+            self.where |= dict.fromkeys(self.files[path].keys(), path)
+
+    def _paths(self) -> list[Path]:
+        single, index = self.directory / SINGLE, self.directory / INDEX
+        if index.exists():
+            weight_map = read_json(index).get("weight_map")
+            if not isinstance(weight_map, dict) or not weight_map:
+                raise CheckpointError(f"{index} has no weight_map")
+            paths = [self.directory / name for name in sorted(set(weight_map.values()))]
+        else:
+            paths = [single]
+        for path in paths:
+            if not path.exists():
+                raise CheckpointError(f"{path} is missing: download or copy it into the checkpoint directory")
+        return paths
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self.files[self.where[name]].get_slice(name).get_shape())
+
+    def tensor(self, name: str) -> Tensor:
+        return self.files[self.where[name]].get_tensor(name)
+
+
+def load_weights(model: Model, directory: Path, dtype: torch.dtype | None, device: torch.device) -> None:
+    """Fill `model` (built on the meta device) from a directory.
+
+    With `dtype` None tensors stay as they are in the file, on the CPU as views of the memory-mapped file.
+    Raises `CheckpointError` naming the tensor and the file where one is missing, surplus or of another shape.
+    """
+    shards = Shards(directory)
+    expected = {file_name(name): name for name in model.state_dict()}
+    _check_names(shards, expected)
+    for name, own in expected.items():
+        parent, _, leaf = own.rpartition(".")
+        module = model.get_submodule(parent)
+        old = getattr(module, leaf)
+        if shards.shape(name) != tuple(old.shape):
+            raise CheckpointError(
+                f"{shards.where[name]}: {name} has shape {shards.shape(name)}, config.json asks for {tuple(old.shape)}"
+            )
+        tensor = shards.tensor(name)
+        model.file_dtypes[name] = tensor.dtype
+        tensor = tensor.to(device, dtype if tensor.is_floating_point() else None)
+        setattr(module, leaf, nn.Parameter(tensor, requires_grad=False) if isinstance(old, nn.Parameter) else tensor)
+
+
+def _check_names(shards: Shards, expected: dict[str, str]) -> None:
+    for name in expected:
+        if name not in shards.where:
+            raise CheckpointError(f"{shards.directory}: tensor {name} is missing from its safetensors files")
+    for name in shards.where:
+        if name in expected:
+            continue
+        original = _tied_to(name)
+        if original not in expected or original is None:
+            raise CheckpointError(f"{shards.where[name]}: tensor {name} is not part of this architecture")
+        if not torch.equal(shards.tensor(name), shards.tensor(original)):
+            raise CheckpointError(f"{shards.where[name]}: tensor {name} differs from {original}, which it must equal")
+
+
+def load_model(directory: Path, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> Model:
+    """The model in a checkpoint directory, ready for inference."""
+    config = ModelConfig.from_file(directory / "config.json")
+    with torch.device("meta"):
+        model = Model(config)
+    load_weights(model, directory, dtype, torch.device(device))
+    if model.vision is not None:
+        _materialise_buffers(model.vision, torch.device(device))
+    return model.eval()
+
+
+def _materialise_buffers(vision: nn.Module, device: torch.device) -> None:
+    for module in vision.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            if buffer.is_meta:
+                module.register_buffer(name, torch.empty_like(buffer, device=device), persistent=False)
+    vision.restore_buffers()  # type: ignore[operator]
+
+
+def load_generation_config(directory: Path, model: ModelConfig) -> GenerationConfig:
+    path = directory / "generation_config.json"
+    return GenerationConfig.from_hf(read_json(path) if path.exists() else {}, model)
+
+
+def save_model(
+    model: Model,
+    directory: Path,
+    generation: GenerationConfig | None = None,
+    source: Path | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write a directory that transformers and `load_model` read; nothing is left half-written.
+
+    Tensors keep the dtype they were loaded from unless `dtype` says otherwise. Configuration, tokenizer and
+    template files are copied from `source`, the directory the model came from, where there is one.
+    Raises `UserError` when the target is not writable or the disk is full.
+    """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
+    try:
+        _write_shards(model, partial, dtype)
+        _write_json(partial / "config.json", _config(model, source, dtype))
+        if source is not None and (source / "generation_config.json").exists() and generation is None:
+            shutil.copy(source / "generation_config.json", partial)
+        else:
+            generation = generation or GenerationConfig()
+            hf = generation.to_hf(model.config.pad_token_id, model.config.bos_token_id)
+            _write_json(partial / "generation_config.json", hf)
+        for name in SIDE_FILES:
+            if source is not None and (source / name).exists():
+                shutil.copy(source / name, partial)
+        _replace(partial, directory)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot write {directory}: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _config(model: Model, source: Path | None, dtype: torch.dtype | None) -> dict[str, Any]:
+    raw = read_json(source / "config.json") if source is not None else model.config.to_hf()
+    return raw | {"dtype": str(dtype).removeprefix("torch.")} if dtype is not None else raw
+
+
+def _replace(partial: Path, directory: Path) -> None:
+    """Put `partial` in the place of `directory`, whose own other files stay."""
+    partial.chmod(0o755)
+    if not directory.exists():
+        os.rename(partial, directory)
+        return
+    for path in partial.iterdir():
+        os.replace(path, directory / path.name)
+
+
+def _write_shards(model: Model, directory: Path, dtype: torch.dtype | None) -> None:
+    shards = list(_shards(model, dtype))
+    if len(shards) == 1:
+        save_file(shards[0], directory / SINGLE, metadata={"format": "pt"})
+        return
+    weight_map: dict[str, str] = {}
+    total = 0
+    for i, shard in enumerate(shards, 1):
+        name = f"model-{i:05d}-of-{len(shards):05d}.safetensors"
+        save_file(shard, directory / name, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(shard, name)
+        total += sum(t.nbytes for t in shard.values())
+    _write_json(directory / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+
+
+def _shards(model: Model, dtype: torch.dtype | None) -> Iterator[dict[str, Tensor]]:
+    shard: dict[str, Tensor] = {}
+    size = 0
+    for own, tensor in model.state_dict().items():
+        name = file_name(own)
+        target = dtype or model.file_dtypes.get(name, tensor.dtype)
+        tensor = tensor.detach().to("cpu", target if tensor.is_floating_point() else None).contiguous()
+        if shard and size + tensor.nbytes > SHARD_BYTES:
+            yield shard
+            shard, size = {}, 0
+        shard[name] = tensor
+        size += tensor.nbytes
+    yield shard
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,85 @@
+"""Finding a model: the embedded ones by name, directories, hub ids; and where and how to hold it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffusiongemma.errors import CheckpointError, InputError, ModelNotFound
+
+ASSETS = Path(__file__).parents[1] / "assets"
+SMALL_BYTES = 2 * 10**9  # below this a model is converted to float32 on a CPU
+
+
+def embedded() -> list[str]:
+    """Names of the models the package carries."""
+    return sorted(path.parent.name for path in ASSETS.glob("*/config.json"))
+
+
+def locate(source: str | Path) -> Path:
+    """The directory of a checkpoint. Raises `ModelNotFound` with what to try instead."""
+    path = Path(source).expanduser()
+    if str(source) in embedded():
+        return ASSETS / str(source)
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise ModelNotFound(f"{source} is a file: give the directory that holds config.json and the safetensors files")
+    parts = str(source).split("/")
+    if len(parts) != 2 or not all(parts) or parts[0] in (".", "..", "~"):
+        names = ", ".join(embedded())
+        raise ModelNotFound(f"no model {str(source)!r}: give one of {names}, a directory, or a hub id like owner/name")
+    return _download(str(source))
+
+
+def _download(repo: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]
+    try:
+        return Path(snapshot_download(repo, allow_patterns=patterns))
+    except HFValidationError:
+        raise ModelNotFound(f"{repo!r} is not a valid hub id: it reads owner/name") from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelNotFound(
+            f"cannot download {repo} ({reason}): check the name and the network, or give a local directory"
+        ) from None
+
+
+def load_tokenizer(directory: Path) -> Any:
+    """The checkpoint's tokenizer, or None where it has no tokenizer files."""
+    if not any((directory / name).exists() for name in ("tokenizer.json", "tokenizer.model")):
+        return None
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(directory, local_files_only=True)
+    except Exception as error:  # whatever a broken file makes the tokenizer library raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{directory}: the tokenizer files cannot be read: {reason}") from error
+
+
+def choose_device(device: str | torch.device) -> torch.device:
+    if device != "auto":
+        try:
+            return torch.device(device)
+        except RuntimeError as error:
+            raise InputError(f"no device {device!r}: give cpu, cuda, cuda:1 or mps") from error
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def choose_dtype(dtype: str | torch.dtype, directory: Path, device: torch.device) -> torch.dtype | None:
+    """None keeps the file's. Small models compute in float32 on a CPU, where bfloat16 gains nothing at their size."""
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype == "auto":
+        size = sum(path.stat().st_size for path in directory.glob("*.safetensors"))
+        return torch.float32 if device.type == "cpu" and size < SMALL_BYTES else None
+    chosen = getattr(torch, dtype, None)
+    if not isinstance(chosen, torch.dtype):
+        raise InputError(f"no dtype {dtype!r}: give auto, float32, bfloat16 or float16")
+    return chosen
