@@ -1,4 +1,4 @@
-"""Sets of characters as sorted, disjoint, inclusive ranges of code points. Surrogates belong to no set: text has none."""
+"""Sets of characters as sorted, disjoint, inclusive ranges of code points. Surrogates are in no set."""
 
 from collections.abc import Iterable
 

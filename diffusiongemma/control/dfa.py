@@ -200,7 +200,8 @@ def minimised(dfa: CharDfa) -> CharDfa:
         count = len(representative)
     padded = np.append(labels, DEAD)
     assert (padded[dfa.next] == padded[dfa.next[representative]][labels]).all(), "hash collision"
-    return starting_at(CharDfa(dfa.alphabet, padded[dfa.next[representative]], dfa.accepting[representative]), labels[0])
+    smallest = CharDfa(dfa.alphabet, padded[dfa.next[representative]], dfa.accepting[representative])
+    return starting_at(smallest, labels[0])
 
 
 def starting_at(dfa: CharDfa, start: int) -> CharDfa:

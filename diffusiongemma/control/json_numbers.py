@@ -86,12 +86,12 @@ def decimals(low: Decimal | None, high: Decimal | None, low_open: bool, high_ope
     return lang.either(*options)
 
 
-def _magnitudes(
-    low: Decimal, low_open: bool, high: Decimal | None, high_open: bool, places: int
-) -> lang.Language:
+def _magnitudes(low: Decimal, low_open: bool, high: Decimal | None, high_open: bool, places: int) -> lang.Language:
+    """Numbers without sign; `places` digits at most after the point."""
     whole_digits = max(EXACT_DIGITS, len(str(int(high or 0))), len(str(int(low))))
     any_whole = _whole(0, 10**whole_digits - 1)
-    with_fraction = lang.sequence(_whole(0, 10 ** max(1, EXACT_DIGITS - places) - 1), lang.literal("."), digits(1, places))
+    before_point = _whole(0, 10 ** max(1, EXACT_DIGITS - places) - 1)
+    with_fraction = lang.sequence(before_point, lang.literal("."), digits(1, places))
     limits = [_at_least(low, low_open, whole_digits, places)]
     if high is not None:
         limits.append(_at_most(high, high_open, places))

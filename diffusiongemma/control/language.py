@@ -6,7 +6,7 @@ sharing keeps optional properties, free key orders and the like from multiplying
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Union
+from typing import TYPE_CHECKING, Literal
 
 from diffusiongemma.control.charset import ANY_CHAR, CharSet, char_range, chars
 
@@ -77,7 +77,7 @@ class Compiled:
     dfa: "CharDfa"
 
 
-Language = Union[Chars, Sequence, Either, Repeat, Anchor, Both, Without, Quoted, Compiled]
+Language = Chars | Sequence | Either | Repeat | Anchor | Both | Without | Quoted | Compiled
 
 NEVER = Either(())
 EMPTY = Sequence(())

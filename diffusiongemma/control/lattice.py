@@ -7,6 +7,7 @@ per canvas and used at every step.
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -123,7 +124,8 @@ def _numbered(bundles: Bundles, live: np.ndarray, usable: np.ndarray) -> Lattice
     by_target = np.argsort(bundles.target, kind="stable")
     position, bundle = np.nonzero(usable[:, by_target])
     into = position, by_target[bundle]
-    out = np.nonzero(usable)  # bundles are ordered by source
+    position_out, bundle_out = np.nonzero(usable)  # bundles are ordered by source
+    out = position_out, bundle_out
 
     def before(moves: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
         return node[moves[0], bundles.source[moves[1]]]
@@ -144,7 +146,7 @@ def _moves(moves: tuple[np.ndarray, np.ndarray], leaves: np.ndarray, arrives: np
     position, bundle = moves
     positions = int(position[-1]) + 1
     bounds = np.searchsorted(position, np.arange(positions + 1))
-    slices = tuple(slice(int(i), int(j)) for i, j in zip(bounds[:-1], bounds[1:], strict=True))
+    slices = tuple(slice(int(i), int(j)) for i, j in pairwise(bounds))
     return Moves(
         leaves=tuple(leaves[s] for s in slices),
         begins=tuple(np.flatnonzero(np.diff(arrives[s], prepend=-1)) for s in slices),

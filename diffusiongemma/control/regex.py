@@ -6,6 +6,7 @@ and Unicode tables are its own. What a finite automaton cannot say is refused by
 """
 
 import re
+from dataclasses import dataclass
 from functools import lru_cache
 from re import _compiler, _parser  # type: ignore[attr-defined]
 from typing import Any
@@ -33,9 +34,11 @@ ANCHORS: dict[str, lang.Anchor] = {
 }
 
 
-def regex_language(pattern: str, flags: int = 0) -> lang.Language:
+def regex_language(pattern: str, flags: int = 0, dollar_is_end: bool = False) -> lang.Language:
     """
     The language of the texts that `re.fullmatch(pattern, text, flags)` matches.
+
+    With `dollar_is_end`, `$` is ECMA-262's: the end only, not before a final newline.
 
     Raises `InputError` for a malformed pattern and, by name, for what no automaton can follow (look-around,
     back-references, atomic and possessive matching, word boundaries, line anchors of MULTILINE).
@@ -44,44 +47,46 @@ def regex_language(pattern: str, flags: int = 0) -> lang.Language:
         tree = _parser.parse(pattern, flags)
     except (re.error, OverflowError, RecursionError) as error:
         raise InputError(f"regex: {pattern!r} is not a regular expression: {error}") from error
-    return _sequence(tree, tree.state.flags, pattern)
+    return _Reader(pattern, dollar_is_end).sequence(tree, tree.state.flags)
 
 
-def _sequence(items: Any, flags: int, pattern: str) -> lang.Language:
-    return lang.sequence(*(_node(item, flags, pattern) for item in items))
+@dataclass(frozen=True)
+class _Reader:
+    pattern: str
+    dollar_is_end: bool
 
+    def sequence(self, items: Any, flags: int) -> lang.Language:
+        return lang.sequence(*(self.node(item, flags) for item in items))
 
-def _node(item: tuple[Any, Any], flags: int, pattern: str) -> lang.Language:
-    operation, argument = item
-    match str(operation):
-        case "LITERAL" | "NOT_LITERAL" | "ANY" | "IN":
-            return lang.Chars(_single_character(item, flags))
-        case "BRANCH":
-            return lang.either(*(_sequence(branch, flags, pattern) for branch in argument[1]))
-        case "SUBPATTERN":
-            _, added, removed, body = argument
-            return _sequence(body, (flags | added) & ~removed, pattern)
-        case "MAX_REPEAT" | "MIN_REPEAT":
-            least, most, body = argument
-            return lang.repeat(_sequence(body, flags, pattern), least, None if most is _parser.MAXREPEAT else most)
-        case "AT":
-            return _anchor(str(argument), flags, pattern)
-        case "FAILURE":
-            return lang.NEVER
-        case name:
-            raise _refusal(REFUSED.get(name, name), pattern)
+    def node(self, item: tuple[Any, Any], flags: int) -> lang.Language:
+        operation, argument = item
+        match str(operation):
+            case "LITERAL" | "NOT_LITERAL" | "ANY" | "IN":
+                return lang.Chars(_single_character(item, flags))
+            case "BRANCH":
+                return lang.either(*(self.sequence(branch, flags) for branch in argument[1]))
+            case "SUBPATTERN":
+                _, added, removed, body = argument
+                return self.sequence(body, (flags | added) & ~removed)
+            case "MAX_REPEAT" | "MIN_REPEAT":
+                least, most, body = argument
+                return lang.repeat(self.sequence(body, flags), least, None if most is _parser.MAXREPEAT else most)
+            case "AT":
+                return self.anchor(str(argument), flags)
+            case "FAILURE":
+                return lang.NEVER
+            case name:
+                raise self.refusal(REFUSED.get(name, name))
 
+    def anchor(self, name: str, flags: int) -> lang.Language:
+        if flags & re.MULTILINE and name in ("AT_BEGINNING", "AT_END"):
+            raise self.refusal("a line anchor ^ or $ under MULTILINE")
+        if name not in ANCHORS:
+            raise self.refusal(REFUSED.get(name, name))
+        return ANCHORS["AT_END_STRING" if name == "AT_END" and self.dollar_is_end else name]
 
-def _anchor(name: str, flags: int, pattern: str) -> lang.Language:
-    if flags & re.MULTILINE and name in ("AT_BEGINNING", "AT_END"):
-        raise _refusal("a line anchor ^ or $ under MULTILINE", pattern)
-    if name not in ANCHORS:
-        raise _refusal(REFUSED.get(name, name), pattern)
-    return ANCHORS[name]
-
-
-def _refusal(what: str, pattern: str) -> InputError:
-    return InputError(f"regex: {pattern!r} uses {what}, which can't be guaranteed: rewrite it without")
+    def refusal(self, what: str) -> InputError:
+        return InputError(f"regex: {self.pattern!r} uses {what}, which can't be guaranteed: rewrite it without")
 
 
 def _single_character(item: tuple[Any, Any], flags: int) -> CharSet:

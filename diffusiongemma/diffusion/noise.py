@@ -24,8 +24,9 @@ class Noise:
 
     def uniforms(self, step: int, stream: int, n: int) -> Tensor:
         """n float64 numbers in [0, 1)."""
-        philox = np.random.Philox(key=[self.seed, self.canvas], counter=[0, stream, step, 0])
-        return torch.from_numpy(np.random.Generator(philox).random(n))
+        key = np.array([self.seed, self.canvas], dtype=np.uint64)
+        counter = np.array([0, stream, step, 0], dtype=np.uint64)
+        return torch.from_numpy(np.random.Generator(np.random.Philox(key=key, counter=counter)).random(n))
 
     def tokens(self, step: int, stream: int, n: int, vocab_size: int) -> Tensor:
         """n token ids, uniform over the vocabulary."""

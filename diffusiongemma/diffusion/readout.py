@@ -73,7 +73,8 @@ def _entropy(shifted: Tensor) -> Tensor:  # logits minus their maximum [n, V] ->
 def inverse_cdf(probabilities: Tensor, uniforms: Tensor) -> Tensor:
     """The token at which the cumulative probability [n, V] passes uniforms [n] -> [n]."""
     cumulative = probabilities.cumsum(-1)
-    # Rounding leaves the last sum a little off one; scaling by it keeps every uniform inside.
-    targets = uniforms.to(cumulative.dtype) * cumulative[:, -1]
-    index = torch.searchsorted(cumulative, targets[:, None], right=True)[:, 0]
-    return index.clamp_(max=probabilities.shape[-1] - 1)
+    # Rounding leaves the last sum a little off one. Staying below it keeps the search off trailing tokens of
+    # probability zero.
+    total = cumulative[:, -1]
+    targets = torch.minimum(uniforms.to(total.dtype) * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, targets[:, None], right=True)[:, 0]

@@ -104,8 +104,7 @@ class Ancestral:
         others = torch.where(clean == canvas, size - 1, size - 2)
         total = weight_clean + weight_old + others * stay.from_other * move.to_other
         u = context.noise.uniforms(context.step, ANCESTRAL, width).to(canvas.device) * total
-        fresh = context.noise.tokens(context.step, RENOISE, width, size).to(canvas.device)
-        fresh = _avoiding(fresh, clean, canvas, size)
+        fresh = _avoiding(context.noise.uniforms(context.step, RENOISE, width).to(canvas.device), clean, canvas, size)
         following = torch.where(u < weight_clean, clean, torch.where(u < weight_clean + weight_old, canvas, fresh))
         return following, following == clean
 
@@ -129,14 +128,10 @@ def _posterior_weights(level: float, next_level: float, size: int) -> tuple[_Lik
     return likelihood, _Prior(1 - next_level + next_level / size, next_level / size)
 
 
-def _avoiding(fresh: Tensor, clean: Tensor, canvas: Tensor, size: int) -> Tensor:
-    """Map uniform tokens over the vocabulary to uniform tokens that are neither `clean` nor `canvas`.
-
-    `fresh` is shrunk to the number of remaining tokens and stepped over the excluded ones in order.
-    """
+def _avoiding(uniforms: Tensor, clean: Tensor, canvas: Tensor, size: int) -> Tensor:
+    """Tokens drawn uniformly from those that are neither `clean` nor `canvas`."""
     low, high = torch.minimum(clean, canvas), torch.maximum(clean, canvas)
-    excluded = torch.where(low == high, 1, 2)
-    index = fresh * (size - excluded) // size
+    index = (uniforms * (size - torch.where(low == high, 1, 2))).long()
     index = index + (index >= low).long()
     return torch.where(low == high, index, index + (index >= high).long())
 

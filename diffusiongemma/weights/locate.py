@@ -23,9 +23,9 @@ def locate(source: str | Path) -> Path:
     path = Path(source).expanduser()
     if str(source) in embedded():
         return ASSETS / str(source)
-    if path.is_dir():
+    if str(source) and path.is_dir():
         return path
-    if path.exists():
+    if path.is_file():
         raise ModelNotFound(f"{source} is a file: give the directory that holds config.json and the safetensors files")
     parts = str(source).split("/")
     if len(parts) != 2 or not all(parts) or parts[0] in (".", "..", "~"):

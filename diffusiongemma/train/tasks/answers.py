@@ -113,8 +113,9 @@ _CAPITALS = _table(
     Bulgaria/Sofia, Croatia/Zagreb, Serbia/Belgrade, Czechia/Prague, Slovakia/Bratislava"""
 )
 _PLURALS = _table(
-    """mouse/mice, child/children, foot/feet, tooth/teeth, man/men, woman/women, goose/geese, person/people, leaf/leaves,
-    knife/knives, wolf/wolves, city/cities, baby/babies, box/boxes, bus/buses, potato/potatoes, sheep/sheep, fish/fish,
+    """mouse/mice, child/children, foot/feet, tooth/teeth, man/men, woman/women, goose/geese, person/people,
+    leaf/leaves, knife/knives, wolf/wolves, city/cities, baby/babies, box/boxes, bus/buses,
+    potato/potatoes, sheep/sheep, fish/fish,
     house/houses, dog/dogs, book/books, story/stories, wife/wives, half/halves, watch/watches, berry/berries"""
 )
 _PASTS = _table(
@@ -130,7 +131,8 @@ _YOUNG = _table(
 )
 _COLOURS = _table(
     """snow/white, grass/green, a ripe tomato/red, a lemon/yellow, coal/black, a carrot/orange, the clear sky/blue,
-    milk/white, blood/red, a banana/yellow, an emerald/green, a ruby/red, cinnamon/brown, a sunflower/yellow, soot/black"""
+    milk/white, blood/red, a banana/yellow, an emerald/green, a ruby/red, cinnamon/brown, a sunflower/yellow,
+    soot/black"""
 )
 _MADE_OF = _table(
     """bread/flour, cheese/milk, wine/grapes, paper/wood, glass/sand, butter/cream, a candle/wax, raisins/grapes,
@@ -139,23 +141,93 @@ _MADE_OF = _table(
 
 FACTS: dict[str, Facts] = {
     "opposite": Facts(
-        ("What is the opposite of {}?", "Give the opposite: {}", 'Which word means the opposite of "{}"?'), _OPPOSITES
+        (
+            "What is the opposite of {}?",
+            "Give the opposite: {}",
+            'Which word means the opposite of "{}"?',
+            "Opposite of {}:",
+            "{} is the opposite of which word?",
+        ),
+        _OPPOSITES,
     ),
     "capital": Facts(
-        ("What is the capital of {}?", "Name the capital of {}.", "Which city is the capital of {}?"), _CAPITALS
+        (
+            "What is the capital of {}?",
+            "Name the capital of {}.",
+            "Which city is the capital of {}?",
+            "Capital of {}:",
+            "Tell me the capital of {}.",
+        ),
+        _CAPITALS,
     ),
-    "plural": Facts(("What is the plural of {}?", "Give the plural: {}", 'Write "{}" in the plural.'), _PLURALS),
+    "plural": Facts(
+        (
+            "What is the plural of {}?",
+            "Give the plural: {}",
+            'Write "{}" in the plural.',
+            "Plural of {}:",
+            "One {}, two what?",
+        ),
+        _PLURALS,
+    ),
     "past": Facts(
-        ("What is the past tense of {}?", "Give the past tense: {}", 'Put the verb "{}" in the past.'), _PASTS
+        (
+            "What is the past tense of {}?",
+            "Give the past tense: {}",
+            'Put the verb "{}" in the past.',
+            "Past tense of {}:",
+            "Today I {}. And yesterday?",
+        ),
+        _PASTS,
     ),
-    "young": Facts(("What is a young {} called?", "What do we call a young {}?", "Name the young of the {}."), _YOUNG),
-    "colour": Facts(("What color is {}?", "Name the color of {}.", "Which color does {} have?"), _COLOURS),
-    "made_of": Facts(("What is {} made from?", "Name the main ingredient: {}", "From what do we make {}?"), _MADE_OF),
+    "young": Facts(
+        (
+            "What is a young {} called?",
+            "What do we call a young {}?",
+            "Name the young of the {}.",
+            "A young {} is called:",
+            "What is the young of a {}?",
+        ),
+        _YOUNG,
+    ),
+    "colour": Facts(
+        (
+            "What color is {}?",
+            "Name the color of {}.",
+            "Which color does {} have?",
+            "Color of {}:",
+            "Tell me the color of {}.",
+        ),
+        _COLOURS,
+    ),
+    "made_of": Facts(
+        (
+            "What is {} made from?",
+            "Name the main ingredient: {}",
+            "From what do we make {}?",
+            "Made from what: {}?",
+            "What does one need to make {}?",
+        ),
+        _MADE_OF,
+    ),
     "weekday": Facts(
-        ("Which day comes after {}?", "What is the day after {}?", "Name the day that follows {}."), _next_in(WEEKDAYS)
+        (
+            "Which day comes after {}?",
+            "What is the day after {}?",
+            "Name the day that follows {}.",
+            "Day after {}:",
+            "Today is {}. Which day is tomorrow?",
+        ),
+        _next_in(WEEKDAYS),
     ),
     "month": Facts(
-        ("Which month comes after {}?", "What is the month after {}?", "Name the month that follows {}."),
+        (
+            "Which month comes after {}?",
+            "What is the month after {}?",
+            "Name the month that follows {}.",
+            "Month after {}:",
+            "It is {}. Which month is next?",
+        ),
         _next_in(MONTHS),
     ),
 }

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from diffusiongemma.train.tasks.example import Example, Split, chance, choose, in_split
-from diffusiongemma.train.tasks.extraction_domains import DOMAINS, Clause, Domain, Field
+from diffusiongemma.train.tasks.extraction_domains import DOMAINS
+from diffusiongemma.train.tasks.extraction_fields import TYPE_NAMES, Clause, Domain, Field, json_schema
 from diffusiongemma.train.tasks.vocabulary import NUMBER_WORDS
 
 _CLAUSE_CHANCE = 0.65
@@ -52,7 +53,7 @@ def generate(rng: np.random.Generator, split: Split) -> Example:
 
     record = {keys[name]: facts[name] if name in stated else None for name in asked}
     nullable = {name: not set(domain.opening.fields) >= {name} for name in asked}
-    schema = _json_schema({keys[name]: (domain.fields[name], nullable[name]) for name in asked})
+    schema = json_schema({keys[name]: (domain.fields[name], nullable[name]) for name in asked})
     style = choose(rng, ("keys", "sketch", "schema"))
     request = _request(style, [(keys[name], domain.fields[name], nullable[name]) for name in asked], schema, rng)
     parts = [request, text] if chance(rng, 0.7) else [text, request]
@@ -130,40 +131,11 @@ def _request(style: str, asked: list[tuple[str, Field, bool]], schema: dict[str,
         shown = {"type": "object", "properties": schema["properties"]}  # the rest goes without saying
         return choose(rng, _SCHEMA_REQUESTS).format(shape=_compact(shown))
     if style == "sketch":
-        shape = ", ".join(f'"{key}": {_TYPE_NAMES[f.type]}{" or null" if null else ""}' for key, f, null in asked)
+        shape = ", ".join(f'"{key}": {TYPE_NAMES[f.type]}{" or null" if null else ""}' for key, f, null in asked)
         return choose(rng, _SKETCH_REQUESTS).format(shape="{" + shape + "}")
     keys = [f"{key} (list of item, quantity)" if f.type == "items" else key for key, f, _ in asked]
     request = choose(rng, _KEY_REQUESTS).format(keys=", ".join(keys))
     return f"{request} {choose(rng, _NULL_HINTS)}".strip()
-
-
-_TYPE_NAMES = {
-    "string": "string",
-    "integer": "integer",
-    "number": "number",
-    "boolean": "boolean",
-    "strings": "[string]",
-    "items": '[{"item": string, "quantity": integer}]',
-}
-
-
-def _json_schema(asked: dict[str, tuple[Field, bool]]) -> dict[str, Any]:
-    properties = {key: _field_schema(field, nullable) for key, (field, nullable) in asked.items()}
-    return {"type": "object", "properties": properties, "required": list(asked), "additionalProperties": False}
-
-
-def _field_schema(field: Field, nullable: bool) -> dict[str, Any]:
-    if field.type == "strings":
-        return {"type": _or_null("array", nullable), "items": {"type": "string"}}
-    if field.type == "items":
-        pair = {"item": {"type": "string"}, "quantity": {"type": "integer"}}
-        item = {"type": "object", "properties": pair, "required": list(pair), "additionalProperties": False}
-        return {"type": _or_null("array", nullable), "items": item}
-    return {"type": _or_null(field.type, nullable)}
-
-
-def _or_null(kind: str, nullable: bool) -> str | list[str]:
-    return [kind, "null"] if nullable else kind
 
 
 # --- JSON -----------------------------------------------------------------------------------------------------------

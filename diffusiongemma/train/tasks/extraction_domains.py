@@ -2,45 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from diffusiongemma.train.tasks import vocabulary as words
 from diffusiongemma.train.tasks.example import chance, choose, choose_several
-
-FieldType = str  # string | integer | number | boolean | strings (a list of them) | items (objects: item, quantity)
-
-
-@dataclass(frozen=True)
-class Field:
-    """One fact; `keys` are the names it may be asked under."""
-
-    type: FieldType
-    keys: tuple[str, ...]
+from diffusiongemma.train.tasks.extraction_fields import Clause, Domain, Field
 
 
-@dataclass(frozen=True)
-class Clause:
-    """Sentences that each state `fields`; for a boolean, `denials` state that it is false."""
-
-    fields: tuple[str, ...]
-    templates: tuple[str, ...]
-    denials: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Domain:
-    """`draw` makes the facts; those starting with `_` only help to write. `opening` is always in the text, first."""
-
-    name: str
-    main: str  # the field whose value decides between train and test
-    fields: dict[str, Field]
-    draw: Callable[[np.random.Generator], dict[str, Any]]
-    opening: Clause
-    clauses: tuple[Clause, ...]
+def _full_name(rng: np.random.Generator) -> str:
+    return f"{choose(rng, words.WOMEN + words.MEN)} {words.surname(rng)}"
 
 
 def _person(rng: np.random.Generator) -> dict[str, Any]:
@@ -75,8 +47,7 @@ PERSON = Domain(
     },
     _person,
     Clause(
-        ("name", "age"),
-        ("{name} is {age} years old.", "Meet {name}, aged {age}.", "{name} turned {age} last week."),
+        ("name", "age"), ("{name} is {age} years old.", "Meet {name}, aged {age}.", "{name} turned {age} last week.")
     ),
     (
         Clause(("city",), ("{_They} lives in {city}.", "{_Their} home is in {city}.", "{_They} moved to {city}.")),
@@ -92,7 +63,7 @@ PERSON = Domain(
 def _order(rng: np.random.Generator) -> dict[str, Any]:
     goods = choose_several(rng, words.GOODS, int(rng.integers(1, 4)))
     return {
-        "customer": f"{choose(rng, words.WOMEN + words.MEN)} {words.surname(rng)}",
+        "customer": _full_name(rng),
         "items": [{"item": pair.split("/")[1], "quantity": int(rng.integers(2, 13))} for pair in goods],
         "number": words.code(rng),
         "total": words.price(rng),
@@ -136,10 +107,9 @@ ORDER = Domain(
 
 
 def _meeting(rng: np.random.Generator) -> dict[str, Any]:
-    people = choose_several(rng, words.WOMEN + words.MEN, int(rng.integers(2, 5)))
     return {
-        "attendees": people,
-        "organizer": f"{choose(rng, words.WOMEN + words.MEN)} {words.surname(rng)}",
+        "attendees": choose_several(rng, words.WOMEN + words.MEN, int(rng.integers(2, 5))),
+        "organizer": _full_name(rng),
         "topic": choose(rng, words.TOPICS),
         "day": choose(rng, words.WEEKDAYS) if chance(rng, 0.5) else words.day(rng),
         "time": words.clock_time(rng),
@@ -264,13 +234,11 @@ ADDRESS = Domain(
 
 
 def _trip(rng: np.random.Generator) -> dict[str, Any]:
-    start, end = words.city(rng), words.city(rng)
-    while end == start:
-        end = words.city(rng)
+    start, end = choose_several(rng, words.CITIES, 2)
     return {
-        "traveler": f"{choose(rng, words.WOMEN + words.MEN)} {words.surname(rng)}",
-        "from": start,
-        "to": end,
+        "traveler": _full_name(rng),
+        "from": words.made_up_name(rng) if chance(rng, 0.2) else start,
+        "to": words.made_up_name(rng) if chance(rng, 0.2) else end,
         "day": words.day(rng),
         "time": words.clock_time(rng),
         "seat": f"{rng.integers(1, 40)}{choose(rng, 'ABCDEF')}",

@@ -54,7 +54,10 @@ def score(example: Example, text: str) -> dict[str, Any]:
     """`exact` (the same text), `points` (0-1 by reasoning-gym's own judge, which accepts other right answers)."""
     kind = example.meta["kind"]
     dataset = _dataset(kind)
-    points = dataset.score_answer(text.strip(), dataset[example.meta["number"]])
+    try:
+        points = dataset.score_answer(text.strip(), dataset[example.meta["number"]])
+    except Exception:  # some of the package's judges raise on an answer that they cannot parse
+        points = 0.0
     return {"exact": text.strip() == example.answer, "points": float(points), "kind": kind}
 
 

@@ -35,7 +35,8 @@ _PLAIN_SENTENCE = re.compile(r"[A-Z][a-z]*(?: [a-z]+)+[.?!]")  # loses nothing b
 
 
 def generate(rng: np.random.Generator, split: Split, sentences: Sequence[str] | None = None) -> Example:
-    """One text to mend; meta holds `source` (the text as given), `edit` (what was asked).
+    """One text to mend; meta holds `source` (the text as given), `edit` (what was asked) and, for a
+    change of content, its details (`old` and `new`, or `tense`).
 
     `sentences` are clean human sentences of at most 40 words; half of the spelling and punctuation tasks use them.
     """
@@ -47,7 +48,7 @@ def generate(rng: np.random.Generator, split: Split, sentences: Sequence[str] | 
         answer = _clean_text(rng, split, sentences, edit)
         source, details = _DAMAGES[edit](answer, rng), {}
     request = choose(rng, _INSTRUCTIONS[edit]).format(**details) + choose(rng, _ENDINGS)
-    return Example(f"{request}\n\n{source}", answer, {"source": source, "edit": edit})
+    return Example(f"{request}\n\n{source}", answer, {"source": source, "edit": edit, **details})
 
 
 def score(example: Example, text: str) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def _extend_givens(given: np.ndarray, target: np.ndarray, rng: np.random.Generat
     priority = rng.random(given.shape, dtype=np.float32)
     priority[given] = -1.0
     last_in = np.sort(priority, axis=1)[np.arange(len(given)), target - 1]
-    # equal priorities at the boundary (one board in tens of thousands) only add a given or two
+    # two equal priorities just there (one board in about 300,000) add one given too many, which does no harm
     return priority <= last_in[:, None]
 
 
@@ -188,7 +188,10 @@ def score_board(puzzle: np.ndarray, text: str, solution: np.ndarray | None = Non
 
 
 def generate(rng: np.random.Generator, split: Split, bank: SeedBank | None = None) -> Example:
-    """One puzzle with 24-60 givens; without `bank` from a small one made on the first call (about a second)."""
+    """One puzzle with 24-60 givens; without `bank` from a small one made on the first call (about a second).
+
+    To measure a model, pass the bank that it was trained from: its test half is kept apart from its training half.
+    """
     seeds = getattr(bank or _small_bank(), split)
     puzzles, solutions = sample_boards(seeds, 1, rng, (24, 60))
     meta = {"puzzle": puzzles[0].tolist(), "solution": solutions[0].tolist(), "givens": int((puzzles[0] > 0).sum())}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import tempfile
+import warnings
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,17 +63,24 @@ class SeedBank:
 
     @classmethod
     def load_or_build(cls, cache_dir: str | Path, train: int = TRAIN_SEEDS, test: int = TEST_SEEDS) -> SeedBank:
-        """`build`, kept in `cache_dir` as one .npz file that is written whole or not at all."""
+        """`build`, kept in `cache_dir` as one .npz file that is written whole or not at all, anew if unreadable."""
         path = Path(cache_dir) / f"sudoku-seeds-{train}-{test}.npz"
         if path.exists():
-            with np.load(path) as data:
-                return cls(
-                    Seeds(data["train_puzzles"], data["train_solutions"]),
-                    Seeds(data["test_puzzles"], data["test_solutions"]),
-                )
+            try:
+                return cls.load(path)
+            except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+                warnings.warn(f"{path} cannot be read ({error}): making the seeds anew", stacklevel=2)
         bank = cls.build(train, test)
         bank.save(path)
         return bank
+
+    @classmethod
+    def load(cls, path: Path) -> SeedBank:
+        with np.load(path) as data:
+            return cls(
+                Seeds(data["train_puzzles"], data["train_solutions"]),
+                Seeds(data["test_puzzles"], data["test_solutions"]),
+            )
 
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

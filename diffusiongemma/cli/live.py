@@ -1,0 +1,247 @@
+"""A generation on the terminal: the canvas settling in place, or the text as it is committed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TextIO
+
+import numpy as np
+from rich.box import ROUNDED
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.text import Text
+
+from diffusiongemma.cli.cells import (
+    PALETTE,
+    CanvasView,
+    TextOf,
+    canvas_cells,
+    committed_cells,
+    printable,
+    rows,
+    states_of,
+)
+from diffusiongemma.diffusion.trace import CanvasCommitted, CanvasStep, Event, Result, TextDelta
+
+FRAME_SECONDS = 0.05  # at most 20 pictures a second
+WIDEST = 100  # columns
+TAIL = 512  # committed tokens drawn before the canvas
+
+
+def can_watch(console: Console) -> bool:
+    """Whether a picture can be redrawn in place there."""
+    return console.file.isatty() and not console.is_dumb_terminal
+
+
+# --- one picture ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A moment of a generation."""
+
+    step: CanvasStep | None  # None between canvases and in autoregressive mode
+    accepted_before: np.ndarray | None = None  # [C] of the step before, in the same canvas
+    committed: Sequence[int] = ()
+    shape: Sequence[int] | None = None  # tokens that lay out the canvas; None takes the model's present guess
+    tokens_per_forward: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass
+class Painter:
+    """Draws frames of one request. `steps`: the most steps a canvas can take."""
+
+    text_of: TextOf
+    stop_ids: frozenset[int]
+    steps: int
+    _canvas: int = -1
+    _tallest: int = 0  # rows this canvas has needed, so that the picture does not jump
+
+    def paint(self, frame: Frame, console: Console) -> Group:
+        width = min(console.width, WIDEST)
+        status = status_line(frame, self.steps)
+        below = len(status.wrap(console, width))
+        body = self.body(frame, width - 4)[-max(1, console.height - below - 3) :]
+        return Group(self._panel(frame, body, width), status)
+
+    def body(self, frame: Frame, width: int) -> list[Text]:
+        """The text so far with the canvas behind it, in rows of `width` columns."""
+        cells = list(committed_cells(frame.committed[-TAIL:], self.text_of, self.stop_ids))
+        step = frame.step
+        if step is not None:
+            shape = shape_of(step) if frame.shape is None else frame.shape
+            states = states_of(step.accepted, frame.accepted_before)
+            view = CanvasView(step.tokens.tolist(), shape, states, step.entropy)
+            cells += canvas_cells(view, self.text_of, self.stop_ids)
+        return rows(cells, width)
+
+    def _panel(self, frame: Frame, body: list[Text], width: int) -> Panel:
+        canvas = frame.step.canvas if frame.step is not None else self._canvas
+        if canvas != self._canvas:
+            self._canvas, self._tallest = canvas, 0
+        self._tallest = max(self._tallest, len(body))
+        body = body + [Text()] * (self._tallest - len(body))
+        return Panel(
+            Text("\n").join(body),
+            box=ROUNDED,
+            width=width,
+            title=_title(frame, self.steps),
+            title_align="left",
+            subtitle=_legend() if frame.step is not None else None,
+            subtitle_align="right",
+            border_style="dim",
+        )
+
+
+def shape_of(step: CanvasStep) -> list[int]:
+    """What the reply would be now: accepted tokens, and the model's best guess where there is noise."""
+    return np.where(step.accepted, step.tokens, step.argmax).tolist()
+
+
+def status_line(frame: Frame, steps: int) -> Text:
+    step = frame.step
+    facts = []
+    if step is not None:
+        facts = [
+            ("noise", f"{noise_level(step, steps):.2f}"),
+            ("temperature", f"{step.temperature:.2f}"),
+            ("entropy", f"{float(step.entropy.mean()):.3f}"),
+            ("accepted", f"{float(step.accepted.mean()):.0%}"),
+        ]
+    speed = f"{frame.tokens_per_forward:.1f}" if frame.committed else "–"
+    facts += [("tokens/forward", speed), ("seconds", f"{frame.seconds:.1f}")]
+    line = Text(" ")
+    for name, value in facts:
+        # No break inside a fact when the line wraps on a narrow terminal.
+        line.append(f"{name}\u00a0", "dim").append(value).append("  ")
+    line.rstrip()
+    return line
+
+
+def noise_level(step: CanvasStep, steps: int) -> float:
+    """Of the canvas that the step has read: 1 at the first."""
+    return 1 - (step.step - 1) / max(1, steps)
+
+
+def _title(frame: Frame, steps: int) -> str:
+    if frame.step is None:
+        return f" {len(frame.committed)} tokens "
+    return f" canvas {frame.step.canvas + 1} · step {frame.step.step}/{steps} "
+
+
+def _legend() -> Text:
+    legend = Text(" sure ", "dim")
+    for _, colour in PALETTE:
+        legend.append("■", colour)
+    return legend.append(" unsure ", "dim")
+
+
+# --- views ----------------------------------------------------------------------------------------------------------
+
+
+class PlainView:
+    """Writes text as it is committed; thoughts dimmed to `thoughts`, if given."""
+
+    paused = 0.0
+
+    def __init__(self, out: TextIO, thoughts: Console | None = None):
+        self.out, self.thoughts = out, thoughts
+        self._written = ""
+
+    def __enter__(self) -> PlainView:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, TextDelta):
+            self._think(event.thinking)
+            self._write(event.text)
+
+    def finish(self, result: Result) -> None:
+        """What was committed and not yet shown, and the end of the line."""
+        if result.text.startswith(self._written):
+            self._write(result.text[len(self._written) :])
+        if self._written and not self._written.endswith("\n"):
+            self._write("\n")
+
+    def _write(self, text: str) -> None:
+        self._written += text
+        # A pipe gets the text as it is; a terminal must not be sent what it would obey.
+        self.out.write(printable(text) if self.out.isatty() else text)
+        self.out.flush()
+
+    def _think(self, text: str) -> None:
+        if text and self.thoughts is not None:
+            self.thoughts.print(Text(printable(text), "dim"), end="", soft_wrap=True)
+
+
+@dataclass
+class LiveView:
+    """Redraws the canvas in place while it settles, at most every `FRAME_SECONDS`; the text stays when it is done.
+
+    `delay`: seconds to wait after each step, so that a small fast model can be watched; `paused` is their sum.
+    """
+
+    console: Console
+    painter: Painter
+    delay: float = 0.0
+    thoughts: Console | None = None
+    paused: float = 0.0
+    _committed: list[int] = field(default_factory=list)
+    _last: CanvasStep | None = None
+    _passes: int = 0
+    _drawn: float = 0.0
+
+    def __enter__(self) -> LiveView:
+        self._started = time.perf_counter()
+        self._live = Live(
+            console=self.console, transient=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+        )
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._live.__exit__(None, None, None)
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, CanvasStep):
+            # A canvas after the first is opened by encoding the one before.
+            self._passes += 2 if event.step == 1 and event.canvas else 1
+            same = self._last is not None and self._last.canvas == event.canvas
+            self._draw(event, self._last.accepted if same and self._last is not None else None)
+            self._last = event
+            self._wait()
+        elif isinstance(event, CanvasCommitted):
+            self._committed += event.tokens
+            if self._last is None:
+                self._passes += 1
+                self._draw(None, None)
+
+    def finish(self, result: Result) -> None:
+        """The text as plain lines, to be called after the view is closed."""
+        plain = PlainView(self.console.file, self.thoughts)
+        plain.show(TextDelta("", (result.thinking or "") + "\n" * bool(result.thinking)))
+        plain.finish(result)
+
+    def _draw(self, step: CanvasStep | None, before: np.ndarray | None) -> None:
+        now = time.perf_counter()
+        if now - self._drawn < FRAME_SECONDS:
+            return
+        self._drawn = now
+        speed = len(self._committed) / self._passes if self._passes else 0.0
+        frame = Frame(step, before, self._committed, None, speed, now - self._started - self.paused)
+        self._live.update(self.painter.paint(frame, self.console), refresh=True)
+
+    def _wait(self) -> None:
+        if self.delay:
+            time.sleep(self.delay)
+            self.paused += self.delay
+
+
+View = PlainView | LiveView
