@@ -1,0 +1,81 @@
+"""The command line: one thin module per subcommand. Only what `--help` needs is imported here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from diffusiongemma.errors import UserError
+
+USAGE_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
+
+
+def build() -> typer.Typer:
+    from diffusiongemma.cli.chat import chat
+    from diffusiongemma.cli.doctor import doctor
+    from diffusiongemma.cli.replay import replay
+    from diffusiongemma.cli.run import run
+
+    app = typer.Typer(
+        name="diffusiongemma",
+        help="Run and watch DiffusionGemma, the open text-diffusion language model.",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(_top)
+    for command in (run, chat, replay, doctor):
+        app.command()(command)
+    return app
+
+
+def _top(context: typer.Context, version: bool = typer.Option(False, "--version", help="Print the version.")) -> None:
+    if version:
+        from diffusiongemma import __version__
+
+        print(__version__)
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 2 for a user's mistake with one line on stderr, 130 after Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 must not end in a traceback
+    # Leave through the `finally` blocks, which give the terminal its cursor back.
+    with contextlib.suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    sys.exit(_exit_code(arguments))
+
+
+def _exit_code(arguments: Sequence[str] | None) -> int:
+    try:
+        code = build()(args=arguments, prog_name="diffusiongemma", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except UserError as error:
+        return _complain(str(error))
+    except BrokenPipeError:
+        # Whoever read our output has left; keep the interpreter from saying so again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except Exception as error:
+        # Typer's usage errors, whose class moved between its versions.
+        if not hasattr(error, "format_message"):
+            raise
+        context = getattr(error, "ctx", None)
+        where = context.command_path if context is not None else "diffusiongemma"
+        return _complain(f"{error.format_message()} (see {where} --help)")
+
+
+def _complain(message: str) -> int:
+    print("diffusiongemma:", " ".join(message.split()), file=sys.stderr)
+    return USAGE_ERROR

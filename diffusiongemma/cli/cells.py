@@ -16,7 +16,7 @@ TextOf = Callable[[int], str]
 
 # Entropy in nats up to which a colour is used: from settled to wide open.
 PALETTE = ((0.01, "#5faf87"), (0.1, "#87af5f"), (0.5, "#afaf5f"), (1.5, "#d7875f"), (3.0, "#d75f5f"), (99.0, "#af5f87"))
-LINE_BREAK, END = "↵", "∎"
+LINE_BREAK, SPACE, END = "↵", "␣", "∎"
 _CONTROL_PICTURES = {code: chr(0x2400 + code) for code in range(32)} | {0x7F: "␡"}
 
 
@@ -83,8 +83,7 @@ def canvas_cells(view: CanvasView, text_of: TextOf, stop_ids: frozenset[int]) ->
         style = cell_style(state, nats)
         if ended or shape in stop_ids:
             settled = " " if ended else END
-            shown = settled if state is not State.NOISE else printable(text_of(token), keep="")
-            yield Cell(set_cell_size(shown or " ", 1), style)
+            yield Cell(settled if state is not State.NOISE else _cut(text_of(token), 1), style)
             ended = True
         else:
             yield from _token_cells(text_of(token), text_of(shape), style)
@@ -97,26 +96,33 @@ def committed_cells(tokens: Iterable[int], text_of: TextOf, stop_ids: frozenset[
 
 
 def _token_cells(shown: str, shape: str, style: Style) -> Iterator[Cell]:
-    """`shown` in the room that `shape` takes: a cell for each of its lines."""
-    same, lines = shown == shape, shape.split("\n")
-    rest = printable(shown, keep="").replace(_CONTROL_PICTURES[10], LINE_BREAK)
+    """`shown` in the room that `shape` takes: a cell for each of its lines, the first of which holds all that fits."""
+    lines = shape.split("\n")
     for number, line in enumerate(lines):
         last = number == len(lines) - 1
         if last and number and not line:
             return
-        room = printable(line, keep="")
-        if same:
-            text = room + ("" if last else LINE_BREAK if style.bold else " ")
+        text = printable(line, keep="")
+        if shown == shape:
+            text += "" if last else LINE_BREAK if style.reverse else " "
         else:
-            text, rest = set_cell_size(rest, max(1, cell_len(room))), ""
+            text = _cut("" if number else shown, max(1, cell_len(text)))
         yield Cell(text, style, breaks=not last, joins=not line[:1].isspace())
+
+
+def _cut(text: str, width: int) -> str:
+    """A token in a cell that was not made for it: what fits, spaces only where there is room for them."""
+    text = printable(text, keep="").replace(_CONTROL_PICTURES[10], LINE_BREAK)
+    if cell_len(text) > width:
+        text = text.lstrip() or SPACE
+    return set_cell_size(text, width)
 
 
 def cell_style(state: State, nats: float) -> Style:
     if state is State.COMMITTED:
         return Style.null()
     colour = next(colour for limit, colour in PALETTE if nats <= limit or limit == PALETTE[-1][0])
-    return Style(color=colour, dim=state is State.NOISE, bold=state is State.NEW)
+    return Style(color=colour, dim=state is State.NOISE, bold=state is State.NEW, reverse=state is State.NEW)
 
 
 def rows(cells: Iterable[Cell], width: int) -> list[Text]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TextIO
 
@@ -12,11 +12,13 @@ from rich.box import ROUNDED
 from rich.console import Console, Group
 from rich.live import Live
 from rich.panel import Panel
+from rich.style import Style
 from rich.text import Text
 
 from diffusiongemma.cli.cells import (
     PALETTE,
     CanvasView,
+    Cell,
     TextOf,
     canvas_cells,
     committed_cells,
@@ -61,12 +63,14 @@ class Painter:
     _canvas: int = -1
     _tallest: int = 0  # rows this canvas has needed, so that the picture does not jump
 
-    def paint(self, frame: Frame, console: Console) -> Group:
+    def paint(self, frame: Frame, console: Console, whole: bool = False) -> Group:
+        """The picture, cut at its top to the height of the screen unless it is wanted `whole`."""
         width = min(console.width, WIDEST)
-        status = status_line(frame, self.steps)
-        below = len(status.wrap(console, width))
-        body = self.body(frame, width - 4)[-max(1, console.height - below - 3) :]
-        return Group(self._panel(frame, body, width), status)
+        below = status(frame, self.steps, width)
+        body = self.body(frame, width - 4)
+        if not whole:
+            body = body[-max(1, console.height - len(below) - 3) :]
+        return Group(self._panel(frame, body, width), *below)
 
     def body(self, frame: Frame, width: int) -> list[Text]:
         """The text so far with the canvas behind it, in rows of `width` columns."""
@@ -102,7 +106,8 @@ def shape_of(step: CanvasStep) -> list[int]:
     return np.where(step.accepted, step.tokens, step.argmax).tolist()
 
 
-def status_line(frame: Frame, steps: int) -> Text:
+def status(frame: Frame, steps: int, width: int) -> list[Text]:
+    """Where the generation is, in rows of `width` columns that break between facts."""
     step = frame.step
     facts = []
     if step is not None:
@@ -114,12 +119,12 @@ def status_line(frame: Frame, steps: int) -> Text:
         ]
     speed = f"{frame.tokens_per_forward:.1f}" if frame.committed else "–"
     facts += [("tokens/forward", speed), ("seconds", f"{frame.seconds:.1f}")]
-    line = Text(" ")
-    for name, value in facts:
-        # No break inside a fact when the line wraps on a narrow terminal.
-        line.append(f"{name}\u00a0", "dim").append(value).append("  ")
-    line.rstrip()
-    return line
+    return rows((cell for fact in facts for cell in _fact(*fact)), width)
+
+
+def _fact(name: str, value: str) -> Iterator[Cell]:
+    yield Cell(f" {name} ", Style(dim=True))
+    yield Cell(f"{value} ", Style.null(), joins=True)
 
 
 def noise_level(step: CanvasStep, steps: int) -> float:
@@ -129,15 +134,15 @@ def noise_level(step: CanvasStep, steps: int) -> float:
 
 def _title(frame: Frame, steps: int) -> str:
     if frame.step is None:
-        return f" {len(frame.committed)} tokens "
-    return f" canvas {frame.step.canvas + 1} · step {frame.step.step}/{steps} "
+        return f"{len(frame.committed)} tokens"
+    return f"canvas {frame.step.canvas + 1} · step {frame.step.step}/{steps}"
 
 
 def _legend() -> Text:
-    legend = Text(" sure ", "dim")
+    legend = Text("sure ", "dim")
     for _, colour in PALETTE:
         legend.append("■", colour)
-    return legend.append(" unsure ", "dim")
+    return legend.append(" unsure", "dim")
 
 
 # --- views ----------------------------------------------------------------------------------------------------------
@@ -170,6 +175,10 @@ class PlainView:
         if self._written and not self._written.endswith("\n"):
             self._write("\n")
 
+    def interrupt(self) -> None:
+        """Ctrl-C where no result is to come: what is shown stays."""
+        self._write("\n")
+
     def _write(self, text: str) -> None:
         self._written += text
         # A pipe gets the text as it is; a terminal must not be sent what it would obey.
@@ -194,6 +203,7 @@ class LiveView:
     thoughts: Console | None = None
     paused: float = 0.0
     _committed: list[int] = field(default_factory=list)
+    _text: str = ""
     _last: CanvasStep | None = None
     _passes: int = 0
     _drawn: float = 0.0
@@ -222,6 +232,12 @@ class LiveView:
             if self._last is None:
                 self._passes += 1
                 self._draw(None, None)
+        elif isinstance(event, TextDelta):
+            self._text += event.text
+
+    def interrupt(self) -> None:
+        """Ctrl-C where no result is to come: what was committed, to be called after the view is closed."""
+        PlainView(self.console.file).show(TextDelta(self._text + "\n" * bool(self._text)))
 
     def finish(self, result: Result) -> None:
         """The text as plain lines, to be called after the view is closed."""

@@ -6,7 +6,7 @@ every text a reader parses to a float compares with the bounds as its decimal va
 digits survive the round trip). A bound with more digits widens the limit for whole numbers, which parse exactly.
 """
 
-from decimal import Decimal
+from decimal import Decimal  # only compared and turned over here: arithmetic would round to the context's digits
 from functools import lru_cache
 
 import numpy as np
@@ -80,8 +80,8 @@ def decimals(low: Decimal | None, high: Decimal | None, low_open: bool, high_ope
         above, above_open = (low, low_open) if low is not None and low >= 0 else (zero, False)
         options.append(_magnitudes(above, above_open, high, high_open, places))
     if low is None or low < 0:
-        above, above_open = (-high, high_open) if high is not None and high < 0 else (zero, True)
-        below = None if low is None else -low
+        above, above_open = (high.copy_negate(), high_open) if high is not None and high < 0 else (zero, True)
+        below = None if low is None else low.copy_negate()
         options.append(lang.sequence(MINUS, _magnitudes(above, above_open, below, low_open, places)))
     return lang.either(*options)
 
@@ -100,7 +100,7 @@ def _magnitudes(low: Decimal, low_open: bool, high: Decimal | None, high_open: b
 
 def _fraction_of(bound: Decimal) -> str:
     """The digits after the point, without trailing zeros."""
-    return format(abs(bound), "f").partition(".")[2].rstrip("0")
+    return format(bound.copy_abs(), "f").partition(".")[2].rstrip("0")
 
 
 def _at_least(bound: Decimal, is_open: bool, whole_digits: int, places: int) -> lang.Language:

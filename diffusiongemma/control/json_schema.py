@@ -51,6 +51,10 @@ class SchemaReader:
         self._shapes: dict[Terms, Shapes] = {}
         self._open: list[Terms] = []
 
+    @property
+    def root_terms(self) -> Terms:
+        return (Term("", self.root),)
+
     def shapes(self, terms: Terms) -> Shapes:
         """The union of shapes that a value meeting all terms has; [] if there is no such value, as far as seen."""
         if terms not in self._shapes:

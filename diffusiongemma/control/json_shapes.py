@@ -66,6 +66,8 @@ class StringShape:
     outer: lang.Language | None = None  # None: the same as content
 
     def opposite(self) -> list["Shape"]:
+        if self.outer is lang.ANY_TEXT:
+            raise NotNegatable("the opposite of 'format'")
         return [StringShape(_all_but(self.outer or self.content), self.outer and _all_but(self.content))]
 
 
@@ -101,7 +103,7 @@ class NumberShape:
             return self._single(self.low)
         if self.whole is True or self.multiple_of > 1:
             low = None if self.low is None else _ceiling(self.low, self.low_open)
-            high = None if self.high is None else -_ceiling(-self.high, self.high_open)
+            high = None if self.high is None else -_ceiling(self.high.copy_negate(), self.high_open)
             if low is not None and high is not None and low > high:
                 return lang.NEVER
             whole = integers(low, high)
@@ -113,7 +115,7 @@ class NumberShape:
     def _single(self, value: Decimal) -> lang.Language:
         is_whole = value == int(value)
         excluded = self.low_open or self.high_open or self.whole not in (None, is_whole)
-        if excluded or value % self.multiple_of:
+        if excluded or int(value) % self.multiple_of:
             return lang.NEVER
         return lang.literal(str(int(value)) if is_whole else json.dumps(float(value)))
 

@@ -8,12 +8,24 @@ written only where it asks for them, and recursion ends at a stated depth.
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
+import numpy as np
+
 from diffusiongemma.control import language as lang
-from diffusiongemma.control.json_keywords import refusal
+from diffusiongemma.control.arrangements import (
+    Count,
+    Member,
+    containing,
+    in_any_order,
+    in_order,
+    listed,
+    with_prefix,
+)
+from diffusiongemma.control.dfa import DEAD
+from diffusiongemma.control.json_keywords import pattern_shape, refusal
 from diffusiongemma.control.json_schema import SchemaReader
 from diffusiongemma.control.json_shapes import (
     NOTHING,
@@ -26,13 +38,15 @@ from diffusiongemma.control.json_shapes import (
     Shape,
     StringShape,
     Terms,
+    merged,
 )
 from diffusiongemma.control.nfa import compile_language
 from diffusiongemma.errors import InputError
 
-MOST_FREE_KEYS = 8  # 2^n situations
-MOST_UNIQUE_VALUES = 8
+MOST_FREE_KEYS = MOST_UNIQUE_VALUES = 8  # 2^n situations
 MOST_PATTERNS = 3
+DEEPEST = 40  # values inside values, whatever the schema
+SPACE = lang.literal(" ")
 
 
 @dataclass(frozen=True)
@@ -40,7 +54,7 @@ class JsonStyle:
     """
     How the JSON is written.
 
-    whitespace: none (`{"a":1,"b":2}`), single (`{"a": 1, "b": 2}`) or optional (a space or none at each place).
+    whitespace: none (`{"a":1,"b":2}`), single (`{"a": 1, "b": 2}`) or optional (a space or none at each of these).
     key_order: declared, or free (any order; at most 8 properties an object).
     recursion_depth: how often a schema may stand inside itself; any_depth: the same for values without a schema.
     """
@@ -50,17 +64,14 @@ class JsonStyle:
     recursion_depth: int = 3
     any_depth: int = 2
 
-    @property
-    def space(self) -> lang.Language:
-        return {"none": lang.EMPTY, "single": SPACE, "optional": lang.optional(SPACE)}[self.whitespace]
-
-
-SPACE = lang.literal(" ")
+    def after(self, mark: str) -> lang.Language:
+        space = {"none": lang.EMPTY, "single": SPACE, "optional": lang.optional(SPACE)}[self.whitespace]
+        return lang.sequence(lang.literal(mark), space)
 
 
 def json_schema_language(schema: Any, style: JsonStyle = JsonStyle()) -> lang.Language:
     """
-    The language of JSON texts that meet `schema` (a JSON Schema of draft 2020-12 as an object or its text).
+    The language of JSON texts that meet `schema` (a JSON Schema of draft 2020-12, as an object or its text).
 
     Raises `InputError` naming keyword and place for what is not a schema, can't be guaranteed or can't be met.
     """
@@ -69,9 +80,9 @@ def json_schema_language(schema: Any, style: JsonStyle = JsonStyle()) -> lang.La
             schema = json.loads(schema)
         except json.JSONDecodeError as error:
             raise InputError(f"schema: it is not JSON: {error}") from error
-    writer = _Writer(SchemaReader(schema), style)
+    reader = SchemaReader(schema)
     try:
-        language = writer.value(writer.reader.root_terms)
+        language = _Writer(reader, style).value(reader.root_terms)
     except RecursionError as error:
         raise InputError("schema: it is nested too deeply: flatten it") from error
     if language is lang.NEVER or compile_language(language).is_empty:
@@ -82,24 +93,26 @@ def json_schema_language(schema: Any, style: JsonStyle = JsonStyle()) -> lang.La
 class _Writer:
     def __init__(self, reader: SchemaReader, style: JsonStyle) -> None:
         self.reader, self.style = reader, style
-        self.comma = lang.sequence(lang.literal(","), style.space)
-        self.colon = lang.sequence(lang.literal(":"), style.space)
+        self.comma, self.colon = style.after(","), style.after(":")
         self._open: list[Terms] = []
-        self._written: dict[tuple[Any, ...], lang.Language] = {}
+        self._written: dict[tuple[Terms, ...], lang.Language] = {}
 
     def value(self, terms: Terms) -> lang.Language:
         """Texts of values that meet all terms."""
-        if terms == NOTHING:
-            return lang.NEVER
+        terms = tuple(term for term in terms if term.negated or term.raw not in (True, {}))
         depth = self.style.recursion_depth if terms else self.style.any_depth
-        if self._open.count(terms) > depth:
+        if terms == NOTHING or self._open.count(terms) > depth or len(self._open) > DEEPEST:
             return lang.NEVER
-        key = (terms, tuple(self._open))
+        key = (terms, *self._open)
         if key not in self._written:
             self._open.append(terms)
             self._written[key] = lang.either(*(self.shape(shape) for shape in self.reader.shapes(terms)))
             self._open.pop()
         return self._written[key]
+
+    @property
+    def here(self) -> str:
+        return self._open[-1][0].where if self._open[-1] else ""
 
     def shape(self, shape: Shape) -> lang.Language:
         match shape:
@@ -112,193 +125,132 @@ class _Writer:
             case StringShape(content):
                 return lang.Quoted(content)
             case ArrayShape():
-                return self.array(shape)
+                return lang.sequence(lang.literal("["), self.items(shape), lang.literal("]"))
             case ObjectShape():
-                return self.object(shape)
+                return lang.sequence(lang.literal("{"), self.properties(shape), lang.literal("}"))
 
     # -- arrays
 
-    def array(self, shape: ArrayShape) -> lang.Language:
-        if shape.unique and (shape.most is None or shape.most > 1):
-            return self.distinct_items(shape)
-        items = [self.value(terms) for terms in shape.prefix]
-        body = self.list_of(items, self.value(shape.rest), shape.least, shape.most)
-        for contains in shape.contains:
-            body = lang.both(body, self.containing(shape, contains))
-        return bracketed("[", body, "]")
+    def items(self, shape: ArrayShape) -> lang.Language:
+        count = Count(shape.least, shape.most)
+        if shape.unique and count.allows_more(1):
+            return self.distinct_items(shape, count)
+        prefix = [self.value(terms) for terms in shape.prefix]
+        body = with_prefix(prefix, self.value(shape.rest), count, self.comma)
+        return lang.both(body, *(self.items_that_contain(shape, contains) for contains in shape.contains))
 
-    def list_of(self, prefix: list[lang.Language], rest: lang.Language, least: int, most: int | None) -> lang.Language:
-        """A list whose first items are `prefix`, all others `rest`, of `least` to `most` items in all."""
-        more = lang.repeat(
-            lang.sequence(self.comma, rest),
-            max(0, least - max(1, len(prefix))),
-            None if most is None else max(0, most - max(1, len(prefix))),
-        )
-        if not prefix:
-            body = lang.sequence(rest, more)
-        else:
-            body = more
-            for i in reversed(range(len(prefix))):
-                item = prefix[i] if i == 0 else lang.sequence(self.comma, prefix[i])
-                following = lang.sequence(item, body)
-                body = following if i == 0 else lang.either(following, *([lang.EMPTY] if i >= least else []))
-                body = (lang.EMPTY if i >= least else lang.NEVER) if most is not None and i >= most else body
-        if most == 0:
-            return lang.EMPTY if least == 0 else lang.NEVER
-        return lang.either(body, *([lang.EMPTY] if least == 0 else []))
-
-    def containing(self, shape: ArrayShape, contains: Contains) -> lang.Language:
-        """Lists in which `least` to `most` items meet the terms, whatever else holds."""
+    def items_that_contain(self, shape: ArrayShape, contains: Contains) -> lang.Language:
         places = [*shape.prefix, shape.rest]
-        meeting = lang.either(*(self.value(_joined(place, contains.terms)) for place in places))
-        opposite = contains.terms if contains.most is None else tuple(t.negation for t in contains.terms)
+        meeting = lang.either(*(self.value(merged(place, contains.terms)) for place in places))
         if contains.most is None:
-            other = lang.either(*(self.value(place) for place in places))
-        else:
-            other = lang.either(*(self.value(_joined(place, (term,))) for place in places for term in opposite))
-        others_before, others_after = lang.repeat(lang.sequence(other, self.comma)), lang.repeat(lang.sequence(self.comma, other))
-        further = lang.sequence(others_after, self.comma, meeting)
-        least, most = contains.least, contains.most
-        some = lang.sequence(
-            others_before,
-            meeting,
-            lang.repeat(further, max(0, least - 1), None if most is None else max(0, most - 1)),
-            others_after,
-        )
-        none = lang.optional(lang.sequence(other, others_after))
-        if most == 0:
-            return none if least == 0 else lang.NEVER
-        return lang.either(some, *([none] if least == 0 else []))
+            others = [self.value(place) for place in places]
+        else:  # those that must not be counted
+            others = [self.value(merged(place, (t.negation,))) for place in places for t in contains.terms]
+        return containing(meeting, lang.either(*others), Count(contains.least, contains.most), self.comma)
 
-    def distinct_items(self, shape: ArrayShape) -> lang.Language:
+    def distinct_items(self, shape: ArrayShape, count: Count) -> lang.Language:
         """All arrangements of a few listed values."""
-        where = shape.rest[0].where if shape.rest else ""
-        if shape.prefix or shape.contains:
-            raise refusal("uniqueItems", where, "not together with prefixItems or contains: remove it")
-        values = finite_texts(self.value(shape.rest), MOST_UNIQUE_VALUES)
-        scalars = all(isinstance(s, NullShape | BooleanShape | StringShape | NumberShape) for s in self.reader.shapes(shape.rest))
-        if values is None or not scalars:
-            mend = f"only items from a list of at most {MOST_UNIQUE_VALUES} values can be: add enum to items, or remove it"
-            raise refusal("uniqueItems", where, mend)
-        members = [(lang.literal(text), False) for text in values]
-        body = self.any_order(members, shape.least, shape.most, lambda written: lang.EMPTY)
-        return bracketed("[", body, "]")
+        kinds = self.reader.shapes(shape.rest)
+        texts = finite_texts(self.value(shape.rest), MOST_UNIQUE_VALUES)
+        nested = any(isinstance(kind, ArrayShape | ObjectShape) for kind in kinds)
+        if shape.prefix or shape.contains or texts is None or nested:
+            mend = f"only plain items out of at most {MOST_UNIQUE_VALUES} values can be: add an enum, or remove it"
+            raise refusal("uniqueItems", self.here, mend)
+        return in_any_order([Member(lang.literal(text)) for text in texts], count, self.comma, count.end)
 
     # -- objects
 
-    def object(self, shape: ObjectShape) -> lang.Language:
-        members = self.members(shape)
-        if members is None:
-            return lang.NEVER
-        extra = self.extra_member(shape)
-        if extra is lang.NEVER or shape.least <= len(members) + 1:
-            end = self.ending(extra, shape.least, shape.most)
-        else:
-            where = shape.rests[0].additional[0].where if shape.rests and shape.rests[0].additional else ""
-            raise refusal("minProperties", where, "keys that are not declared may repeat: declare more properties")
-        if self.style.key_order == "free" and len(members) > 1:
-            body = self.any_order(members, shape.least, shape.most, end)
-        else:
-            body = self.in_order(members, shape.least, shape.most, end)
-        return bracketed("{", body, "}")
+    def properties(self, shape: ObjectShape) -> lang.Language:
+        members, count = self.members(shape), Count(shape.least, shape.most)
+        end = self.end_of_properties(self.undeclared_property(shape), len(members), count)
+        if self.style.key_order == "declared" or len(members) < 2:
+            return in_order(members, count, self.comma, end)
+        if len(members) > MOST_FREE_KEYS:
+            mend = f"a free key order takes at most {MOST_FREE_KEYS} properties an object: use the declared order"
+            raise refusal("properties", self.here, mend)
+        return in_any_order(members, count, self.comma, end)
 
-    def members(self, shape: ObjectShape) -> list[tuple[lang.Language, bool]] | None:
-        """Each property that can be written, in order, and whether it must be; None if one that must be can't."""
-        names = dict.fromkeys([*(name for name, _ in shape.properties), *shape.required])
-        allowed = compile_language(self.key_content(shape))
+    def members(self, shape: ObjectShape) -> list[Member]:
+        """The named properties that can be written, in the order they are declared."""
         members = []
-        for name in names:
+        allowed = compile_language(self.key_content(shape))
+        for name in dict.fromkeys([*(name for name, _ in shape.properties), *shape.required]):
             value = self.value(self.reader.property_terms(shape, name)) if allowed.matches(name) else lang.NEVER
-            if value is not lang.NEVER:
-                key = lang.Quoted(lang.literal(name))
-                members.append((lang.sequence(key, self.colon, value), name in shape.required))
-            elif name in shape.required:
-                return None
+            text = lang.sequence(lang.Quoted(lang.literal(name)), self.colon, value)
+            if text is not lang.NEVER or name in shape.required:
+                members.append(Member(text, name in shape.required))
         return members
 
     def key_content(self, shape: ObjectShape) -> lang.Language:
         """What propertyNames leaves of all keys."""
-        shapes = self.reader.shapes(shape.names)
-        return lang.either(*(s.content for s in shapes if isinstance(s, StringShape)))
+        return lang.either(*(s.content for s in self.reader.shapes(shape.names) if isinstance(s, StringShape)))
 
-    def extra_member(self, shape: ObjectShape) -> lang.Language:
-        """A property that is not declared, where the schema asks for such; keys are split by the patterns they match."""
-        asked = any(rest.patterns or rest.declared for rest in shape.rests)
+    def undeclared_property(self, shape: ObjectShape) -> lang.Language:
+        """A property without a name in the schema, where the schema asks for such; keys are split by patterns."""
+        asked = any(rest.patterns or rest.declared for rest in shape.rests) or shape.least > len(shape.properties)
         if shape.properties and not asked:
             return lang.NEVER
-        patterns = list(dict.fromkeys(p for rest in shape.rests for p, _ in rest.patterns))
+        patterns = list(dict.fromkeys(pattern for rest in shape.rests for pattern, _ in rest.patterns))
         if len(patterns) > MOST_PATTERNS:
-            raise refusal("patternProperties", "", f"at most {MOST_PATTERNS} patterns an object can be")
-        declared = lang.either(*(lang.literal(name) for name, _ in shape.properties))
-        keys = lang.Without(self.key_content(shape), declared)
-        options = []
-        for chosen in range(2 ** len(patterns)):
-            matching = {p for i, p in enumerate(patterns) if chosen >> i & 1}
-            key = keys
-            for pattern in patterns:
-                key = (lang.both if pattern in matching else lang.Without)(key, pattern_content(pattern))
-            value = self.value(_extra_terms(shape, matching))
-            if value is not lang.NEVER and not compile_language(key).is_empty:
-                options.append(lang.sequence(lang.Quoted(key), self.colon, value))
-        return lang.either(*options)
+            raise refusal("patternProperties", self.here, f"at most {MOST_PATTERNS} patterns an object can be")
+        names = [lang.literal(name) for name in dict.fromkeys([*(n for n, _ in shape.properties), *shape.required])]
+        keys = lang.Without(self.key_content(shape), lang.either(*names))
+        return lang.either(
+            *(
+                self.undeclared_matching(shape, keys, {p: bool(chosen >> i & 1) for i, p in enumerate(patterns)})
+                for chosen in range(2 ** len(patterns))
+            )
+        )
 
-    def ending(self, extra: lang.Language, least: int, most: int | None) -> Callable[[int], lang.Language]:
-        """What may follow once `written` declared members stand: undeclared ones, or nothing."""
+    def undeclared_matching(self, shape: ObjectShape, keys: lang.Language, matches: dict[str, bool]) -> lang.Language:
+        """The same for the keys that match some patterns and not the others."""
+        terms: Terms = ()
+        for rest in shape.rests:
+            found = [terms for pattern, terms in rest.patterns if matches[pattern]]
+            terms = merged(terms, sum(found, ()) if found else rest.additional)
+        for pattern, does in matches.items():
+            found_in = pattern_shape(pattern)
+            keys = lang.both(keys, found_in.content) if does else lang.Without(keys, found_in.outer or found_in.content)
+        value = self.value(terms)
+        if value is lang.NEVER or compile_language(keys).is_empty:
+            return lang.NEVER
+        return lang.sequence(lang.Quoted(keys), self.colon, value)
 
-        @lru_cache(maxsize=None)
+    def end_of_properties(
+        self, undeclared: lang.Language, named: int, count: Count
+    ) -> Callable[[int], lang.Language]:
+        """What may follow the named properties: undeclared ones, or nothing."""
+        if undeclared is lang.NEVER:
+            return count.end
+        if count.least > named + 1:
+            raise refusal("minProperties", self.here, "undeclared keys may repeat: name more properties, or lower it")
+
+        @cache
         def end(written: int) -> lang.Language:
-            needed, room = max(0, least - written), None if most is None else most - written
-            if extra is lang.NEVER or room == 0:
-                return lang.EMPTY if needed == 0 else lang.NEVER
-            if needed > 1:  # undeclared keys may repeat, so only one of them surely counts
+            room = count.after(written)
+            if room.least > 1:  # keys may repeat, so only one of them surely counts
                 return lang.NEVER
             if written:
-                return lang.repeat(lang.sequence(self.comma, extra), needed, room)
-            some = lang.sequence(extra, lang.repeat(lang.sequence(self.comma, extra), 0, None if room is None else room - 1))
-            return some if needed else lang.optional(some)
+                return room.of(lang.sequence(self.comma, undeclared))
+            return listed(undeclared, room, self.comma)
 
         return end
 
-    def in_order(
-        self, members: list[tuple[lang.Language, bool]], least: int, most: int | None, end: Callable[[int], lang.Language]
-    ) -> lang.Language:
-        """Members in the order given, optional ones there or not."""
-        counted = len(members) if most is not None else max(least, 1)  # larger numbers make no difference
 
-        @lru_cache(maxsize=None)
-        def rest(i: int, written: int) -> lang.Language:
-            if i == len(members):
-                return end(written)
-            member, required = members[i]
-            options = []
-            if most is None or written < most:
-                separator = self.comma if written else lang.EMPTY
-                options.append(lang.sequence(separator, member, rest(i + 1, min(written + 1, counted))))
-            if not required:
-                options.append(rest(i + 1, written))
-            return lang.either(*options)
-
-        return rest(0, 0)
-
-    def any_order(
-        self, members: list[tuple[lang.Language, bool]], least: int, most: int | None, end: Callable[[int], lang.Language]
-    ) -> lang.Language:
-        """Members in any order, each at most once; situations are the sets of members already written."""
-        if len(members) > MOST_FREE_KEYS:
-            raise refusal("properties", "", f"a free key order takes at most {MOST_FREE_KEYS} properties: declare the order")
-        needed = sum(1 << i for i, (_, required) in enumerate(members) if required)
-
-        @lru_cache(maxsize=None)
-        def rest(written: int) -> lang.Language:
-            count = written.bit_count()
-            options = []
-            if written & needed == needed and count >= least or (written & needed == needed and end(count) is not lang.EMPTY):
-                options.append(end(count))
-            if most is None or count < most:
-                separator = self.comma if count else lang.EMPTY
-                for i, (member, _) in enumerate(members):
-                    if not written >> i & 1:
-                        options.append(lang.sequence(separator, member, rest(written | 1 << i)))
-            return lang.either(*options)
-
-        return rest(0)
+def finite_texts(language: lang.Language, most: int) -> list[str] | None:
+    """All texts of a language if there are at most so many, else None."""
+    dfa = compile_language(language)
+    texts: list[str] = []
+    frontier = [("", 0)]
+    for _ in range(dfa.num_states):  # a longer text would repeat a state, and there would be endlessly many
+        texts += [text for text, state in frontier if dfa.accepting[state]]
+        following = []
+        for text, state in frontier:
+            for atom in np.flatnonzero(dfa.next[state] != DEAD).tolist():
+                for low, high in dfa.alphabet.chars_of([atom]):
+                    read = range(low, min(high, low + most) + 1)
+                    following += [(text + chr(c), int(dfa.next[state, atom])) for c in read]
+        if len(texts) > most or len(following) > most:  # every state leads to some text
+            return None
+        frontier = following
+    return None if frontier else texts

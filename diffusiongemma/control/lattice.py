@@ -105,16 +105,27 @@ def build_lattice(
     The paths of exactly `positions` tokens from state `start`.
 
     With `must_finish` they end in acceptance (end tokens fill the rest); without, wherever acceptance is at most
-    `remaining` tokens further. No end token is placed before position `end_not_before`. Raises `InputError` if there
-    is no such path.
+    `remaining` tokens further. No end token is placed before position `end_not_before`, which may lie beyond this
+    canvas. Raises `InputError` if there is no such path.
     """
-    ends = automaton.tokens_to_finish <= (0 if must_finish else remaining)
+    ends = finishing_states(automaton, bundles, end_not_before - positions, 0 if must_finish else remaining)
     closes = (bundles.target == automaton.done) & (bundles.source != automaton.done)
     allowed = ~closes[None, :] | (np.arange(positions) >= end_not_before)[:, None]  # [C, P]
     live = _live_states(bundles, start, ends, allowed)
     if not live[0, start]:
-        raise InputError(_no_path(automaton, start, positions, must_finish, remaining, end_not_before))
+        budget = positions + (0 if must_finish else remaining)
+        raise InputError(why_no_path(int(automaton.tokens_to_finish[start]), budget, end_not_before))
     return _numbered(bundles, live, allowed & live[:-1, bundles.source] & live[1:, bundles.target])
+
+
+def finishing_states(automaton: TokenAutomaton, bundles: Bundles, least: int, most: int) -> np.ndarray:
+    """[S] states from which `least` to `most` more tokens, end tokens not counted, can reach acceptance."""
+    finishing = automaton.tokens_to_finish <= most - max(least, 0)
+    for _ in range(least):
+        before = np.zeros_like(finishing)
+        before[bundles.source[finishing[bundles.target] & (bundles.target != automaton.done)]] = True
+        finishing = before
+    return finishing
 
 
 def _numbered(bundles: Bundles, live: np.ndarray, usable: np.ndarray) -> Lattice:
@@ -169,11 +180,8 @@ def _live_states(bundles: Bundles, start: int, ends: np.ndarray, allowed: np.nda
     return live
 
 
-def _no_path(
-    automaton: TokenAutomaton, start: int, positions: int, must_finish: bool, remaining: int, end_not_before: int
-) -> str:
-    budget = positions + (0 if must_finish else remaining)
-    needed = int(automaton.tokens_to_finish[start])
+def why_no_path(needed: int, budget: int, minimum: int) -> str:
+    """One line for the user whose limits leave no text: `needed` tokens at least, `budget` at most, `minimum` asked."""
     if needed > budget:
-        return f"the constraint needs at least {needed} more tokens and {budget} are left: allow more new tokens"
-    return f"no text that matches the constraint is at least {end_not_before} tokens long: lower the minimum length"
+        return f"the constraint needs at least {needed} tokens more and {budget} are left: allow more new tokens"
+    return f"no text that meets the constraint has {minimum} to {budget} tokens more: change the minimum or maximum length"

@@ -23,16 +23,20 @@ def expert_mlp(x: Tensor, weights: Tensor, experts: Tensor, gate_up: Tensor, dow
 
 
 def sorted_expert_mlp(x: Tensor, weights: Tensor, experts: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
-    """Tokens sorted by expert, one matrix product per expert that is hit."""
-    n, k = experts.shape
+    """Tokens sorted by expert, one matrix product per expert that is hit.
+
+    An expert adds to a token at most once and experts come in order, so the sums are the same in any batch.
+    """
     order = experts.flatten().argsort(stable=True)  # [N*k], slots sorted by expert
     counts = torch.bincount(experts.flatten(), minlength=gate_up.shape[0]).tolist()
-    gathered = x[order // k].split(counts)  # one [n_e, D] per expert
-    hit = [_gated_mlp(part, gate_up[e], down[e]) for e, part in enumerate(gathered) if counts[e]]
-    slot = torch.empty_like(order)
-    slot[order] = torch.arange(n * k, device=x.device)
-    out = torch.cat(hit)[slot].view(n, k, -1)  # [N, k, D]
-    return (out * weights[..., None]).sum(1).to(x.dtype)
+    tokens = (order // experts.shape[1]).split(counts)
+    shares = weights.flatten()[order, None].split(counts)
+    out = torch.zeros_like(x)
+    for expert, (token, share) in enumerate(zip(tokens, shares, strict=True)):
+        if len(token):
+            part = _gated_mlp(x[token], gate_up[expert], down[expert]) * share
+            out.index_add_(0, token, part.to(out.dtype))
+    return out
 
 
 def dense_expert_mlp(x: Tensor, weights: Tensor, experts: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:

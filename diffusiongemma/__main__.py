@@ -1,0 +1,3 @@
+from diffusiongemma.cli import main
+
+main()

@@ -1,0 +1,91 @@
+"""The options that several subcommands share, declared once. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from diffusiongemma.errors import InputError
+
+SAMPLER_NAMES = ("entropy-bound", "confidence", "fixed-k", "ancestral")  # of `diffusion.samplers.SAMPLERS`
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+MODEL, DECODING, OUTPUT = "Model", "Decoding", "Output"
+
+Model = Annotated[
+    str,
+    typer.Option(metavar="nano|PATH|HUB_ID", help="Embedded model, checkpoint directory or hub id.", rich_help_panel=MODEL),
+]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|…", help="Where to compute.", rich_help_panel=MODEL)]
+Dtype = Annotated[str, typer.Option(metavar="|".join(DTYPES), help="What to compute in.", rich_help_panel=MODEL)]
+System = Annotated[str | None, typer.Option(metavar="TEXT", help="System message.")]
+MaxNewTokens = Annotated[
+    int | None, typer.Option(metavar="N", help="Most tokens to write. (default: the checkpoint's)", rich_help_panel=DECODING)
+]
+Mode = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|diffusion|ar", help="Whole canvases, token by token, or the faster here.", rich_help_panel=DECODING
+    ),
+]
+Steps = Annotated[
+    int | None, typer.Option(metavar="N", help="Most denoise steps of a canvas. (default: the checkpoint's, 48 as released)", rich_help_panel=DECODING)
+]
+Seed = Annotated[
+    int | None, typer.Option(metavar="N", help="The same seed gives the same text. (default: 0)", rich_help_panel=DECODING)
+]
+Temperature = Annotated[
+    float | None,
+    typer.Option(metavar="X", help="Scales the schedule; 0 takes the likeliest. (default: 1)", rich_help_panel=DECODING),
+]
+Sampler = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help=f"One of {', '.join(SAMPLER_NAMES)} (default: entropy-bound)", rich_help_panel=DECODING),
+]
+Think = Annotated[bool, typer.Option("--think", help="Let the model think first; thoughts go to stderr.")]
+Watch = Annotated[bool, typer.Option("--watch", help="Show the canvas settling.", rich_help_panel=OUTPUT)]
+Delay = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS", help="With --watch: wait after each step. (default: 0.08 for small models, else 0)", rich_help_panel=OUTPUT
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Write one JSON object.", rich_help_panel=OUTPUT)]
+Trace = Annotated[Path | None, typer.Option(metavar="FILE", help="Record every step, for `replay`.", rich_help_panel=OUTPUT)]
+
+
+def decoding_options(
+    *,
+    mode: str,
+    max_new_tokens: int | None = None,
+    steps: int | None = None,
+    seed: int | None = None,
+    temperature: float | None = None,
+    sampler: str | None = None,
+) -> dict[str, Any]:
+    """Fields of `GenerationConfig` for the options that were given; `sampler` is still a name, see `with_sampler`.
+
+    Raises `InputError` for a value out of range, before anything is loaded.
+    """
+    from diffusiongemma.config import GenerationConfig
+
+    if sampler is not None and sampler not in SAMPLER_NAMES:
+        raise InputError(f"no sampler {sampler!r}: choose {', '.join(SAMPLER_NAMES)}")
+    given = dict(max_new_tokens=max_new_tokens, steps=steps, seed=seed, temperature=temperature)
+    options: dict[str, Any] = {"mode": mode} | {name: value for name, value in given.items() if value is not None}
+    GenerationConfig(**options)
+    return options | ({"sampler": sampler} if sampler is not None else {})
+
+
+def with_sampler(options: dict[str, Any]) -> dict[str, Any]:
+    """The options with the sampler itself in place of its name."""
+    from diffusiongemma.diffusion.samplers import SAMPLERS
+
+    return options | ({"sampler": SAMPLERS[options["sampler"]]()} if "sampler" in options else {})
+
+
+def check_delay(delay: float | None) -> None:
+    if delay is not None and not 0 <= delay <= 60:
+        raise InputError(f"delay is {delay}: give seconds from 0 to 60")

@@ -1,0 +1,204 @@
+"""
+Constraints as users state them, compiled for one vocabulary and carried from canvas to canvas.
+
+    constraint = compile_constraint(json_schema=schema, vocabulary=vocabulary, end_ids=[1, 106])
+    state = constraint.begin(max_tokens=512)                # refuses at once if 512 tokens can't hold any match
+    canvas = state.open_canvas(256)                         # a CanvasChain: posterior, most_probable_path, sample_path
+    state = state.after(canvas.most_probable_path(scores).tolist())
+"""
+
+import json
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any
+
+import torch
+
+from diffusiongemma.control import language as lang
+from diffusiongemma.control.automaton import TokenAutomaton, compile_tokens
+from diffusiongemma.control.chain import CanvasChain
+from diffusiongemma.control.evidence import TokenBlocks, token_blocks
+from diffusiongemma.control.json_text import JsonStyle, json_schema_language
+from diffusiongemma.control.lattice import Bundles, build_lattice, finishing_states, why_no_path
+from diffusiongemma.control.nfa import compile_language
+from diffusiongemma.control.regex import choices_language, regex_language, template_language
+from diffusiongemma.control.tokens import words_language
+from diffusiongemma.control.utf8 import to_bytes
+from diffusiongemma.control.vocabulary import Vocabulary
+from diffusiongemma.errors import InputError
+
+CACHED_CONSTRAINTS = 32
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What the text must be: at most one of the first four, with words that must or must not be in it."""
+
+    json_schema: str | None = None
+    regex: str | None = None
+    choices: tuple[str, ...] | None = None
+    template: str | None = None
+    banned_words: tuple[str, ...] = ()
+    required_words: tuple[str, ...] = ()
+    ignore_case: bool = False  # of the words
+    style: JsonStyle = JsonStyle()
+
+    def language(self) -> lang.Language:
+        """Raises `InputError` for what is malformed, contradictory or can't be guaranteed."""
+        return words_language(self._text(), self.banned_words, self.required_words, self.ignore_case)
+
+    def _text(self) -> lang.Language:
+        given = {"json_schema": self.json_schema, "regex": self.regex, "choices": self.choices, "template": self.template}
+        stated = [name for name, value in given.items() if value is not None]
+        if len(stated) > 1:
+            raise InputError(f"{stated[0]} and {stated[1]} can't both be asked for: choose one")
+        if self.json_schema is not None:
+            return json_schema_language(self.json_schema, self.style)
+        if self.regex is not None:
+            return regex_language(self.regex)
+        if self.choices is not None:
+            return choices_language(self.choices)
+        return lang.ANY_TEXT if self.template is None else template_language(self.template)
+
+
+@dataclass(frozen=True, eq=False)
+class Constraint:
+    """A structure compiled for one vocabulary."""
+
+    automaton: TokenAutomaton
+
+    @property
+    def minimum_tokens(self) -> int:
+        """The fewest tokens that any matching text takes, end token not counted."""
+        return int(self.automaton.tokens_to_finish[0])
+
+    @cached_property
+    def bundles(self) -> Bundles:
+        return Bundles.of(self.automaton)
+
+    @cached_property
+    def _blocks(self) -> dict[torch.device, TokenBlocks]:
+        return {}
+
+    def blocks(self, device: torch.device) -> TokenBlocks:
+        """The layout of the classes on a device, made once."""
+        if device not in self._blocks:
+            self._blocks[device] = token_blocks(self.automaton, device)
+        return self._blocks[device]
+
+    def begin(self, max_tokens: int, min_tokens: int = 0) -> "ConstraintState":
+        """
+        The state before the first token of an answer of `min_tokens` to `max_tokens` tokens, end token not counted.
+
+        Raises `InputError` if no matching text has such a length.
+        """
+        if max_tokens < max(1, min_tokens):
+            raise InputError(f"at least 1 new token and at least the minimum of {min_tokens} must be allowed")
+        if not finishing_states(self.automaton, self.bundles, min_tokens, max_tokens)[0]:
+            raise InputError(why_no_path(self.minimum_tokens, max_tokens, min_tokens))
+        return ConstraintState(self, max_tokens, min_tokens)
+
+
+@dataclass(frozen=True, eq=False)
+class ConstraintState:
+    """Where in the automaton an answer stands between two canvases."""
+
+    constraint: Constraint
+    max_tokens: int
+    min_tokens: int = 0
+    state: int = 0
+    written: int = 0  # tokens so far
+
+    @property
+    def finished(self) -> bool:
+        """An end token has been written; only end tokens can follow."""
+        return self.state == self.constraint.automaton.done
+
+    @property
+    def may_end(self) -> bool:
+        """The text so far matches."""
+        return bool(self.constraint.automaton.accepting[self.state]) and self.written >= self.min_tokens
+
+    def open_canvas(self, positions: int, device: torch.device | str = "cpu") -> CanvasChain:
+        """
+        The chain over the next canvas, or over what of it is still within `max_tokens`: `chain.positions` tells.
+
+        The last canvas ends in a match; any other where the tokens left suffice to reach one.
+        """
+        left = self.max_tokens - self.written
+        used = min(positions, left)
+        assert used > 0, "no tokens left"
+        lattice = build_lattice(
+            self.constraint.automaton,
+            self.constraint.bundles,
+            self.state,
+            used,
+            must_finish=left <= positions,
+            remaining=left - used,
+            end_not_before=max(0, self.min_tokens - self.written),
+        )
+        blocks = self.constraint.blocks(torch.device(device))
+        return CanvasChain(self.constraint.automaton, self.constraint.bundles, blocks, lattice)
+
+    def after(self, tokens: Iterable[int]) -> "ConstraintState":
+        """The state once these tokens are committed. Raises `InputError` if they break the constraint."""
+        committed = list(tokens)
+        state = self.constraint.automaton.run(committed, self.state)
+        if state < 0:
+            raise InputError("these tokens do not match the constraint")
+        written = self.written + len(committed)
+        return ConstraintState(self.constraint, self.max_tokens, self.min_tokens, state, written)
+
+
+def compile_constraint(
+    *,
+    vocabulary: Vocabulary,
+    end_ids: Collection[int],
+    json_schema: Any = None,
+    regex: str | None = None,
+    choices: Collection[str] | None = None,
+    template: str | None = None,
+    banned_words: Collection[str] = (),
+    required_words: Collection[str] = (),
+    ignore_case: bool = False,
+    style: JsonStyle = JsonStyle(),
+    neutral_ids: Collection[int] = (),
+) -> Constraint:
+    """
+    Compile at most one of json_schema (object or text), regex, choices and template, and words, for a vocabulary.
+
+    end_ids close the answer; neutral_ids (special tokens that write nothing) may stand anywhere before. The last 32
+    constraints are kept. Raises `InputError` for what is malformed, can't be guaranteed or can't be written with this
+    vocabulary, `TooLarge` (an `InputError`) for what outgrows the limits.
+    """
+    structure = Structure(
+        json_schema=json_schema if json_schema is None or isinstance(json_schema, str) else json.dumps(json_schema),
+        regex=regex,
+        choices=None if choices is None else tuple(choices),
+        template=template,
+        banned_words=tuple(banned_words),
+        required_words=tuple(required_words),
+        ignore_case=ignore_case,
+        style=style,
+    )
+    return _compiled(
+        _Request(structure, vocabulary.fingerprint, tuple(sorted(end_ids)), tuple(sorted(neutral_ids)), vocabulary)
+    )
+
+
+@dataclass(frozen=True)
+class _Request:
+    structure: Structure
+    fingerprint: str
+    end_ids: tuple[int, ...]
+    neutral_ids: tuple[int, ...]
+    vocabulary: Vocabulary = field(compare=False)
+
+
+@lru_cache(maxsize=CACHED_CONSTRAINTS)
+def _compiled(request: _Request) -> Constraint:
+    dfa = compile_language(request.structure.language())
+    if dfa.is_empty:
+        raise InputError("no text at all meets the constraint: look for contradictions in it")
+    return Constraint(compile_tokens(to_bytes(dfa), request.vocabulary, request.end_ids, request.neutral_ids))
