@@ -29,7 +29,7 @@ from diffusiongemma.cli.cells import (
 from diffusiongemma.diffusion.trace import CanvasCommitted, CanvasStep, Event, Result, TextDelta
 
 FRAME_SECONDS = 0.05  # at most 20 pictures a second
-WIDEST = 100  # columns
+WIDEST, NARROWEST = 100, 40  # columns
 TAIL = 512  # committed tokens drawn before the canvas
 
 
@@ -61,12 +61,12 @@ class Painter:
     stop_ids: frozenset[int]
     steps: int
     _canvas: int = -1
-    _tallest: int = 0  # rows this canvas has needed, so that the picture does not jump
+    _size: tuple[int, int] = (0, 0)  # rows and columns this canvas has needed: the frame grows but does not shrink
 
     def paint(self, frame: Frame, console: Console, whole: bool = False) -> Group:
         """The picture, cut at its top to the height of the screen unless it is wanted `whole`."""
         width = min(console.width, WIDEST)
-        below = status(frame, self.steps, width)
+        below = status(frame, self.steps, width - len("^C"))  # where the terminal echoes it, it must not wrap
         body = self.body(frame, width - 4)
         if not whole:
             body = body[-max(1, console.height - len(below) - 3) :]
@@ -84,21 +84,24 @@ class Painter:
         return rows(cells, width)
 
     def _panel(self, frame: Frame, body: list[Text], width: int) -> Panel:
-        canvas = frame.step.canvas if frame.step is not None else self._canvas
-        if canvas != self._canvas:
-            self._canvas, self._tallest = canvas, 0
-        self._tallest = max(self._tallest, len(body))
-        body = body + [Text()] * (self._tallest - len(body))
+        tall, wide = self._grown(frame, body)
         return Panel(
-            Text("\n").join(body),
+            Text("\n").join(body + [Text()] * (tall - len(body))),
             box=ROUNDED,
-            width=width,
+            width=min(width, max(wide, NARROWEST) + 4),
             title=_title(frame, self.steps),
             title_align="left",
             subtitle=_legend() if frame.step is not None else None,
             subtitle_align="right",
             border_style="dim",
         )
+
+    def _grown(self, frame: Frame, body: list[Text]) -> tuple[int, int]:
+        canvas = frame.step.canvas if frame.step is not None else self._canvas
+        tall, wide = self._size if canvas == self._canvas else (0, 0)
+        self._canvas = canvas
+        self._size = max(tall, len(body)), max(wide, max(row.cell_len for row in body))
+        return self._size
 
 
 def shape_of(step: CanvasStep) -> list[int]:
@@ -139,7 +142,7 @@ def _title(frame: Frame, steps: int) -> str:
 
 
 def _legend() -> Text:
-    legend = Text("sure ", "dim")
+    legend = Text().append("sure ", "dim")
     for _, colour in PALETTE:
         legend.append("■", colour)
     return legend.append(" unsure", "dim")

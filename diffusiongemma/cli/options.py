@@ -16,44 +16,63 @@ MODEL, DECODING, OUTPUT = "Model", "Decoding", "Output"
 
 Model = Annotated[
     str,
-    typer.Option(metavar="nano|PATH|HUB_ID", help="Embedded model, checkpoint directory or hub id.", rich_help_panel=MODEL),
+    typer.Option(
+        metavar="nano|PATH|HUB_ID", help="Embedded model, checkpoint directory or hub id.", rich_help_panel=MODEL
+    ),
 ]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|…", help="Where to compute.", rich_help_panel=MODEL)]
 Dtype = Annotated[str, typer.Option(metavar="|".join(DTYPES), help="What to compute in.", rich_help_panel=MODEL)]
 System = Annotated[str | None, typer.Option(metavar="TEXT", help="System message.")]
 MaxNewTokens = Annotated[
-    int | None, typer.Option(metavar="N", help="Most tokens to write. (default: the checkpoint's)", rich_help_panel=DECODING)
+    int | None,
+    typer.Option(metavar="N", help="Most tokens to write. (default: the checkpoint's)", rich_help_panel=DECODING),
 ]
 Mode = Annotated[
     str,
     typer.Option(
-        metavar="auto|diffusion|ar", help="Whole canvases, token by token, or the faster here.", rich_help_panel=DECODING
+        metavar="auto|diffusion|ar",
+        help="Whole canvases, token by token, or the faster here.",
+        rich_help_panel=DECODING,
     ),
 ]
 Steps = Annotated[
-    int | None, typer.Option(metavar="N", help="Most denoise steps of a canvas. (default: the checkpoint's, 48 as released)", rich_help_panel=DECODING)
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Most denoise steps of a canvas. (default: the checkpoint's, 48 as released)",
+        rich_help_panel=DECODING,
+    ),
 ]
 Seed = Annotated[
-    int | None, typer.Option(metavar="N", help="The same seed gives the same text. (default: 0)", rich_help_panel=DECODING)
+    int | None,
+    typer.Option(metavar="N", help="The same seed gives the same text. (default: 0)", rich_help_panel=DECODING),
 ]
 Temperature = Annotated[
     float | None,
-    typer.Option(metavar="X", help="Scales the schedule; 0 takes the likeliest. (default: 1)", rich_help_panel=DECODING),
+    typer.Option(
+        metavar="X", help="Scales the schedule; 0 takes the likeliest. (default: 1)", rich_help_panel=DECODING
+    ),
 ]
 Sampler = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help=f"One of {', '.join(SAMPLER_NAMES)} (default: entropy-bound)", rich_help_panel=DECODING),
+    typer.Option(
+        metavar="NAME", help=f"One of {', '.join(SAMPLER_NAMES)} (default: entropy-bound)", rich_help_panel=DECODING
+    ),
 ]
 Think = Annotated[bool, typer.Option("--think", help="Let the model think first; thoughts go to stderr.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Show the canvas settling.", rich_help_panel=OUTPUT)]
 Delay = Annotated[
     float | None,
     typer.Option(
-        metavar="SECONDS", help="With --watch: wait after each step. (default: 0.08 for small models, else 0)", rich_help_panel=OUTPUT
+        metavar="SECONDS",
+        help="With --watch: wait after each step. (default: 0.08 for small models, else 0)",
+        rich_help_panel=OUTPUT,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write one JSON object.", rich_help_panel=OUTPUT)]
-Trace = Annotated[Path | None, typer.Option(metavar="FILE", help="Record every step, for `replay`.", rich_help_panel=OUTPUT)]
+Trace = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Record every step, for `replay`.", rich_help_panel=OUTPUT)
+]
 
 
 def decoding_options(

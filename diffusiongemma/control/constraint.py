@@ -29,6 +29,7 @@ from diffusiongemma.control.vocabulary import Vocabulary
 from diffusiongemma.errors import InputError
 
 CACHED_CONSTRAINTS = 32
+DEFAULT_STYLE = JsonStyle()
 
 
 @dataclass(frozen=True)
@@ -42,15 +43,15 @@ class Structure:
     banned_words: tuple[str, ...] = ()
     required_words: tuple[str, ...] = ()
     ignore_case: bool = False  # of the words
-    style: JsonStyle = JsonStyle()
+    style: JsonStyle = DEFAULT_STYLE
 
     def language(self) -> lang.Language:
         """Raises `InputError` for what is malformed, contradictory or can't be guaranteed."""
         return words_language(self._text(), self.banned_words, self.required_words, self.ignore_case)
 
     def _text(self) -> lang.Language:
-        given = {"json_schema": self.json_schema, "regex": self.regex, "choices": self.choices, "template": self.template}
-        stated = [name for name, value in given.items() if value is not None]
+        kinds = ("json_schema", "regex", "choices", "template")
+        stated = [kind for kind in kinds if getattr(self, kind) is not None]
         if len(stated) > 1:
             raise InputError(f"{stated[0]} and {stated[1]} can't both be asked for: choose one")
         if self.json_schema is not None:
@@ -162,7 +163,7 @@ def compile_constraint(
     banned_words: Collection[str] = (),
     required_words: Collection[str] = (),
     ignore_case: bool = False,
-    style: JsonStyle = JsonStyle(),
+    style: JsonStyle = DEFAULT_STYLE,
     neutral_ids: Collection[int] = (),
 ) -> Constraint:
     """

@@ -184,4 +184,4 @@ def why_no_path(needed: int, budget: int, minimum: int) -> str:
     """One line for the user whose limits leave no text: `needed` tokens at least, `budget` at most, `minimum` asked."""
     if needed > budget:
         return f"the constraint needs at least {needed} tokens more and {budget} are left: allow more new tokens"
-    return f"no text that meets the constraint has {minimum} to {budget} tokens more: change the minimum or maximum length"
+    return f"no text that meets the constraint has {minimum} to {budget} tokens more: change the minimum or the maximum"

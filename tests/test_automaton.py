@@ -1,0 +1,328 @@
+"""Languages, vocabularies and their token automata against Python's `re`, brute force and real tokenizers."""
+
+import itertools
+import os
+import random
+import re
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from diffusiongemma.control import language as lang
+from diffusiongemma.control.automaton import compile_tokens
+from diffusiongemma.control.charset import ANY_CHAR, charset, complement, contains, difference, intersection, union
+from diffusiongemma.control.constraint import compile_constraint
+from diffusiongemma.control.nfa import compile_language
+from diffusiongemma.control.regex import choices_language, regex_language, template_language
+from diffusiongemma.control.tokens import apply_logit_bias, words_language
+from diffusiongemma.control.utf8 import to_bytes
+from diffusiongemma.control.vocabulary import Vocabulary, vocabulary_of
+from diffusiongemma.errors import InputError
+
+REGEXES = int(os.environ.get("DIFFUSIONGEMMA_REGEXES", "300"))  # the full check: 1000
+BYTES = tuple(bytes([b]) for b in range(256))
+WORDS = ("ab", "abc", "ba", "é", "日本", "😀", "cab", "a-b", "12", "34", " a", "\n\n", "Ab")
+VOCABULARY = Vocabulary((None, *BYTES, *(w.encode() for w in WORDS), "é".encode()[:1], "日".encode()[1:], None))
+END = 0
+
+
+# -- sets and languages
+
+ranges = st.lists(st.tuples(st.integers(0, 0x10FFFF), st.integers(0, 3000)), max_size=6)
+
+
+@given(ranges, ranges, st.integers(0, 0x10FFFF))
+def test_charset_algebra(first, second, code_point):
+    a, b = (charset((low, min(low + span, 0x10FFFF)) for low, span in s) for s in (first, second))
+    in_a, in_b, is_text = (contains(s, code_point) for s in (a, b, ANY_CHAR))
+    assert contains(union(a, b), code_point) == (in_a or in_b)
+    assert contains(intersection(a, b), code_point) == (in_a and in_b)
+    assert contains(difference(a, b), code_point) == (in_a and not in_b)
+    assert contains(complement(a), code_point) == (is_text and not in_a)
+    assert complement(complement(a)) == a
+
+
+def random_regex(rng: random.Random, depth: int = 3) -> str:
+    atoms = ["a", "b", "c", "é", "日", r"\d", r"\w", r"\s", ".", "[ab]", "[^a]", "[a-c1-3]", r"\.", "-", "A", r"[^\W\d]"]
+    if depth == 0 or rng.random() < 0.25:
+        return rng.choice(atoms)
+    part = lambda: random_regex(rng, depth - 1)  # noqa: E731
+    match rng.randrange(8):
+        case 0 | 1:
+            return part() + part()
+        case 2:
+            return f"(?:{part()}|{part()})"
+        case 3:
+            return f"({part()}){rng.choice(['*', '+', '?', '*?', '+?', '??'])}"
+        case 4:
+            low = rng.randint(0, 3)
+            return f"(?:{part()}){{{low},{low + rng.randint(0, 3)}}}"
+        case 5:
+            return rng.choice(["^", "$", r"\Z", r"\A", ""]) + part() + rng.choice(["$", "", r"\Z"])
+        case 6:
+            return f"(?i:{part()})"
+        case _:
+            return f"(?s:{part()})" + part()
+
+
+def random_text(rng: random.Random) -> str:
+    return "".join(rng.choice("aabbccABé日1 2.\n-_٣ſK😀") for _ in range(rng.randint(0, 6)))
+
+
+def test_languages_are_exactly_fullmatch():
+    """300 random regexes: character and byte automata agree with `re.fullmatch` on random texts and on near misses."""
+    rng = random.Random(0)
+    for _ in range(REGEXES):
+        pattern = random_regex(rng)
+        dfa = compile_language(regex_language(pattern))
+        in_bytes = to_bytes(dfa)
+        matching = re.compile(pattern)
+        texts = [random_text(rng) for _ in range(60)]
+        for text in texts:
+            expected = matching.fullmatch(text) is not None
+            assert dfa.matches(text) == expected, (pattern, text)
+            assert in_bytes.matches(text.encode()) == expected, (pattern, text)
+
+
+def test_random_scores_always_give_a_match():
+    """300 random regexes × random scores at temperatures 0 to 2: best path, joint sample, all match `re`."""
+    rng, generator = random.Random(1), torch.Generator().manual_seed(1)
+    count = 0
+    for _ in range(REGEXES):
+        pattern = random_regex(rng)
+        try:
+            constraint = compile_constraint(regex=pattern, vocabulary=VOCABULARY, end_ids=[END])
+        except InputError as error:
+            assert "no text at all" in str(error)
+            continue
+        positions = constraint.minimum_tokens + rng.randint(1, 6)
+        chain = constraint.begin(positions).open_canvas(positions)
+        scores = torch.randn(chain.positions, len(VOCABULARY), generator=generator) / rng.choice([0.02, 0.5, 1.0, 2.0])
+        paths = [chain.most_probable_path(scores), chain.sample_path(scores, torch.rand(chain.positions, generator=generator))]
+        for path in paths:
+            text = VOCABULARY.decode(path.tolist())
+            assert re.fullmatch(pattern, text), (pattern, text)
+            count += 1
+    assert count > REGEXES
+
+
+@pytest.mark.parametrize(
+    ("pattern", "named"),
+    [
+        ("a(?=b)", "look-around"),
+        ("(?<!a)b", "look-around"),
+        (r"(a)\1", "back-reference"),
+        ("(?>a)b", "atomic"),
+        ("a*+b", "possessive"),
+        (r"\bword\b", "word boundary"),
+        ("(?m)^a$", "MULTILINE"),
+        ("(a)?(?(1)b|c)", "conditional"),
+        ("(", "not a regular expression"),
+        ("a{99999999999}", "not a regular expression"),
+    ],
+)
+def test_what_no_automaton_can_follow_is_named(pattern, named):
+    with pytest.raises(InputError, match=re.escape(named)):
+        regex_language(pattern)
+
+
+def test_large_repetitions_are_refused_in_one_line():
+    with pytest.raises(InputError, match="more than"):
+        compile_language(regex_language("(a|b)*a(a|b){30}"))
+
+
+# -- choices, templates, words
+
+
+def test_choices_are_taken_literally():
+    dfa = compile_language(choices_language(("a.b", "yes", "é")))
+    assert [dfa.matches(text) for text in ("a.b", "yes", "é", "axb", "ye", "")] == [True] * 3 + [False] * 3
+    for wrong in ((), ("",)):
+        with pytest.raises(InputError):
+            choices_language(wrong)
+
+
+def test_templates():
+    dfa = compile_language(template_language("{{Name}}: {name} Age: {age:int} {ok:bool} {x:a|b.c} {f:float}"))
+    assert dfa.matches("{Name}: Ada Lovelace Age: -36 true b.c 1.50")
+    for text in ("{Name}:  Age: 3 true a 1", "{Name}: A Age: 03 true a 1", "{Name}: A Age: 3 yes a 1", "{Name}: A\nB Age: 3 true a 1"):
+        assert not dfa.matches(text)
+    for wrong in ("no hole", "{name:date}", "{name", "a } {b}", "{n:|a}"):
+        with pytest.raises(InputError, match="template|choice"):
+            template_language(wrong)
+
+
+def test_words_never_or_surely_appear():
+    dfa = compile_language(words_language(banned=["foo", "ab"], required=["x", "yz"]))
+    for text in ("xyz", "yz fo x", "foxyz", "xfoo yz", "x", "xayz b", "xayzb ab"):
+        expected = "foo" not in text and "ab" not in text and "x" in text and "yz" in text
+        assert dfa.matches(text) == expected
+    folded = compile_language(words_language(banned=["Foo"], ignore_case=True))
+    assert not folded.matches("a fOO b") and folded.matches("fo")
+    with pytest.raises(InputError, match="contains a banned one"):
+        words_language(banned=["oo"], required=["foo"])
+
+
+def test_a_banned_word_is_not_written_across_tokens():
+    constraint = compile_constraint(vocabulary=VOCABULARY, end_ids=[END], banned_words=["cab", "日"], required_words=["12"])
+    favourites = torch.full((8, len(VOCABULARY)), -20.0)
+    for token in (b"c", b"a", b"b", b"ab", b"cab", "日".encode()[:1], "日".encode()[1:]):
+        favourites[:, VOCABULARY.token_bytes.index(token)] = 5.0
+    chain = constraint.begin(8).open_canvas(8)
+    for seed in range(20):
+        scores = favourites + torch.randn(favourites.shape, generator=torch.Generator().manual_seed(seed))
+        text = VOCABULARY.decode(chain.most_probable_path(scores).tolist())
+        assert "cab" not in text and "日" not in text and "12" in text and "\ufffd" not in text
+
+
+def test_logit_bias():
+    logits = torch.zeros(2, 3, 5)
+    biased = apply_logit_bias(logits, {1: 2.5, 4: -torch.inf})
+    assert biased[1, 2].tolist() == [0, 2.5, 0, 0, -torch.inf] and logits.abs().sum() == 0
+    with pytest.raises(InputError, match="token 9"):
+        apply_logit_bias(logits, {9: 1.0})
+
+
+# -- tokens
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(["(ab|c)*", "a*b{2}", "[abc]{1,3}c", "(?:ab)?ba|cab"]), st.integers(0, 2**31))
+def test_token_automaton_accepts_exactly_the_splits_of_matching_texts(pattern, seed):
+    rng = random.Random(seed)
+    pieces = [None, b"a", b"b", b"c", b"ab", b"ba", b"abc", b"cc", b"ab"]
+    vocabulary = Vocabulary(tuple(pieces))
+    automaton = compile_tokens(to_bytes(compile_language(regex_language(pattern))), vocabulary, [0])
+    for _ in range(100):
+        tokens = [rng.randrange(len(pieces)) for _ in range(rng.randint(0, 4))]
+        text_tokens = list(itertools.takewhile(lambda t: t != 0, tokens))
+        matches = re.fullmatch(pattern, b"".join(pieces[t] for t in text_tokens).decode()) is not None
+        ends_cleanly = all(t == 0 for t in tokens[len(text_tokens) :])
+        state = automaton.run(tokens)
+        assert (state >= 0 and bool(automaton.accepting[state])) == (matches and ends_cleanly)
+        if state >= 0:  # never a dead end
+            assert automaton.tokens_to_finish[state] <= 4
+
+
+def test_tokens_that_write_the_same_share_a_class_and_shortest_ends_are_known():
+    vocabulary = Vocabulary((None, b"a", b"b", b"a", b"aa", b"x"))
+    automaton = compile_tokens(to_bytes(compile_language(regex_language("a{3}b"))), vocabulary, [0])
+    assert automaton.class_of_token[1] == automaton.class_of_token[3]
+    assert automaton.class_of_token[5] == -1
+    assert automaton.tokens_to_finish[0] == 3  # aa, a, b
+    assert automaton.allowed_tokens(0).tolist() == [1, 3, 4]
+    assert automaton.advance(automaton.run([4, 1, 2]), 0) == automaton.done
+    assert automaton.run([0]) == -1 and automaton.run([4, 4]) == -1
+
+
+def test_characters_may_be_split_over_tokens_and_end_whole():
+    """With single bytes only, every character of a Unicode class can be written, and never left unfinished."""
+    vocabulary = Vocabulary((None, *BYTES))
+    automaton = compile_tokens(to_bytes(compile_language(regex_language(r"[é日😀]{2}"))), vocabulary, [0])
+    for text in ("éé", "日😀", "😀é"):
+        state = 0
+        for i, byte in enumerate(text.encode()):
+            assert not automaton.accepting[state], (text, i)
+            state = automaton.advance(state, byte + 1)
+        assert automaton.accepting[state]
+    assert automaton.tokens_to_finish[0] == 4
+
+
+def test_neutral_tokens_may_stand_anywhere():
+    vocabulary = Vocabulary((None, b"a", b"b", None))
+    automaton = compile_tokens(to_bytes(compile_language(regex_language("ab"))), vocabulary, [0], neutral_ids=[3])
+    assert automaton.accepting[automaton.run([3, 1, 3, 2, 3])]
+    assert automaton.run([1, 2, 0, 3]) == -1
+
+
+def test_a_vocabulary_that_cannot_write_the_text_is_refused():
+    with pytest.raises(InputError, match="can't write"):
+        compile_tokens(to_bytes(compile_language(regex_language("ac"))), Vocabulary((None, b"a", b"b")), [0])
+
+
+def test_budgets_are_refused_before_any_work():
+    constraint = compile_constraint(choices=["abcabc", "ab12"], vocabulary=VOCABULARY, end_ids=[END])
+    assert constraint.minimum_tokens == 2
+    with pytest.raises(InputError, match="at least 2 tokens"):
+        constraint.begin(1)
+    with pytest.raises(InputError, match="7 to 9 tokens"):
+        constraint.begin(9, min_tokens=7)
+    state = constraint.begin(5, min_tokens=4)
+    text = VOCABULARY.decode(state.open_canvas(8).most_probable_path(torch.zeros(5, len(VOCABULARY))).tolist())
+    assert text in ("abcabc", "ab12")
+
+
+def test_minimum_and_maximum_length_hold_across_canvases():
+    constraint = compile_constraint(regex="a*b", vocabulary=VOCABULARY, end_ids=[END])
+    generator = torch.Generator().manual_seed(0)
+    for least, most in ((7, 9), (1, 3), (9, 9), (4, 30)):
+        state, tokens = constraint.begin(most, least), []
+        while not state.finished and state.written < most:
+            chain = state.open_canvas(4)
+            path = chain.most_probable_path(torch.randn(chain.positions, len(VOCABULARY), generator=generator)).tolist()
+            state, tokens = state.after(path), tokens + path
+        text_tokens = [t for t in tokens if t != END]
+        assert re.fullmatch("a*b", VOCABULARY.decode(tokens)) and least <= len(text_tokens) <= most
+
+
+def test_constraints_are_compiled_once():
+    same = [compile_constraint(regex="ab+", vocabulary=Vocabulary(VOCABULARY.token_bytes), end_ids=[END]) for _ in range(2)]
+    assert same[0] is same[1]
+    assert compile_constraint(regex="ab+", vocabulary=VOCABULARY.without([5]), end_ids=[END]) is not same[0]
+    with pytest.raises(InputError, match="choose one"):
+        compile_constraint(regex="a", choices=["a"], vocabulary=VOCABULARY, end_ids=[END])
+
+
+# -- real tokenizers
+
+
+def byte_level_tokenizer() -> Tokenizer:
+    letters = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(models.BPE(letters, []))
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def sentencepiece_tokenizer() -> Tokenizer:
+    pieces = [f"<0x{b:02X}>" for b in range(256)] + ["a", "b", "▁a", "▁▁", "é", "日本", "<html>"]
+    tokenizer = Tokenizer(models.BPE({piece: i for i, piece in enumerate(pieces)}, [], byte_fallback=True))
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    return tokenizer
+
+
+@pytest.mark.parametrize("make", [byte_level_tokenizer, sentencepiece_tokenizer])
+def test_vocabulary_writes_what_the_tokenizer_decodes(make):
+    tokenizer = make()
+    tokenizer.add_special_tokens(["<end>"])
+    tokenizer.add_tokens(["<b> "])
+    vocabulary = vocabulary_of(tokenizer, size=tokenizer.get_vocab_size() + 5)
+    assert len(vocabulary) == tokenizer.get_vocab_size() + 5 and vocabulary.token_bytes[-1] is None
+    special = tokenizer.token_to_id("<end>")
+    assert vocabulary.token_bytes[special] is None
+    rng = random.Random(0)
+    for _ in range(300):
+        text = "".join(rng.choice(["a", "é", "日本", "😀", " ", "\n"]) for _ in range(4)).encode()
+        ids = [vocabulary.token_bytes.index(bytes([b])) for b in text]
+        words = [token for token, written in enumerate(vocabulary.token_bytes) if written and written < b"\x80"]
+        ids += [rng.choice(words) for _ in range(3)]
+        assert vocabulary.decode(ids) == tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def test_other_tokenizers_are_refused():
+    tokenizer = Tokenizer(models.WordPiece({"a": 0, "[UNK]": 1}))
+    tokenizer.decoder = decoders.WordPiece()
+    with pytest.raises(InputError, match="WordPiece"):
+        vocabulary_of(tokenizer)
+
+
+def test_compiled_automata_embed():
+    digits = lang.Compiled(compile_language(regex_language("[0-9]{2}")))
+    dfa = compile_language(lang.sequence(lang.literal("<"), digits, lang.optional(digits), lang.literal(">")))
+    assert [dfa.matches(t) for t in ("<12>", "<1234>", "<1>", "<123>")] == [True, True, False, False]
+    quoted = compile_language(lang.Quoted(lang.both(regex_language('.["\\\\].', re.DOTALL))))
+    assert quoted.matches(r'"a\"b"') and quoted.matches(r'"a\\\n"') and not quoted.matches('"a"b"')
+    assert np.asarray(quoted.accepting).sum() == 1
