@@ -55,7 +55,8 @@ def confident(seed, **text):
     At full strength the self-conditioning of a random model is chaotic: a difference of 1e-5 in the logits doubles at
     every step (measured: 8e-6 to 6e-2 in 14 steps), and rounding alone would decide late tokens.
     """
-    reference = build(seed, CANVAS, **text)
+    # An image token that no canvas can hold: transformers 5.17 reads a generated one as padding, 5.23 as itself.
+    reference = build(seed, CANVAS, image_token_id=10_000, **text)
     with torch.no_grad():
         reference.model.decoder.embed_tokens.weight.mul_(4)
         reference.model.decoder.self_conditioning.down_proj.weight.mul_(0.2)

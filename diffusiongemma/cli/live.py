@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TextIO
+from typing import IO
 
 import numpy as np
 from rich.box import ROUNDED
@@ -89,7 +89,7 @@ class Painter:
             Text("\n").join(body + [Text()] * (tall - len(body))),
             box=ROUNDED,
             width=min(width, max(wide, NARROWEST) + 4),
-            title=_title(frame, self.steps),
+            title=Text(_title(frame, self.steps), Style(dim=False)),
             title_align="left",
             subtitle=_legend() if frame.step is not None else None,
             subtitle_align="right",
@@ -144,7 +144,7 @@ def _title(frame: Frame, steps: int) -> str:
 def _legend() -> Text:
     legend = Text().append("sure ", "dim")
     for _, colour in PALETTE:
-        legend.append("■", colour)
+        legend.append("■", Style(color=colour, dim=False))
     return legend.append(" unsure", "dim")
 
 
@@ -156,7 +156,7 @@ class PlainView:
 
     paused = 0.0
 
-    def __init__(self, out: TextIO, thoughts: Console | None = None):
+    def __init__(self, out: IO[str], thoughts: Console | None = None):
         self.out, self.thoughts = out, thoughts
         self._written = ""
 

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -124,7 +125,7 @@ def _play(recording: Recording, scenes: list[Frame], console: Console, speed: fl
 def _pauses(scenes: list[Frame], speed: float) -> list[float]:
     """Seconds to show each scene."""
     starts = [0.0, *(scene.seconds for scene in scenes)]
-    pauses = [max(b - a, SHORTEST_STEP) for a, b in zip(starts, starts[1:], strict=False)]
+    pauses = [max(b - a, SHORTEST_STEP) for a, b in pairwise(starts)]
     scale = min(1.0, LONGEST_SHOW / max(sum(pauses), SHORTEST_STEP)) / speed
     return [pause * scale for pause in pauses]
 

@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from diffusiongemma.diffusion.trace import Result
     from diffusiongemma.engine.request import Request
 
-Images = Annotated[list[str], typer.Option(metavar="FILE", help="Image before the prompt; may be repeated.")]
-Videos = Annotated[list[str], typer.Option(metavar="FILE", help="Video before the prompt; may be repeated.")]
+Images = Annotated[list[str] | None, typer.Option(metavar="FILE", help="Image before the prompt; may be repeated.")]
+Videos = Annotated[list[str] | None, typer.Option(metavar="FILE", help="Video before the prompt; may be repeated.")]
 
 
 def run(
     prompt: Annotated[str | None, typer.Argument(metavar="[PROMPT|-]", help="Text, or - for stdin.")] = None,
     model: given.Model = "nano",
     system: given.System = None,
-    image: Images = [],
-    video: Videos = [],
+    image: Images = None,
+    video: Videos = None,
     think: given.Think = False,
     max_new_tokens: given.MaxNewTokens = None,
     mode: given.Mode = "diffusion",
@@ -67,7 +67,10 @@ def run(
         check_writable(trace)
     loaded = open_model(model, device, dtype)
     request = loaded.request(
-        _messages(text, system, image, video), think=think, trace=trace is not None, **given.with_sampler(decoding)
+        _messages(text, system, image or [], video or []),
+        think=think,
+        trace=trace is not None,
+        **given.with_sampler(decoding),
     )
     if demonstration:
         say(text + "\n")
@@ -123,6 +126,7 @@ def _generate(model: DiffusionGemma, request: Request, view: View | None) -> Res
             result = result or engine.cancel(request.id)
             if result is None:
                 raise
+    assert result is not None
     if view is not None:
         view.finish(result)
     return result

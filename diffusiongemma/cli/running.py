@@ -70,9 +70,11 @@ def open_model(name: str, device: str, dtype: str) -> DiffusionGemma:
 
         try:
             return load(name, device=device, dtype=dtype)
+        except OSError as error:
+            raise InputError(f"cannot read the model {name}: {error.strerror or error}") from error
         except (RuntimeError, AssertionError) as error:  # what torch raises for a device that is not there
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise InputError(f"cannot load {name} on {device}: {reason}: try --device cpu") from error
+            raise InputError(f"cannot load {name} on device {device} ({reason}): try --device cpu") from error
 
 
 def token_text(tokenizer: Any) -> TextOf:
@@ -114,7 +116,7 @@ def summary(result: Result, paused: float = 0.0) -> str:
     if result.finish_reason != "stop":
         parts.append({"length": "cut at the token limit", "cancelled": "interrupted"}[result.finish_reason])
     if paused:
-        parts.append(f"slowed by {paused:.1f} s to be watched, --delay 0 for full speed")
+        parts.append(f"and {paused:.1f} s of pauses to watch (--delay 0 for none)")
     return " · ".join(parts)
 
 

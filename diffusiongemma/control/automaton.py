@@ -4,6 +4,9 @@ The automaton over tokens: which token may follow in which state, and where it l
 Tokens that lead from every state to the same place are one *class*; all mathematics on the canvas runs over classes.
 A token is allowed in a state exactly if its bytes lead the byte automaton to a state from which acceptance is still
 reachable, so any split of the text into tokens is allowed, characters split over tokens included.
+
+Measured at 262,144 tokens and a schema of twelve fields: 0.1 s here, 2.5 s and a million Python objects for
+outlines-core's index of the same language, which also has no classes (see bench/constraints.py).
 """
 
 from collections.abc import Collection, Iterable
@@ -14,11 +17,15 @@ import numpy as np
 
 from diffusiongemma.control.dfa import DEAD, TooLarge
 from diffusiongemma.control.utf8 import ByteDfa
-from diffusiongemma.control.vocabulary import TokenTrie, Vocabulary
+from diffusiongemma.control.vocabulary import Vocabulary
 from diffusiongemma.errors import InputError
 
-LARGEST_PRODUCT = 60_000_000  # (state, trie node) pairs visited; about 10 s and 3 GB
+LARGEST_TABLE = 200_000_000  # entries (distinct move, state) of 4 bytes each
 NO_FINISH = np.iinfo(np.int32).max
+
+
+class NotWritable(InputError):
+    """A constraint that no text of this vocabulary's tokens meets."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,110 +84,125 @@ class TokenAutomaton:
 
 
 def compile_tokens(
-    dfa: ByteDfa, vocabulary: Vocabulary, end_ids: Collection[int], neutral_ids: Collection[int] = ()
+    dfa: ByteDfa,
+    vocabulary: Vocabulary,
+    end_ids: Collection[int],
+    neutral_ids: Collection[int] = (),
+    landing: np.ndarray | None = None,
 ) -> TokenAutomaton:
     """
     The automaton over the tokens of `vocabulary` that writes exactly the texts `dfa` accepts, then end tokens.
 
     `end_ids` finish an accepted text (and pad the rest of the canvas); they never stand for text. `neutral_ids` write
-    nothing and may appear anywhere before the end. Raises `InputError` where this vocabulary can't write any accepted
-    text, `TooLarge` where the product outgrows memory.
+    nothing and may appear anywhere before the end. `landing` [states] gives the state to go on from after a token in
+    place of the one it leads to, or -1 if it may not end there; it must accept no more (see `coarse`). Raises
+    `NotWritable` where this vocabulary can't write any accepted text, `TooLarge` where the tables outgrow memory.
     """
     if not end_ids:
         raise InputError("a constraint needs at least one end token to close with: give end_ids")
-    source, group, target, group_of_token = _token_edges(dfa, vocabulary)
-    group_of_token[list({*end_ids, *neutral_ids})] = DEAD
-    num_groups = int(max(group_of_token.max(initial=0), group.max(initial=0))) + 1
-    used = np.bincount(group_of_token[group_of_token != DEAD], minlength=num_groups) > 0
-    keep = used[group] & _live_edges(source, target, dfa.accepting)
-    source, group, target = source[keep], group[keep], target[keep]
-    live = np.union1d(np.append(source, 0), target)
-    if not dfa.accepting[live].any():
-        raise InputError("this tokenizer can't write any text that matches the constraint")
-    class_of_group, first_edge = _merge_groups(source, group, target, num_groups)
-    class_of_token = np.where(group_of_token == DEAD, DEAD, class_of_group[group_of_token])
-    number = np.full(dfa.num_states, DEAD)
-    number[live] = np.arange(len(live))
+    landing = np.arange(dfa.num_states) if landing is None else landing
+    origins = np.unique(landing[landing != DEAD])
+    moves, move_of_token = _moves_of_tokens(dfa.next, vocabulary, origins)
+    move_of_token[list({*end_ids, *neutral_ids})] = DEAD
+    used = np.unique(move_of_token[move_of_token != DEAD])
+    number = np.full(dfa.num_states + 1, DEAD)
+    number[origins] = np.arange(len(origins))
+    moves = number[np.append(landing, DEAD)[moves[used]]]  # [tokens' distinct moves, origins], origins counted anew
+    accepting = dfa.accepting[origins]
+    live = _live_states(moves, accepting)
+    if not live.any():
+        raise NotWritable("this tokenizer can't write any text that matches the constraint")
+    number = np.append(np.where(live, np.cumsum(live) - 1, DEAD), DEAD)
+    classes, class_of_move = _distinct(number[moves[:, live]])
+    class_of_used = np.full(int(used.max(initial=-1)) + 2, DEAD)
+    class_of_used[used] = class_of_move
     return _with_special_tokens(
-        dfa.accepting[live],
-        class_of_token,
-        (number[source[first_edge]], class_of_group[group[first_edge]], number[target[first_edge]]),
-        sorted(end_ids),
-        sorted(neutral_ids),
+        accepting[live], classes, class_of_used[move_of_token], sorted(end_ids), sorted(neutral_ids)
     )
 
 
-def _token_edges(dfa: ByteDfa, vocabulary: Vocabulary) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Edges (state, token group, state) and the group of each token; tokens of a group look alike to this automaton."""
-    _, columns, byte_class = np.unique(dfa.next, axis=1, return_index=True, return_inverse=True)
+def _moves_of_tokens(next_state: np.ndarray, vocabulary: Vocabulary, origins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """
+    The distinct moves [M, origins] that strings of bytes make (where each leads from every origin), and each token's.
+
+    The move of a trie node is its parent's followed by one byte. However large the vocabulary, few moves differ (to a
+    JSON schema most words are just text), so each is computed once and the trie is only walked with their numbers.
+    """
+    trie = vocabulary.trie
+    _, columns, byte_class = np.unique(next_state, axis=1, return_index=True, return_inverse=True)
     byte_class = byte_class.reshape(-1)  # NumPy 2.0 returned it as a column
-    table = dfa.next[:, columns]  # [S, byte classes]
-    usable = (table != DEAD).any(0)
-    trie, group_of_node = _quotient(vocabulary.trie, byte_class, usable)
-    group_of_token = np.full(len(vocabulary), DEAD)
-    node_of_token = np.repeat(np.arange(len(vocabulary.trie.byte)), np.diff(vocabulary.trie.first_token))
-    group_of_token[vocabulary.trie.tokens] = group_of_node[node_of_token]
-    writes = np.zeros(len(trie.byte), bool)
-    writes[group_of_token[group_of_token != DEAD]] = True
-    return (*_walk(table, trie, writes), group_of_token)
-
-
-def _quotient(trie: TokenTrie, byte_class: np.ndarray, usable: np.ndarray) -> tuple[TokenTrie, np.ndarray]:
-    """
-    The trie with bytes that the automaton can't tell apart merged, and the merged node of each node (-1: unusable).
-
-    Most of a large vocabulary is text that a JSON schema, say, treats alike: the product shrinks some tenfold.
-    """
-    merged = np.full(len(trie.byte), DEAD)
-    merged[0] = 0
+    table = np.pad(next_state[:, columns], ((0, 1), (0, 0)), constant_values=DEAD)  # last row: from nowhere to nowhere
+    moves = _MoveTable(origins)
+    of_node = np.full(len(trie.byte), DEAD)
+    of_node[0] = 0
     parent = np.repeat(np.arange(len(trie.byte)), np.diff(trie.first_child))  # of nodes 1, 2, …
-    level_start, parents, classes = [0, 1], [], [np.zeros(1, np.int64)]
     for begin, end in zip(trie.level_start[1:-1], trie.level_start[2:], strict=True):
-        nodes = np.arange(begin, end)
-        above, read = merged[parent[nodes - 1]], byte_class[trie.byte[nodes]]
-        nodes_kept = (above != DEAD) & usable[read]
-        key = above[nodes_kept] * len(usable) + read[nodes_kept]
-        distinct, number = np.unique(key, return_inverse=True)
-        merged[nodes[nodes_kept]] = level_start[-1] + number
-        parents.append(distinct // len(usable))
-        classes.append(distinct % len(usable))
-        level_start.append(level_start[-1] + len(distinct))
-    count = level_start[-1]
-    first_child = 1 + np.searchsorted(np.concatenate([*parents, np.zeros(0, np.int64)]), np.arange(count + 1))
-    none = np.zeros(count + 1, np.int64)
-    return TokenTrie(first_child, np.concatenate(classes), none, none[:0], np.array(level_start)), merged
+        before = of_node[parent[begin - 1 : end - 1]]
+        alive = np.flatnonzero(before != DEAD)
+        key = before[alive] * len(columns) + byte_class[trie.byte[begin:end][alive]]
+        distinct, which = _number(key, moves.count * len(columns))
+        reached = table[moves.rows[distinct // len(columns)], (distinct % len(columns))[:, None]]
+        of_node[begin + alive] = moves.add(reached)[which]
+    move_of_token = np.full(len(vocabulary), DEAD)
+    move_of_token[trie.tokens] = np.repeat(of_node, np.diff(trie.first_token))
+    return moves.rows, move_of_token
 
 
-def _walk(table: np.ndarray, trie: TokenTrie, writes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All (state, node, state reached) with a token ending at the node, walking every state down the trie at once."""
-    origin = np.arange(len(table))
-    current, node = origin, np.zeros(len(table), np.int64)
-    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    visited = 0
-    while len(node):
-        fan = trie.first_child[node + 1] - trie.first_child[node]
-        visited += int(fan.sum())
-        if visited > LARGEST_PRODUCT:
-            raise TooLarge("this constraint allows too much in too many places for this vocabulary: simplify it")
-        parent = np.repeat(np.arange(len(node)), fan)
-        child = np.arange(len(parent)) - np.repeat(np.cumsum(fan) - fan, fan) + trie.first_child[node][parent]
-        reached = table[current[parent], trie.byte[child]]
-        alive = np.flatnonzero(reached != DEAD)
-        origin, current, node = origin[parent[alive]], reached[alive], child[alive]
-        ends = writes[node]
-        found.append((origin[ends], node[ends], current[ends]))
-    source, group, target = (np.concatenate(part).astype(np.int64) for part in zip(*found, strict=True))
-    return source, group, target
+class _MoveTable:
+    """Distinct moves, found again by a 64-bit hash of where they lead."""
+
+    def __init__(self, origins: np.ndarray) -> None:
+        self.rows = origins[None].astype(np.int32)  # move 0: the empty string
+        self._key = np.random.default_rng(0).integers(0, 2**64, size=len(origins), dtype=np.uint64) | np.uint64(1)
+        self._found: dict[int, int] = {}
+
+    @property
+    def count(self) -> int:
+        return len(self.rows)
+
+    def add(self, moves: np.ndarray) -> np.ndarray:
+        """The numbers of these moves [n, origins], new ones added; DEAD for those that lead nowhere."""
+        hashes = ((moves.astype(np.uint64) + np.uint64(2)) * self._key).sum(1)
+        leads = (moves != DEAD).any(1)
+        numbers = np.full(len(moves), DEAD)
+        fresh: list[int] = []
+        for i in np.flatnonzero(leads).tolist():
+            number = self._found.setdefault(int(hashes[i]), self.count + len(fresh))
+            if number == self.count + len(fresh):
+                fresh.append(i)
+            numbers[i] = number
+        if (self.count + len(fresh)) * self.rows.shape[1] > LARGEST_TABLE:
+            raise TooLarge("this constraint tells too many tokens apart in too many places: simplify it")
+        self.rows = np.concatenate([self.rows, moves[fresh]])
+        assert (self.rows[numbers[leads]] == moves[leads]).all(), "hash collision"
+        return numbers
 
 
-def _live_edges(source: np.ndarray, target: np.ndarray, accepting: np.ndarray) -> np.ndarray:
-    """[E] which edges lie on a way from state 0 to acceptance."""
-    pairs = np.zeros((len(accepting), len(accepting)), bool)
-    pairs[source, target] = True
-    s, t = np.nonzero(pairs)
-    reached = _distances(np.zeros(1, np.int64), s, t, len(accepting)) < NO_FINISH
-    finishes = _distances(np.flatnonzero(accepting), t, s, len(accepting)) < NO_FINISH
-    return reached[source] & finishes[target]
+def _number(keys: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct keys (all below `limit`), and which of them each key is."""
+    present = np.zeros(limit, bool)
+    present[keys] = True
+    distinct = np.flatnonzero(present)
+    number = np.cumsum(present) - 1
+    return distinct, number[keys]
+
+
+def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct rows that lead anywhere, and which of them each row is (DEAD: none)."""
+    table = _MoveTable(np.arange(rows.shape[1]))
+    numbers = table.add(rows)
+    return table.rows[1:], np.where(numbers == DEAD, DEAD, numbers - 1)
+
+
+def _live_states(moves: np.ndarray, accepting: np.ndarray) -> np.ndarray:
+    """[S] which states lie on a way from state 0 to acceptance."""
+    pairs = np.zeros((len(accepting), len(accepting) + 1), bool)
+    for move in moves:
+        pairs[np.arange(len(accepting)), move] = True
+    source, target = np.nonzero(pairs[:, :-1])
+    reached = _distances(np.zeros(1, np.int64), source, target, len(accepting)) < NO_FINISH
+    finishes = _distances(np.flatnonzero(accepting), target, source, len(accepting)) < NO_FINISH
+    return reached & finishes
 
 
 def _distances(starts: np.ndarray, source: np.ndarray, target: np.ndarray, num_states: int) -> np.ndarray:
@@ -197,52 +219,20 @@ def _distances(starts: np.ndarray, source: np.ndarray, target: np.ndarray, num_s
     return distance
 
 
-def _merge_groups(
-    source: np.ndarray, group: np.ndarray, target: np.ndarray, count: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The class of each of `count` groups (-1: no edges) and the edges of one representative group per class."""
-    hashes = np.zeros((2, count), np.uint64)  # 128 bits: sums over a group's edges of a mixed (source, target)
-    for row, seed in zip(hashes, (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F), strict=True):
-        np.add.at(row, group, _mixed(source * (int(target.max(initial=0)) + 1) + target, seed))
-    has_edges = np.flatnonzero(np.bincount(group, minlength=count))
-    order = np.lexsort(hashes[:, has_edges])
-    sorted_hashes = hashes[:, has_edges[order]]
-    new = np.append(True, (sorted_hashes[:, 1:] != sorted_hashes[:, :-1]).any(0))[: len(order)]
-    class_of_group = np.full(count, DEAD)
-    class_of_group[has_edges[order]] = np.cumsum(new) - 1
-    representative = np.zeros(count, bool)
-    representative[has_edges[order[new]]] = True
-    return class_of_group, np.flatnonzero(representative[group])
-
-
-def _mixed(numbers: np.ndarray, seed: int) -> np.ndarray:
-    """A 64-bit mix of each number (the finaliser of SplitMix64)."""
-    x = numbers.astype(np.uint64) + np.uint64(seed)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
 def _with_special_tokens(
-    accepting: np.ndarray,
-    class_of_token: np.ndarray,
-    edges: tuple[np.ndarray, np.ndarray, np.ndarray],
-    end_ids: list[int],
-    neutral_ids: list[int],
+    accepting: np.ndarray, classes: np.ndarray, class_of_token: np.ndarray, end_ids: list[int], neutral_ids: list[int]
 ) -> TokenAutomaton:
-    done, states = len(accepting), np.arange(len(accepting))
-    end_class = int(class_of_token.max(initial=-1)) + 1
+    """The automaton of these classes [K, S], with the end state and the tokens that write nothing."""
+    done, end_class = len(accepting), len(classes)
+    label, source = np.nonzero(classes != DEAD)
+    closing, states = np.append(np.flatnonzero(accepting), done), np.arange(done)
+    edges = [(source, label, classes[label, source])]
+    edges.append((closing, np.full_like(closing, end_class), np.full_like(closing, done)))
     class_of_token[end_ids] = end_class
-    closing = np.append(np.flatnonzero(accepting), done)
-    source, label, target = (list(part) for part in ([edges[0], closing], [edges[1]], [edges[2]]))
-    label.append(np.full(len(closing), end_class))
-    target.append(np.full(len(closing), done))
     if neutral_ids:
         class_of_token[neutral_ids] = end_class + 1
-        source.append(states)
-        label.append(np.full(done, end_class + 1))
-        target.append(states)
-    all_source, all_label, all_target = (np.concatenate(part) for part in (source, label, target))
+        edges.append((states, np.full_like(states, end_class + 1), states))
+    all_source, all_label, all_target = (np.concatenate(column).astype(np.int64) for column in zip(*edges, strict=True))
     order = np.lexsort((all_label, all_source))
     return TokenAutomaton(
         accepting=np.append(accepting, True),

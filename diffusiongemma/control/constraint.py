@@ -7,6 +7,7 @@ Constraints as users state them, compiled for one vocabulary and carried from ca
     state = state.after(canvas.most_probable_path(scores).tolist())
 """
 
+import contextlib
 import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
@@ -16,8 +17,10 @@ from typing import Any
 import torch
 
 from diffusiongemma.control import language as lang
-from diffusiongemma.control.automaton import TokenAutomaton, compile_tokens
+from diffusiongemma.control.automaton import NotWritable, TokenAutomaton, compile_tokens
 from diffusiongemma.control.chain import CanvasChain
+from diffusiongemma.control.coarse import landing_states
+from diffusiongemma.control.dfa import CharDfa
 from diffusiongemma.control.evidence import TokenBlocks, token_blocks
 from diffusiongemma.control.json_text import JsonStyle, json_schema_language
 from diffusiongemma.control.lattice import Bundles, build_lattice, finishing_states, why_no_path
@@ -30,6 +33,7 @@ from diffusiongemma.errors import InputError
 
 CACHED_CONSTRAINTS = 32
 DEFAULT_STYLE = JsonStyle()
+MOST_EXACT_STATES = 1500  # beyond, characters are counted coarsely (see `coarse`)
 
 
 @dataclass(frozen=True)
@@ -202,4 +206,12 @@ def _compiled(request: _Request) -> Constraint:
     dfa = compile_language(request.structure.language())
     if dfa.is_empty:
         raise InputError("no text at all meets the constraint: look for contradictions in it")
-    return Constraint(compile_tokens(to_bytes(dfa), request.vocabulary, request.end_ids, request.neutral_ids))
+    return Constraint(_token_automaton(dfa, request))
+
+
+def _token_automaton(dfa: CharDfa, request: _Request) -> TokenAutomaton:
+    in_bytes, tokens = to_bytes(dfa), (request.vocabulary, request.end_ids, request.neutral_ids)
+    if in_bytes.num_states > MOST_EXACT_STATES:
+        with contextlib.suppress(NotWritable):
+            return compile_tokens(in_bytes, *tokens, landing_states(dfa, in_bytes.num_states))
+    return compile_tokens(in_bytes, *tokens)

@@ -7,7 +7,7 @@ import numpy as np
 from diffusiongemma.control.dfa import DEAD, Alphabet, CharDfa
 
 BLOCK = 64  # code points that share all their bytes but the last
-ASCII_BLOCKS, TWO_BYTE_BLOCKS, BLOCKS_PER_PLANE_STEP = 2, 32, 64
+ASCII_BLOCKS, TWO_BYTE_BLOCKS = 2, 32  # where the blocks of one and of two bytes end
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,6 +16,7 @@ class ByteDfa:
 
     next: np.ndarray  # [S, 256] int32
     accepting: np.ndarray  # [S] bool
+    num_whole: int  # states 0 .. num_whole - 1 stand between characters
 
     @property
     def num_states(self) -> int:
@@ -38,8 +39,8 @@ class _Encoder:
 
     def __init__(self, dfa: CharDfa) -> None:
         self.dfa = dfa
-        self.atom_blocks, self.block_of = _blocks_of(dfa.alphabet)
-        self.rows: list[np.ndarray] = [np.full(256, DEAD, np.int32) for _ in range(dfa.num_states)]
+        self.blocks = _blocks_of(dfa.alphabet)
+        self.rows: list[np.ndarray] = [_dead_row() for _ in range(dfa.num_states)]
         self.shared: dict[bytes, int] = {}
 
     def encoded(self) -> ByteDfa:
@@ -51,43 +52,83 @@ class _Encoder:
             self.rows[state] = by_transitions[key]
         accepting = np.zeros(len(self.rows), bool)
         accepting[: self.dfa.num_states] = self.dfa.accepting
-        return ByteDfa(np.stack(self.rows).astype(np.int32), accepting)
+        return ByteDfa(np.stack(self.rows).astype(np.int32), accepting, self.dfa.num_states)
 
     def _row(self, transitions: np.ndarray) -> np.ndarray:
         """The 256 moves of a state whose moves by atom are `transitions`."""
-        targets = np.append(transitions, DEAD)[self.atom_blocks]  # [distinct blocks, 64] states
-        row = np.full(256, DEAD, np.int32)
-        row[:128] = targets[self.block_of[:ASCII_BLOCKS]].ravel()
-        if (targets[self.block_of[ASCII_BLOCKS:]] == DEAD).all():
+        last = np.append(transitions, DEAD)[self.blocks.atoms]  # [distinct blocks, 64] by last byte
+        row = _dead_row()
+        row[:128] = last[self.blocks.ascii].ravel()
+        if (last[self.blocks.beyond_ascii] == DEAD).all():
             return row
-        after_last_but_one = np.array([self._middle(block) for block in targets])[self.block_of]  # [17408] states
-        row[0xC2:0xE0] = after_last_but_one[ASCII_BLOCKS:TWO_BYTE_BLOCKS]
-        after_last_but_one[:TWO_BYTE_BLOCKS] = DEAD  # what two bytes can say may not be said in three
-        after_second = np.array([self._middle(g) for g in after_last_but_one.reshape(-1, BLOCKS_PER_PLANE_STEP)])
-        row[0xE0:0xF0] = after_second[:16]
-        after_second[:16] = DEAD
-        row[0xF0:0xF5] = [self._middle(g) for g in np.pad(after_second, (0, 48), constant_values=DEAD).reshape(-1, 64)]
+        last_two = self._middles(last)  # [distinct blocks + 1] the state before the last byte; the last one is dead
+        row[0xC2:0xE0] = last_two[self.blocks.two_bytes]
+        last_three = self._middles(last_two[self.blocks.groups])  # [distinct groups + 1]
+        row[0xE0:0xF0] = last_three[self.blocks.three_bytes]
+        row[0xF0:0xF5] = self._middles(last_three[self.blocks.four_bytes])[:-1]
         return row
 
+    def _middles(self, continuations: np.ndarray) -> np.ndarray:
+        """The states that wait for one of 64 continuation bytes 0x80-0xBF, for each row [n, 64]; a dead one after."""
+        return np.array([*(self._middle(row) for row in continuations), DEAD])
+
     def _middle(self, continuations: np.ndarray) -> int:
-        """The state that waits for one of the 64 continuation bytes 0x80-0xBF."""
         if (continuations == DEAD).all():
             return DEAD
         key = continuations.tobytes()
         if key not in self.shared:
             self.shared[key] = len(self.rows)
-            row = np.full(256, DEAD, np.int32)
+            row = _dead_row()
             row[0x80:0xC0] = continuations
             self.rows.append(row)
         return self.shared[key]
 
 
-def _blocks_of(alphabet: Alphabet) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct blocks of 64 atoms [distinct, 64], and which of them each of the 17,408 blocks of Unicode is."""
+def _dead_row() -> np.ndarray:
+    return np.full(256, DEAD)
+
+
+@dataclass(frozen=True, eq=False)
+class _Blocks:
+    """
+    Unicode in blocks of 64 code points (one last byte each), blocks in groups of 64 (one last byte but one each).
+
+    Only distinct blocks and groups are listed. Index -1 is the dead one: surrogates, what lies beyond Unicode, and
+    what three or four bytes would say that fewer can.
+    """
+
+    atoms: np.ndarray  # [distinct blocks, 64]
+    ascii: np.ndarray  # [2] blocks
+    beyond_ascii: np.ndarray  # the distinct blocks after them
+    two_bytes: np.ndarray  # [30] blocks by lead byte 0xC2 ..
+    groups: np.ndarray  # [distinct groups, 64] blocks
+    three_bytes: np.ndarray  # [16] groups by lead byte 0xE0 ..
+    four_bytes: np.ndarray  # [5, 64] groups by lead byte 0xF0 .. and second byte
+
+
+def _blocks_of(alphabet: Alphabet) -> _Blocks:
     lengths = np.diff(np.append(alphabet.starts, 0x110000))
-    blocks = np.repeat(alphabet.atoms, lengths).reshape(-1, BLOCK)  # [17408, 64]
-    keys = np.random.default_rng(0).integers(1, 2**62, size=(alphabet.num_atoms + 1, BLOCK))
-    hashes = keys[blocks, np.arange(BLOCK)].sum(1)
-    _, first, block_of = np.unique(hashes, return_index=True, return_inverse=True)
-    assert (blocks == blocks[first[block_of]]).all(), "hash collision"
-    return blocks[first], block_of
+    atoms, block = _distinct_rows(np.repeat(alphabet.atoms, lengths).reshape(-1, BLOCK))  # block [17408]
+    longer = block.copy()
+    longer[:TWO_BYTE_BLOCKS] = DEAD
+    groups, group = _distinct_rows(longer.reshape(-1, BLOCK))  # group [272]
+    last_plane = np.full(5 * BLOCK, DEAD)
+    last_plane[16 : len(group)] = group[16:]
+    return _Blocks(
+        atoms=atoms,
+        ascii=block[:ASCII_BLOCKS],
+        beyond_ascii=np.unique(block[ASCII_BLOCKS:]),
+        two_bytes=block[ASCII_BLOCKS:TWO_BYTE_BLOCKS],
+        groups=groups,
+        three_bytes=group[:16],
+        four_bytes=last_plane.reshape(5, BLOCK),
+    )
+
+
+def _distinct_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct rows [n, 64] (small numbers, -1 allowed), and which of them each row is."""
+    keys = np.random.default_rng(0).integers(1, 2**62, size=(int(rows.max()) + 2, rows.shape[1]))
+    hashes = keys[rows, np.arange(rows.shape[1])].sum(1)
+    _, first, which = np.unique(hashes, return_index=True, return_inverse=True)
+    assert (rows == rows[first[which]]).all(), "hash collision"
+    return rows[first], which

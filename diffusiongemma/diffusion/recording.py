@@ -77,7 +77,7 @@ def save_trace(
         "tool_calls": [asdict(call) for call in result.tool_calls],
     }
     ids = _ids_in(result)
-    arrays = {
+    arrays: dict[str, Any] = {
         "header": _json_bytes(header),
         "prompt_ids": np.array(prompt_ids, np.uint32),
         "text_ids": _byte_planes(np.diff(ids, prepend=np.uint32(0)).astype("<u4")),
@@ -93,10 +93,11 @@ def save_trace(
 def check_writable(path: str | Path) -> None:
     """Raises the `UserError` that `save_trace` would, before the work is done."""
     target = Path(path)
-    if target.exists() and not target.is_file():
-        raise UserError(f"cannot write the trace {target}: it is not a file, choose another name")
     partial = _partial(target)
     try:
+        # Replacing a device or a folder would destroy it.
+        if target.exists() and not target.is_file():
+            raise UserError(f"cannot write the trace {target}: it is not a file, choose another name")
         partial.open("xb").close()
     except OSError as error:
         raise UserError(f"cannot write the trace {target}: {error.strerror}, choose another place") from None
@@ -124,9 +125,10 @@ def _recording(arrays: Mapping[str, np.ndarray]) -> Recording:
         raise UserError(f"trace version {header['version']}, this program reads up to {VERSION}: update diffusiongemma")
     texts = json.loads(arrays["texts"].tobytes())
     ids = np.cumsum(_from_byte_planes(arrays["text_ids"], "<u4", len(texts)).astype(np.int64))
+    columns: dict[str, Any] = {name: cast(header["result"][name]) for name, cast in _SCALARS.items()}
+    columns |= {name: tuple(arrays[f"token_{name}"].tolist()) for name in _PER_TOKEN}
     result = Result(
-        **{name: cast(header["result"][name]) for name, cast in _SCALARS.items()},
-        **{name: tuple(arrays[f"token_{name}"].tolist()) for name in _PER_TOKEN},
+        **columns,
         steps=tuple(arrays["steps"].tolist()),
         thinking=None if header["thinking"] is None else str(header["thinking"]),
         tool_calls=tuple(ToolCall(str(call["name"]), dict(call["arguments"])) for call in header["tool_calls"]),
@@ -163,10 +165,10 @@ def _pack_steps(trace: Sequence[CanvasStep]) -> dict[str, np.ndarray]:
 
 def _unpack_steps(arrays: Mapping[str, np.ndarray]) -> Iterator[CanvasStep]:
     columns = [arrays[f"step_{name}"].tolist() for name in _PER_STEP]
-    if not all(0 <= seconds < np.inf for seconds in columns[-1]):
-        raise ValueError("seconds")
     cuts = np.cumsum(arrays["width"].astype(np.int64))
     total = int(cuts[-1]) if len(cuts) else 0
+    if not all(0 <= seconds < np.inf for seconds in columns[-1]) or len(arrays["accepted"]) != -(-total // 8):
+        raise ValueError("seconds or accepted")
     changes, departures = (_from_byte_planes(arrays[name], "<u4", total) for name in ("argmax", "tokens"))
     entropy = _from_byte_planes(arrays["entropy"], "<f2", total).astype(np.float32)
     accepted = np.unpackbits(arrays["accepted"], count=total).astype(np.bool_)
@@ -194,7 +196,7 @@ def _joined(parts: Sequence[np.ndarray], dtype: Any) -> np.ndarray:
 
 def _byte_planes(flat: np.ndarray) -> np.ndarray:
     """First bytes, then second bytes, …: the high bytes of token ids are nearly all zero and compress together."""
-    return np.ascontiguousarray(flat.view(np.uint8).reshape(len(flat), -1).T).ravel()
+    return np.ascontiguousarray(flat.view(np.uint8).reshape(-1, flat.itemsize).T).ravel()
 
 
 def _from_byte_planes(planes: np.ndarray, dtype: str, count: int) -> np.ndarray:
