@@ -20,8 +20,10 @@ from diffusiongemma.errors import InputError
 from diffusiongemma.media import MediaSettings
 from diffusiongemma.model.cache import KVCache, SequenceCache
 from diffusiongemma.model.model import Model
+from diffusiongemma.weights.adapter import load_adapter
 from diffusiongemma.weights.checkpoint import load_generation_config, load_model, save_model
-from diffusiongemma.weights.locate import choose_device, choose_dtype, load_tokenizer, locate
+from diffusiongemma.weights.locate import choose_device, choose_dtype, load_tokenizer, locate_adapted
+from diffusiongemma.weights.lora import require_plain
 
 # A text (one user message), a list of message dicts, or token ids as a list or a tensor.
 PromptLike = Any
@@ -39,17 +41,26 @@ class DiffusionGemma:
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path = "nano", *, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto"
+        cls,
+        source: str | Path = "nano",
+        *,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        adapter: str | Path | None = None,
     ) -> DiffusionGemma:
         """Load `"nano"`, a directory in the Hugging Face layout, or a hub id (downloaded on first use).
 
+        `adapter` is a directory or hub id of a LoRA adapter in PEFT's format, used unmerged; an adapter as `source`
+        brings the base model it names.
         `device` "auto" takes a GPU if there is one. `dtype` "auto" keeps the file's, but computes in float32 where a
         small model runs on a CPU. Raises `ModelNotFound` or `CheckpointError`.
         """
-        directory = locate(source)
+        directory, adapter_directory = locate_adapted(source, adapter)
         config = ModelConfig.from_file(directory / "config.json")
         where = choose_device(device)
         model = load_model(directory, choose_dtype(dtype, directory, where), where)
+        if adapter_directory is not None:
+            load_adapter(model, adapter_directory)
         return cls(
             model,
             load_tokenizer(directory),
@@ -157,15 +168,23 @@ class DiffusionGemma:
         return Session(self, system, options)
 
     def save_pretrained(self, directory: str | Path, dtype: torch.dtype | None = None) -> None:
-        """Write a directory that this package and transformers load; tensors keep the dtype of their file."""
+        """Write a directory that this package and transformers load; tensors keep the dtype of their file.
+
+        Raises `InputError` while the model has an unmerged adapter.
+        """
+        require_plain(self.model)
         save_model(self.model, Path(directory), source=self.directory, dtype=dtype)
 
 
 def load(
-    source: str | Path = "nano", *, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto"
+    source: str | Path = "nano",
+    *,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    adapter: str | Path | None = None,
 ) -> DiffusionGemma:
     """The same as `DiffusionGemma.from_pretrained`."""
-    return DiffusionGemma.from_pretrained(source, device=device, dtype=dtype)
+    return DiffusionGemma.from_pretrained(source, device=device, dtype=dtype, adapter=adapter)
 
 
 def _is_batch(prompt: Any) -> bool:

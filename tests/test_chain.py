@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from diffusiongemma.control.automaton import TokenAutomaton, compile_tokens
 from diffusiongemma.control.chain import CanvasChain
-from diffusiongemma.control.evidence import Evidence, draw, token_blocks
+from diffusiongemma.control.evidence import draw, token_blocks
 from diffusiongemma.control.lattice import Bundles, build_lattice
 from diffusiongemma.control.utf8 import ByteDfa
 from diffusiongemma.control.vocabulary import Vocabulary
@@ -56,7 +56,7 @@ def chain_over(automaton: TokenAutomaton, start: int, positions: int, **rules) -
 
 
 def is_accepted(dfa: ByteDfa, tokens: tuple[int, ...], more: int = 0) -> bool:
-    """Straight from the definition: text tokens the DFA accepts (after at most `more` further ones), then end tokens."""
+    """From the definition: text tokens the DFA accepts (after at most `more` further ones), then end tokens."""
     text = tuple(itertools.takewhile(lambda token: token != END, tokens))
     if any(token != END for token in tokens[len(text) :]) or any(TOY.token_bytes[token] is None for token in text):
         return False
@@ -214,11 +214,8 @@ def test_evidence_does_not_depend_on_a_constant_per_row_or_on_the_float_type():
     chain = chain_over(compile_tokens(ByteDfa(table, np.array([True]), 1), TOY, [END]), 0, 4)
     scores = torch.randn(4, V, generator=torch.Generator().manual_seed(0)).bfloat16()
     shifted = scores.double() + torch.tensor([[0.0], [50.0], [-50.0], [7.0]])
-    entropy = chain.posterior(scores).entropy
-    torch.testing.assert_close(chain.posterior(shifted).entropy, entropy, atol=1e-5, rtol=1e-5)
-    exact = torch.log_softmax(scores.double()[:, [1, 2, 3, 4, 5, 6, 7]], -1)
-    assert Evidence.of(scores, chain.blocks).log_mass.shape == (4, chain.automaton.num_classes)
-    assert exact.shape == (4, 7)
+    entropy, shifted_entropy = chain.posterior(scores).entropy, chain.posterior(shifted).entropy
+    torch.testing.assert_close(shifted_entropy, entropy, atol=1e-5, rtol=1e-5)
 
 
 def test_draw_leaves_a_uniform_remainder():

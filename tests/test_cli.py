@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -50,7 +48,7 @@ def cli(capfd, monkeypatch):
             reading, writing = os.pipe()
             os.write(writing, stdin)
             os.close(writing)
-            monkeypatch.setattr(sys, "stdin", open(reading, encoding="utf-8"))
+            monkeypatch.setattr(sys, "stdin", os.fdopen(reading, encoding="utf-8"))
         capfd.readouterr()
         with pytest.raises(SystemExit) as left:
             main([str(argument) for argument in arguments])
@@ -75,26 +73,21 @@ def model(tiny_directory: Path) -> tuple[str, str]:
 
 HELP = """
 import sys, time
-started = time.perf_counter()
 from diffusiongemma.cli import main
 try:
     main({arguments})
 except SystemExit as left:
-    print(left.code, time.perf_counter() - started, {{"torch", "transformers", "numpy"}} & set(sys.modules))
+    print(left.code, time.process_time(), {{"torch", "transformers", "numpy"}} & set(sys.modules))
 """
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"]])
 def test_help_loads_nothing_heavy(arguments: list[str]):
-    """Takes 0.2 s here; the bound leaves room for a busy machine."""
-    seconds = []
-    for _ in range(2):
-        started = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", HELP.format(arguments=arguments)], capture_output=True, text=True)
-        seconds.append(time.perf_counter() - started)
-        code, _, heavy = done.stdout.splitlines()[-1].split(maxsplit=2)
-        assert (code, heavy) == ("0", "set()"), done.stderr
-    assert min(seconds) < 1
+    """The interpreter's start included it takes 0.2 s here, alone on a core; the bound is for slow and busy ones."""
+    done = subprocess.run([sys.executable, "-c", HELP.format(arguments=arguments)], capture_output=True, text=True)
+    code, cpu_seconds, heavy = done.stdout.splitlines()[-1].split(maxsplit=2)
+    assert (code, heavy) == ("0", "set()"), done.stderr
+    assert float(cpu_seconds) < 1
 
 
 def test_help_names_the_commands_and_options(cli):
@@ -365,6 +358,16 @@ def test_replay_shows_and_sums_up(cli, tiny, tmp_path: Path):
     assert_mistake(cli("replay", path, "--step", 9), "no step 9: canvas 1 has 8")
     assert_mistake(cli("replay", path, "--canvas", 3), "no canvas 3: the trace has 2")
     assert_mistake(cli("replay", path, "--speed", 0), "speed is 0")
+
+
+def test_replay_draws_a_picture(cli, tiny, tmp_path: Path):
+    trace, picture = tmp_path / "a.npz", tmp_path / "a.svg"
+    a_trace(tiny, trace)
+    done = cli("replay", trace, "--svg", picture)
+    assert done.code == 0 and done.out == ""
+    drawn = picture.read_text().replace("&#160;", " ")
+    assert drawn.startswith("<svg") and "canvas 1 · step 1/8" in drawn and "canvas 2 · step 8/8" in drawn
+    assert cli("replay", trace, "--svg", tmp_path / "absent" / "a.svg").code == 2
 
 
 def test_replay_of_autoregressive_text(cli, tiny, tmp_path: Path):

@@ -75,7 +75,9 @@ def a_step(tokens: Sequence[int], accepted: Sequence[bool], argmax: Sequence[int
 
 
 def a_console(width: int = 80, **wanted) -> Console:
-    return Console(file=io.StringIO(), force_terminal=True, width=width, height=30, highlight=False, **wanted)
+    # One colour system in all tests: rich remembers the codes of a style from its first use.
+    fixed = dict(file=io.StringIO(), force_terminal=True, height=30, highlight=False, color_system="256")
+    return Console(width=width, **fixed, **wanted)
 
 
 # --- text that a terminal does not obey -----------------------------------------------------------------------------
@@ -125,10 +127,9 @@ def test_no_row_is_too_wide_and_no_cell_is_lost(tokens, width):
     page = rows(cells, width)
     assert all(row.cell_len <= width for row in page)
     if width >= 30:  # everything fits
-        together = "".join(row.plain for row in page)
-        assert together.replace(" ", "") == "".join(cell.text for cell in cells).replace(" ", "") or any(
-            LINE_BREAK in cell.text for cell in cells
-        )
+        # A line break that comes when the row is full is not drawn.
+        visible = lambda texts: re.sub(f"[ {LINE_BREAK}]", "", "".join(texts))  # noqa: E731
+        assert visible(row.plain for row in page) == visible(cell.text for cell in cells)
     allowed = "".join(map(printable, WORDS)) + SPACE + END + LINE_BREAK + " ␊"
     assert set("".join(row.plain for row in page)) <= set(allowed)
 
@@ -179,7 +180,7 @@ def plain(frame: Frame, width: int = 80, **wanted) -> list[str]:
 
 def test_the_status_tells_where_it_is():
     step = a_step([HELLO, THE, FIVE, FIVE], [True, False, False, False], step=13, canvas=1, temperature=0.7)
-    lines = plain(Frame(step, None, [FIVE], None, 2.54, 1.23))
+    lines = plain(Frame(step, None, [FIVE], None, 2.54, 1.23), width=100)
     assert "canvas 2 · step 13/48" in lines[0]
     words = " ".join(lines[-1].split())
     assert words == "noise 0.75 temperature 0.70 entropy 0.500 accepted 25% tokens/forward 2.5 seconds 1.2"
@@ -200,10 +201,10 @@ def status_lines(frame: Frame, width: int) -> list[str]:
 
 def test_a_tall_canvas_is_cut_to_the_screen():
     frame = Frame(a_step([NEWLINE] * 100 + [FIVE], [True] * 101))
-    assert len(plain(frame)) == 30 and "5" in plain(frame)[-3]
+    assert 28 <= len(plain(frame)) <= 30 and "5" in plain(frame)[-4]
     console = a_console()
     console.print(Painter(text_of, STOP, 48).paint(frame, console, whole=True))
-    assert console.file.getvalue().count("\n") == 104
+    assert console.file.getvalue().count("\n") == 105
 
 
 def test_the_frame_does_not_jump_within_a_canvas():
@@ -218,9 +219,9 @@ def test_the_frame_does_not_jump_within_a_canvas():
 
 def test_no_colour_where_it_is_not_wanted(monkeypatch: pytest.MonkeyPatch):
     frame = Frame(a_step([HELLO, THE], [True, False], [HELLO, HELLO]))
-    assert "38;" in picture(frame, color_system="256")
+    assert "38;" in picture(frame)
     monkeypatch.setenv("NO_COLOR", "1")
-    without = picture(frame, color_system="256")
+    without = picture(frame)
     assert "38;" not in without and "\x1b[2m" in without  # states can still be told apart
 
 
@@ -271,8 +272,8 @@ def test_autoregressive_text_is_shown_as_it_grows(tiny_directory: Path, monkeypa
     with LiveView(a_console(), painter) as watched:
         for event in model.stream("hello", mode="ar", max_new_tokens=5):
             watched.show(event)
-    assert [len(frame.committed) for frame in painter.__dict__["frames"]] == [5] * 5  # one list that grows
-    assert "5 tokens" in plain(painter.__dict__["frames"][-1])[0]
+    assert [len(frame.committed) for frame in painter.__dict__["frames"]] == [1, 2, 3, 4, 5]
+    assert "5 tokens" in plain(painter.__dict__["frames"][-1], painter=painter)[0]
 
 
 def test_at_most_twenty_pictures_a_second_and_little_time_for_them():
@@ -309,7 +310,17 @@ def test_delays_are_counted_as_pauses(monkeypatch: pytest.MonkeyPatch):
     with LiveView(a_console(), Painter(text_of, STOP, 48), delay=0.25) as watched:
         for number in (1, 2, 3):
             watched.show(a_step([HELLO], [True], step=number))
-    assert slept == [0.25] * 3 and watched.paused == 0.75
+    assert slept == [0.25] * 3 and watched.paused == 0.5  # a result is made before its last step is shown
+
+
+def test_seconds_without_pauses_are_those_of_the_model(tiny_directory: Path):
+    model = dg.load(tiny_directory)
+    with LiveView(a_console(), Painter(token_text(model.tokenizer), STOP, 8), delay=0.03) as watched:
+        for event in model.stream("hello", trace=True):
+            watched.show(event)
+    computing = sum(step.seconds for step in event.result.trace)
+    assert watched.paused == pytest.approx(0.03 * 15)
+    assert computing < event.result.seconds - watched.paused < computing + 0.4
 
 
 def a_result(text: str, thinking: str | None = None) -> Result:

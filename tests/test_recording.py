@@ -223,7 +223,7 @@ def test_foreign_files_are_refused(tmp_path: Path, kind: str):
 
 
 def test_missing_files_and_newer_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(UserError, match="cannot read the trace .*No such file"):
+    with pytest.raises(UserError, match=r"cannot read the trace .*No such file"):
         load_trace(tmp_path / "none")
     with pytest.raises(UserError, match="cannot read the trace"):
         load_trace(tmp_path)

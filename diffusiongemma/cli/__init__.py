@@ -10,14 +10,16 @@ from collections.abc import Sequence
 
 import typer
 
+from diffusiongemma.cli.options import INTERRUPTED
 from diffusiongemma.errors import UserError
 
-USAGE_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
+USAGE_ERROR, BROKEN_PIPE = 2, 141
 
 
 def build() -> typer.Typer:
     from diffusiongemma.cli.chat import chat
     from diffusiongemma.cli.doctor import doctor
+    from diffusiongemma.cli.eval import evaluate
     from diffusiongemma.cli.replay import replay
     from diffusiongemma.cli.run import run
 
@@ -31,6 +33,7 @@ def build() -> typer.Typer:
     app.callback(invoke_without_command=True)(_top)
     for command in (run, chat, replay, doctor):
         app.command()(command)
+    app.command("eval")(evaluate)
     return app
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from diffusiongemma.cli import options as given
@@ -105,7 +105,7 @@ class Chat:
             return
         assert result is not None
         view.finish(result)
-        say(turn_summary(result, view.paused))
+        say(turn_summary(replace(result, seconds=result.seconds - view.paused), view.paused))
 
     # Commands.
 

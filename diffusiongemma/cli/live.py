@@ -197,7 +197,8 @@ class PlainView:
 class LiveView:
     """Redraws the canvas in place while it settles, at most every `FRAME_SECONDS`; the text stays when it is done.
 
-    `delay`: seconds to wait after each step, so that a small fast model can be watched; `paused` is their sum.
+    `delay`: seconds to wait after each step, so that a small fast model can be watched. `paused`: how many of them are
+    in the seconds of the result, which is made before the last step is shown.
     """
 
     console: Console
@@ -205,6 +206,7 @@ class LiveView:
     delay: float = 0.0
     thoughts: Console | None = None
     paused: float = 0.0
+    _slept: float = 0.0
     _committed: list[int] = field(default_factory=list)
     _text: str = ""
     _last: CanvasStep | None = None
@@ -224,6 +226,7 @@ class LiveView:
 
     def show(self, event: Event) -> None:
         if isinstance(event, CanvasStep):
+            self.paused = self._slept
             # A canvas after the first is opened by encoding the one before.
             self._passes += 2 if event.step == 1 and event.canvas else 1
             same = self._last is not None and self._last.canvas == event.canvas
@@ -254,13 +257,13 @@ class LiveView:
             return
         self._drawn = now
         speed = len(self._committed) / self._passes if self._passes else 0.0
-        frame = Frame(step, before, self._committed, None, speed, now - self._started - self.paused)
+        frame = Frame(step, before, tuple(self._committed), None, speed, now - self._started - self._slept)
         self._live.update(self.painter.paint(frame, self.console), refresh=True)
 
     def _wait(self) -> None:
         if self.delay:
             time.sleep(self.delay)
-            self.paused += self.delay
+            self._slept += self.delay
 
 
 View = PlainView | LiveView

@@ -10,6 +10,7 @@ import typer
 from diffusiongemma.errors import InputError
 
 SAMPLER_NAMES = ("entropy-bound", "confidence", "fixed-k", "ancestral")  # of `diffusion.samplers.SAMPLERS`
+INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 MODEL, DECODING, OUTPUT = "Model", "Decoding", "Output"

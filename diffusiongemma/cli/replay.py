@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import time
@@ -31,6 +32,7 @@ def replay(
     speed: Annotated[float, typer.Option(metavar="X", help="2 plays twice as fast.")] = 1.0,
     canvas: Annotated[int | None, typer.Option(metavar="K", help="Only this canvas; 1 is the first.")] = None,
     step: Annotated[int | None, typer.Option(metavar="N", help="Show one step and stop; 1 is the first.")] = None,
+    svg: Annotated[Path | None, typer.Option(metavar="OUT", help="Draw four of the steps as an SVG file.")] = None,
     as_json: given.Json = False,
 ) -> None:
     """Play a trace.
@@ -49,6 +51,8 @@ def replay(
     console = Console(highlight=False)
     if as_json:
         print(json.dumps(as_object(recording), ensure_ascii=False))
+    elif svg is not None:
+        _draw(recording, scenes, svg)
     elif step is not None:
         console.print(_painter(recording).paint(scenes[0], console, whole=True))
     elif can_watch(console):
@@ -105,6 +109,22 @@ def _frames(recording: Recording) -> Iterator[Frame]:
     if not result.trace:
         for count in range(1, len(result.tokens) + 1):
             yield Frame(None, None, result.tokens[:count], None, 1.0, result.seconds * count / len(result.tokens))
+
+
+def _draw(recording: Recording, scenes: list[Frame], path: Path) -> None:
+    """The first, the last and two scenes between, side by side in pairs."""
+    from rich.columns import Columns
+    from rich.console import Console
+
+    painter = _painter(recording)
+    chosen = [scenes[round(i * (len(scenes) - 1) / 3)] for i in range(4)]
+    sheet = Console(record=True, file=io.StringIO(), width=100, force_terminal=True, color_system="truecolor")
+    half = Console(file=io.StringIO(), width=49, force_terminal=True, color_system="truecolor")
+    sheet.print(Columns([painter.paint(scene, half, whole=True) for scene in chosen], width=49))
+    try:
+        sheet.save_svg(str(path), title=f"{recording.model}, seed {recording.result.seed}")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _play(recording: Recording, scenes: list[Frame], console: Console, speed: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,6 @@ import typer
 
 from diffusiongemma.cli import options as given
 from diffusiongemma.cli.running import (
-    INTERRUPTED,
     checked_text,
     choose_view,
     open_model,
@@ -76,6 +76,7 @@ def run(
         say(text + "\n")
     view = choose_view(loaded, request.config, watch=watch and not as_json, thoughts=think, delay=delay)
     result = _generate(loaded, request, None if as_json else view)
+    result = replace(result, seconds=result.seconds - view.paused)
     if trace is not None:
         _save(trace, result, text, request, loaded, model)
     _report(result, view.paused, as_json, think)
@@ -84,7 +85,7 @@ def run(
 
         say(verdict(result.text), "")
     if result.finish_reason == "cancelled":
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(given.INTERRUPTED)
 
 
 def _prompt(argument: str | None) -> tuple[str, bool]:

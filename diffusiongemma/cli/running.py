@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from diffusiongemma.config import GenerationConfig
     from diffusiongemma.diffusion.trace import Result
 
-INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 WATCH_DELAY = 0.08  # seconds after each step of a model too fast to watch
 SMALL_PARAMETERS = 50_000_000
 
@@ -106,12 +105,12 @@ def _watch_delay(model: DiffusionGemma) -> float:
 
 
 def summary(result: Result, paused: float = 0.0) -> str:
-    """One line: what it took."""
+    """One line: what it took. `paused`: seconds spent waiting for eyes, which are not among the result's."""
     parts = [
         f"{sum(result.steps)} steps" if result.mode != "ar" else f"{result.forward_passes} forward passes",
         f"{len(result.tokens)} tokens",
         f"{result.tokens_per_forward:.1f} tokens per forward",
-        f"{result.seconds - paused:.2f} s",
+        f"{result.seconds:.2f} s",
     ]
     if result.finish_reason != "stop":
         parts.append({"length": "cut at the token limit", "cancelled": "interrupted"}[result.finish_reason])

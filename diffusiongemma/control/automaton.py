@@ -121,7 +121,9 @@ def compile_tokens(
     )
 
 
-def _moves_of_tokens(next_state: np.ndarray, vocabulary: Vocabulary, origins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _moves_of_tokens(
+    next_state: np.ndarray, vocabulary: Vocabulary, origins: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """
     The distinct moves [M, origins] that strings of bytes make (where each leads from every origin), and each token's.
 

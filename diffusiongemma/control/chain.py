@@ -17,7 +17,7 @@ import torch
 from diffusiongemma.control.automaton import TokenAutomaton
 from diffusiongemma.control.evidence import FLOOR, Evidence, TokenBlocks, draw, first_maxima, ranges
 from diffusiongemma.control.lattice import Bundles, Lattice
-from diffusiongemma.control.sweeps import backward_sums, log_sums, set_posterior
+from diffusiongemma.control.sweeps import SetMasses, backward_sums, set_posterior
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +44,9 @@ class CanvasChain:
         scores [C, V]: log-probabilities or logits ÷ temperature, any float type, any device; a constant per row does
         not matter, -inf counts as very unlikely (structure wins).
         """
-        evidence, bundles = self._evidence(scores), self.bundles
-        of_member = evidence.log_mass[:, bundles.classes]
-        log_mass = log_sums(of_member, bundles.first)  # [C, sets]
-        in_set = set_posterior(self.lattice, log_mass)
-        share = in_set[:, bundles.set_of] * np.exp(of_member - log_mass[:, bundles.set_of])
-        return Posterior(evidence, np.add.reduceat(share[:, bundles.by_class], bundles.first_by_class, axis=1))
+        evidence = self._evidence(scores)
+        masses = SetMasses.of(evidence.log_mass, self.bundles)
+        return Posterior(evidence, masses.by_class(set_posterior(self.lattice, masses.log_in_set)))
 
     def most_probable_path(self, scores: torch.Tensor) -> torch.Tensor:
         """[C] the accepted token sequence with the highest total score (Viterbi); scores [C, V] as for `posterior`."""
@@ -68,7 +65,7 @@ class CanvasChain:
         scores [C, V] as for `posterior`.
         """
         evidence = self._evidence(scores)
-        log_mass = log_sums(evidence.log_mass[:, self.bundles.classes], self.bundles.first)
+        log_mass = SetMasses.of(evidence.log_mass, self.bundles).log_in_set
         values = backward_sums(self.lattice, log_mass)
         weights = log_mass.ravel()[self.lattice.backward.cell]
         left = as_uniforms(uniforms)

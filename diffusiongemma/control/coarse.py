@@ -22,6 +22,12 @@ def landing_states(dfa: CharDfa, num_byte_states: int) -> np.ndarray:
     for chain in _counting_chains(dfa):
         stops = sorted({*range(0, len(chain), GRID), len(chain) - 1})
         landing[chain] = [chain[stops[np.searchsorted(stops, count)]] for count in range(len(chain))]
+    stays = landing[: dfa.num_states] == np.arange(dfa.num_states)
+    source, atom = np.nonzero(dfa.next != DEAD)
+    entered = np.zeros(dfa.num_states, bool)  # from a state where tokens land: others are between counts
+    entered[dfa.next[source, atom][stays[source]]] = True
+    entered[0] = True
+    landing[np.flatnonzero(stays & ~entered)] = DEAD
     return landing
 
 
@@ -51,13 +57,14 @@ def _usual_next(dfa: CharDfa) -> np.ndarray:
 def _included(dfa: CharDfa, candidates: set[tuple[int, int]]) -> set[tuple[int, int]]:
     """Those pairs (a, b) of states for which every text accepted from a is accepted from b."""
     table, accepting = dfa.next.tolist(), dfa.accepting.tolist()
-    pending, causes, wrong = list(candidates), {pair: [] for pair in candidates}, []
+    pending, wrong = list(candidates), []
+    causes: dict[tuple[int, int], list[tuple[int, int]]] = {pair: [] for pair in candidates}
     while pending:
         a, b = pair = pending.pop()
         if accepting[a] and not accepting[b]:
             wrong.append(pair)
         for x, y in zip(table[a], table[b], strict=True):
-            if x == y or x == DEAD:
+            if x in (y, DEAD):
                 continue
             if y == DEAD:
                 wrong.append(pair)

@@ -56,6 +56,13 @@ class Bundles:
         return len(self.first) - 1
 
     @cached_property
+    def membership(self) -> np.ndarray:
+        """[K, sets] 1.0 where the class is in the set: a matrix product sums all sets at once."""
+        table = np.zeros((len(self.first_by_class), self.num_sets))
+        table[self.classes, self.set_of] = 1.0
+        return table
+
+    @cached_property
     def set_of(self) -> np.ndarray:
         """[N] the set each entry of `classes` is in."""
         return np.repeat(np.arange(self.num_sets), np.diff(self.first))

@@ -7,10 +7,14 @@ no faster at these sizes, and it underflows exactly there).
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
+import torch
 
-from diffusiongemma.control.lattice import Lattice, Moves
+from diffusiongemma.control.lattice import Bundles, Lattice, Moves
+
+SMALLEST_MASS = 1e-280  # relative to a position's largest: above it float64 sums lose nothing
 
 
 def forward_sums(lattice: Lattice, weights: np.ndarray) -> list[np.ndarray]:
@@ -45,8 +49,41 @@ def set_posterior(lattice: Lattice, log_mass: np.ndarray) -> np.ndarray:
     return total / total.sum(1, keepdims=True)
 
 
-def log_sums(values: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """log Σ exp over the column ranges first[i] .. first[i + 1] - 1 of values [C, N] → [C, ranges]."""
+@dataclass(frozen=True, eq=False)
+class SetMasses:
+    """The masses of class sets, summed from those of their classes, and the way back."""
+
+    bundles: Bundles
+    log_in_class: np.ndarray  # [C, K]
+    log_in_set: np.ndarray  # [C, sets]
+
+    @classmethod
+    def of(cls, log_in_class: np.ndarray, bundles: Bundles) -> "SetMasses":
+        peak = log_in_class.max(1, keepdims=True)
+        in_set = _product(np.exp(log_in_class - peak), bundles.membership)
+        if in_set.min() > SMALLEST_MASS:
+            return cls(bundles, log_in_class, peak + np.log(in_set))
+        return cls(bundles, log_in_class, _log_sums(log_in_class[:, bundles.classes], bundles.first))
+
+    def by_class(self, in_set: np.ndarray) -> np.ndarray:
+        """[C, sets] probabilities → [C, K]: each set's is shared out by the masses of its classes."""
+        peak = self.log_in_class.max(1, keepdims=True)
+        mass = np.exp(self.log_in_set - peak)
+        if mass.min() > SMALLEST_MASS:
+            return _product(in_set / mass, self.bundles.membership.T) * np.exp(self.log_in_class - peak)
+        bundles = self.bundles
+        log_share = self.log_in_class[:, bundles.classes] - self.log_in_set[:, bundles.set_of]
+        share = in_set[:, bundles.set_of] * np.exp(log_share)
+        return np.add.reduceat(share[:, bundles.by_class], bundles.first_by_class, axis=1)
+
+
+def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The matrix product, by torch so that one setting rules all threads."""
+    return (torch.from_numpy(a) @ torch.from_numpy(b)).numpy()
+
+
+def _log_sums(values: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """log Σ exp over the column ranges first[i] .. first[i + 1] - 1 of values [C, N] → [C, ranges], of any size."""
     peak = np.maximum.reduceat(values, first[:-1], axis=1)
     shifted = np.exp(values - np.repeat(peak, np.diff(first), axis=1))
     return peak + np.log(np.add.reduceat(shifted, first[:-1], axis=1))

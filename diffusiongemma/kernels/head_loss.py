@@ -23,31 +23,37 @@ def plain_head_loss(hidden: Tensor, weight: Tensor, targets: Tensor, cap: float)
 
 def head_loss(hidden: Tensor, weight: Tensor, targets: Tensor, cap: float) -> Tensor:
     """`plain_head_loss` without the logits; differentiable once, in `hidden` and `weight`."""
-    return _HeadLoss.apply(hidden, weight, targets, cap)
+    wanted = [torch.is_grad_enabled() and x.requires_grad for x in (hidden, weight)]
+    return _HeadLoss.apply(hidden, weight, targets, cap, wanted)
 
 
 class _HeadLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, cap: float) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, cap: float, wanted: list[bool]) -> Tensor:
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         with torch.autocast(device, enabled=False):
-            total, grad_hidden, grad_weight = _loss_and_gradients(hidden, weight.to(dtype), targets, cap)
-        ctx.save_for_backward(grad_hidden, grad_weight.to(weight.dtype))
+            total, grad_hidden, grad_weight = _loss_and_gradients(hidden, weight.to(dtype), targets, cap, wanted)
+        ctx.save_for_backward(grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype))
         return total
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad_hidden, grad_weight = ctx.saved_tensors
-        return grad_hidden * grads[0], grad_weight * grads[0], None, None
+        grad_hidden, grad_weight = (None if g is None else g * grads[0] for g in ctx.saved_tensors)
+        return grad_hidden, grad_weight, None, None, None
 
 
-def _loss_and_gradients(hidden: Tensor, weight: Tensor, targets: Tensor, cap: float) -> tuple[Tensor, Tensor, Tensor]:
-    """(mean loss, its gradient in hidden [N, D], its float32 gradient in weight [V, D])."""
+def _loss_and_gradients(
+    hidden: Tensor, weight: Tensor, targets: Tensor, cap: float, wanted: list[bool]
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """(mean loss, its gradient in hidden [N, D], its float32 gradient in weight [V, D]); None for those unwanted.
+
+    A frozen head must not cost its gradient: at full size that is 3 GB and a third of the work.
+    """
     n = len(targets)
     total = torch.zeros((), device=hidden.device)
-    grad_hidden = torch.empty_like(hidden)
-    grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
+    grad_hidden = torch.empty_like(hidden) if wanted[0] else None
+    grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if wanted[1] else None
     size = max(1, CHUNK_ELEMENTS // weight.shape[0])
     for start in range(0, n, size):
         rows = slice(start, start + size)
@@ -57,8 +63,12 @@ def _loss_and_gradients(hidden: Tensor, weight: Tensor, targets: Tensor, cap: fl
         weights = (squashed * cap).exp_()
         norm = weights.sum(-1, keepdim=True)
         total += (norm.log() - squashed.gather(1, target) * cap).sum()
+        if grad_hidden is None and grad_weight is None:
+            continue
         grad = weights.div_(norm).scatter_add_(1, target, torch.full_like(norm, -1.0))  # d loss / d capped
         grad = grad.mul_(squashed.square_().neg_().add_(1)).div_(n).to(weight.dtype)  # through cap * tanh(. / cap)
-        grad_hidden[rows] = (grad @ weight).to(hidden.dtype)
-        grad_weight += grad.T @ x
+        if grad_hidden is not None:
+            grad_hidden[rows] = (grad @ weight).to(hidden.dtype)
+        if grad_weight is not None:
+            grad_weight += grad.T @ x
     return total / n, grad_hidden, grad_weight

@@ -17,25 +17,28 @@ TURN_END = "<turn|>"
 
 @dataclass(frozen=True)
 class Tokenised:
-    """One example: the prompt as the chat template writes it, and the answer cut into whole canvases.
+    """One example: what stands before, as the chat template writes it, and the answer cut into whole canvases.
 
     The last canvas is filled with end tokens, which are supervised like the rest: this is how the model learns
-    where to stop.
+    where to stop. The encoder learns to predict the answer up to its first end token (nothing is read after it),
+    and with `whole_text` the prompt too.
     """
 
     prompt: list[int]
     answer: list[int]  # a multiple of the canvas length
+    length: int  # of the answer without the end tokens that fill it up
+    whole_text: bool = False
 
 
 def tokenise(pairs: Sequence[tuple[str, str]], tokenizer: Any, config: ModelConfig) -> list[Tokenised]:
-    """Chat prompts and answers of (prompt, answer) texts."""
+    """Chat prompts and answers of (prompt, answer) texts that hold no markup."""
     from diffusiongemma.chat import render
 
     prompts = [render([{"role": "user", "content": prompt}], tokenizer) for prompt, _ in pairs]
     answers = [answer + TURN_END for _, answer in pairs]
     encoded = tokenizer(prompts + answers, add_special_tokens=False).input_ids
     return [
-        Tokenised(prompt, fill_canvases(answer, config))
+        Tokenised(prompt, fill_canvases(answer, config), len(answer))
         for prompt, answer in zip(encoded[: len(pairs)], encoded[len(pairs) :], strict=True)
     ]
 
@@ -46,19 +49,30 @@ def fill_canvases(answer: list[int], config: ModelConfig) -> list[int]:
     return answer + [end] * (-len(answer) % config.canvas_length)
 
 
-def collate(examples: Sequence[Tokenised], config: ModelConfig, rng: np.random.Generator, encoder_loss: bool) -> Batch:
+def collate(
+    examples: Sequence[Tokenised], config: ModelConfig, rng: np.random.Generator, encoder_loss: bool = True
+) -> Batch:
     """One random canvas of each example. Without `encoder_loss` the encoder reads only what precedes the canvas."""
     width = config.canvas_length
     chosen = [int(rng.integers(len(e.answer) // width)) * width for e in examples]
-    rows = [e.prompt + (e.answer if encoder_loss else e.answer[:c]) for e, c in zip(examples, chosen, strict=True)]
+    read = [max(c, e.length if encoder_loss else 0) for e, c in zip(examples, chosen, strict=True)]
+    rows = [e.prompt + e.answer[:n] for e, n in zip(examples, read, strict=True)]
     ids = torch.full((len(rows), max(map(len, rows))), config.pad_token_id)
     supervised = torch.zeros(ids.shape, dtype=torch.bool)
     for i, (row, example) in enumerate(zip(rows, examples, strict=True)):
         ids[i, : len(row)] = torch.tensor(row)
-        supervised[i, len(example.prompt) : len(row)] = encoder_loss
+        first = 0 if example.whole_text else len(example.prompt)
+        supervised[i, first : len(example.prompt) + example.length] = encoder_loss
     return Batch(
         ids=ids,
         start=torch.tensor([len(e.prompt) + c for e, c in zip(examples, chosen, strict=True)]),
         canvas=torch.tensor([e.answer[c : c + width] for e, c in zip(examples, chosen, strict=True)]),
         supervised=supervised,
     )
+
+
+def by_length(examples: Sequence[Tokenised], groups: int) -> list[Sequence[Tokenised]]:
+    """The examples in `groups` batches of like length, so that little of them is padding."""
+    ordered = sorted(examples, key=lambda e: len(e.prompt) + e.length)
+    cuts = [round(i * len(ordered) / groups) for i in range(groups + 1)]
+    return [ordered[a:b] for a, b in zip(cuts, cuts[1:], strict=False) if b > a]

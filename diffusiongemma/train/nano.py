@@ -1,7 +1,8 @@
-"""Train the embedded model: `python -m diffusiongemma.train.nano OUT_DIR --budget SECONDS`.
+"""Train the embedded models: `python -m diffusiongemma.train.nano OUT_DIR --budget 3600 --recipe sudoku|base|skills`.
 
-One skill so far: 9x9 sudoku, from random weights, on puzzles made by symmetries of seed puzzles. The directory gets
-everything that `load` and transformers need; the tokenizer is copied from the package.
+`base` makes nano-base, from random weights; `skills` with `--init` makes nano of it; `sudoku` is the one skill alone.
+The directory gets everything that `load` and transformers need; the tokenizer is copied from the package. `--resume`
+goes on with a run that was stopped or killed.
 """
 
 from __future__ import annotations
@@ -9,30 +10,28 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from diffusiongemma.config import FULL, SLIDING, GenerationConfig, ModelConfig
 from diffusiongemma.model.model import Model
-from diffusiongemma.train.data import collate, tokenise
-from diffusiongemma.train.objective import Batch, Objective
-from diffusiongemma.train.tasks import sudoku
-from diffusiongemma.train.trainer import TrainConfig, initialise, save_state, train
+from diffusiongemma.train.checkpointing import RunDirectory
+from diffusiongemma.train.config import TrainConfig
+from diffusiongemma.train.objective import Objective
+from diffusiongemma.train.optimisation import initialise
+from diffusiongemma.train.progress import Means, plain_line, seconds_of
+from diffusiongemma.train.recipes import RECIPES, Places
+from diffusiongemma.train.trainer import train
+from diffusiongemma.weights.checkpoint import load_model, save_model
 
 NANO = Path(__file__).parents[1] / "assets" / "nano"
+SIDE_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "preprocessor_config.json")
 # The smallest vision tower that transformers builds; without one it would add 167M random parameters.
 VISION = {
     "model_type": "gemma4_vision", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
     "num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 16, "position_embedding_size": 256,
     "patch_size": 16, "pooling_kernel_size": 3,
 }  # fmt: skip
-# The encoder is trained on every fourth batch, with four times the weight: the same mean gradient, and the other
-# batches need not encode the answer.
-ENCODER_EVERY = 4
 
 
 def nano_config(tokenizer: Any) -> ModelConfig:
@@ -50,24 +49,6 @@ def nano_config(tokenizer: Any) -> ModelConfig:
     )  # fmt: skip
 
 
-def sudoku_batches(
-    tokenizer: Any, config: ModelConfig, size: int, seed: int, cache: Path
-) -> Iterator[tuple[Batch, Objective]]:
-    """Endless batches; puzzles get harder over the first 840."""
-    seeds = sudoku.SeedBank.load_or_build(cache).train
-    rng = np.random.default_rng(seed)
-    for number in range(2**62):
-        puzzles, solutions = sudoku.sample_boards(seeds, size, rng, givens=_givens(number))
-        texts = [(sudoku.format_puzzle(p), sudoku.format_solution(s)) for p, s in zip(puzzles, solutions, strict=True)]
-        encoder = number % ENCODER_EVERY == 0
-        batch = collate(tokenise(texts, tokenizer, config), config, rng, encoder)
-        yield batch, Objective(encoder_weight=float(ENCODER_EVERY) if encoder else 0.0)
-
-
-def _givens(batch: int) -> tuple[int, int]:
-    return (max(24, 45 - batch // 40), 60)
-
-
 def write_configs(config: ModelConfig, tokenizer: Any, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     ends = tuple(tokenizer.convert_tokens_to_ids(["<eos>", "<turn|>"]))
@@ -75,38 +56,72 @@ def write_configs(config: ModelConfig, tokenizer: Any, directory: Path) -> None:
     hf = {"config": config.to_hf(), "generation_config": generation.to_hf(config.pad_token_id, config.bos_token_id)}
     for name, value in hf.items():
         (directory / f"{name}.json").write_text(json.dumps(value, indent=2) + "\n")
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "preprocessor_config.json"):
+    for name in SIDE_FILES:
         if directory.resolve() != NANO:
             shutil.copy(NANO / name, directory)
 
 
+def new_model(tokenizer: Any, seed: int, init: Path | None) -> Model:
+    """Float32 weights, random or those of `init`; the vision tower is not trained."""
+    import torch
+
+    if init is not None:
+        model = load_model(init, torch.float32)
+    else:
+        model = Model(nano_config(tokenizer))
+        initialise(model, seed)
+    model.requires_grad_(False)
+    model.backbone.requires_grad_(True)
+    return model
+
+
+def parsed_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, metavar="OUT_DIR")
+    parser.add_argument("--recipe", choices=RECIPES, default="sudoku")
+    parser.add_argument("--init", type=Path, metavar="DIR", help="start from these weights instead of random ones")
+    parser.add_argument("--budget", type=seconds_of, default=3600.0, metavar="3600|50m|1h", help="default 1h")
+    parser.add_argument("--steps", type=int, help="end after so many steps, if that is before the budget's end")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--accumulate", type=int, default=1, help="parts a batch is worked off in, to save memory")
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--own-samples", type=float, default=0.0, help="share of the noise that is the model's own")
+    parser.add_argument("--draws", type=int, default=1, help="corruptions of each canvas per encoder pass")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="where seed puzzles are kept")
+    parser.add_argument("--corpora", type=Path, default=Path("runs/corpora"), help="where texts are fetched to")
+    return parser.parse_args()
+
+
 def main() -> None:
+    import torch
     from transformers import AutoTokenizer
 
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path, metavar="OUT_DIR")
-    parser.add_argument("--budget", type=float, default=3600, help="seconds of training (default 3600)")
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="where seed puzzles are kept")
-    options = parser.parse_args()
-
+    options = parsed_options()
     tokenizer = AutoTokenizer.from_pretrained(NANO)
-    config = nano_config(tokenizer)
-    write_configs(config, tokenizer, options.out)
-    model = Model(config)
-    initialise(model, options.seed)
+    model = new_model(tokenizer, options.seed, options.init)
+    write_configs(model.config, tokenizer, options.out)
+    mixture = RECIPES[options.recipe](tokenizer, model.config, Places(options.cache, options.corpora))
+    config = TrainConfig(
+        steps=options.steps, budget=options.budget, learning_rate=options.learning_rate, optimiser="muon", ema=0.998,
+        accumulate=options.accumulate, precision="bfloat16", seed=options.seed,
+    )  # fmt: skip
+    objective = Objective(
+        encoder_weight=float(mixture.encoder_every), own_samples=options.own_samples, draws=options.draws
+    )
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
-    batches = sudoku_batches(tokenizer, config, options.batch, options.seed, options.cache)
-    run = TrainConfig(steps=10**9, budget=options.budget, learning_rate=options.learning_rate, seed=options.seed)
-    torch.manual_seed(options.seed)
+    means = Means(every=25)
     train(
         model,
-        batches,
-        run,
-        report=lambda m: print(" ".join(f"{k} {v:.4g}" for k, v in m.items()), flush=True),
-        checkpoint=lambda state, step: save_state(config, state, options.out / "model.safetensors"),
+        mixture.batches(model.config, options.batch, options.seed),
+        config,
+        objective,
+        directory=RunDirectory(options.out),
+        resume=options.resume,
+        settings={"recipe": options.recipe, "batch": options.batch, "init": str(options.init)},
+        report=lambda record: means.add(record, lambda mean: print(plain_line(mean), flush=True)),
+        export=lambda trained: save_model(trained, options.out, source=options.out, dtype=torch.bfloat16),
     )
 
 

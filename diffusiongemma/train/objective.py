@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from diffusiongemma.diffusion.noise import corrupt
+from diffusiongemma.diffusion.readout import inverse_cdf
+from diffusiongemma.errors import InputError
 from diffusiongemma.kernels.head_loss import head_loss
 from diffusiongemma.model.model import Model
+from diffusiongemma.train.attention import DenoiseBatch, EncodeBatch
+
+CHUNK_ELEMENTS = 1 << 24  # probabilities of the first reading held at a time: 64 MiB in float32
 
 
 @dataclass(frozen=True)
 class Objective:
-    """Weights and probabilities of the loss; the defaults are the open recipe's.
+    """Weights and probabilities of the loss; the defaults are the open recipe's. Raises `InputError` out of range.
 
-    `self_conditioning` is the share of examples whose canvas is read a second time with the first reading's
-    prediction as soft embedding; the others get zeros.
+    `self_conditioning` is the share of canvases read a second time with the first reading's prediction as soft
+    embedding; the others get zeros. `own_samples` is the share of the corrupted positions that hold a sample of the
+    first reading's prediction instead of a uniform token, as canvases do while they are sampled. `draws` is the
+    number of corruptions of each canvas behind one encoder pass.
     """
 
     self_conditioning: float = 0.5
     encoder_weight: float = 1.0
+    own_samples: float = 0.0
+    draws: int = 1
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.self_conditioning <= 1 and 0 <= self.own_samples <= 1):
+            raise InputError("self-conditioning and own-samples are shares: give numbers from 0 to 1")
+        if self.encoder_weight < 0 or self.draws < 1:
+            raise InputError("encoder-weight must be at least 0 and draws at least 1")
 
 
 @dataclass(frozen=True)
@@ -38,46 +52,98 @@ class Batch:
     canvas: Tensor
     supervised: Tensor
 
+    def take(self, rows: Tensor) -> Batch:
+        """The examples at `rows`, without the padding that none of them needs."""
+        start, supervised = self.start[rows], self.supervised[rows]
+        used = supervised.any(0).nonzero()
+        size = max(int(start.max()), int(used[-1]) + 1 if len(used) else 0)
+        return Batch(self.ids[rows, :size], start, self.canvas[rows], supervised[:, :size])
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(*(x.to(device) for x in (self.ids, self.start, self.canvas, self.supervised)))
+
 
 @dataclass(frozen=True)
 class Draw:
-    """The random numbers of one loss: level [B], uniforms [B, C], random_tokens [B, C].
+    """The random numbers of one loss over N = draws · B canvases, canvas n of example n % B.
 
-    The first `conditioned` examples are self-conditioned: an exact share of every batch, so that shapes are static.
+    level [N]; uniforms, random_tokens, own (uniform below `own_samples`: hold an own sample) and sample_at [N, C].
+    The first `conditioned` canvases are self-conditioned: as good as an exact share of every batch, so that shapes
+    are static. The first reading is of `read` canvases: processes that share a model must all make one or none.
     """
 
     level: Tensor
     uniforms: Tensor
     random_tokens: Tensor
+    own: Tensor | None
+    sample_at: Tensor | None
     conditioned: int
+    read: int
 
     @classmethod
     def sample(cls, batch: int, width: int, vocab_size: int, objective: Objective, generator: torch.Generator) -> Draw:
+        count = batch * objective.draws
+        shape = (count, width)
+        level = torch.rand(count, generator=generator)
+        uniforms = torch.rand(shape, generator=generator)
+        tokens = torch.randint(vocab_size, shape, generator=generator)
+        # Rounded up or down at random, so that single examples are self-conditioned as often as they should be.
+        conditioned = int(count * objective.self_conditioning + float(torch.rand((), generator=generator)))
+        own = torch.rand(2, *shape, generator=generator) if objective.own_samples else (None, None)
+        return cls(level, uniforms, tokens, own[0], own[1], conditioned, count if objective.own_samples else conditioned)
+
+    def take(self, rows: Tensor, batch: int) -> Draw:
+        """The numbers of the examples at `rows`, ascending, of `batch`."""
+        draws = len(self.level) // batch
+        index = (torch.arange(draws)[:, None] * batch + rows).flatten()
+        conditioned = int((index < self.conditioned).sum())  # these come first here too, as rows ascend
+        read = len(index) if self.own is not None else max(conditioned, min(1, self.conditioned))
+        own, sample_at = (None if x is None else x[index] for x in (self.own, self.sample_at))
+        return Draw(
+            self.level[index], self.uniforms[index], self.random_tokens[index], own, sample_at, conditioned, read
+        )
+
+    def to(self, device: torch.device) -> Draw:
+        moved = {n: x.to(device) for n, x in vars(self).items() if isinstance(x, Tensor)}
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Over how many canvases and supervised tokens a loss is the mean, where several batches make one step."""
+
+    canvases: int
+    supervised: int
+
+    @classmethod
+    def of(cls, batches: list[Batch], objective: Objective) -> Totals:
         return cls(
-            torch.rand(batch, generator=generator),
-            torch.rand(batch, width, generator=generator),
-            torch.randint(vocab_size, (batch, width), generator=generator),
-            round(batch * objective.self_conditioning),
+            sum(len(b.canvas) for b in batches) * objective.draws, sum(int(b.supervised[:, 1:].sum()) for b in batches)
         )
 
 
 @dataclass
 class Loss:
+    """Nats. Of a part of a step: its share of the step's means."""
+
     total: Tensor
-    denoise: Tensor  # mean over all canvas positions, nats
-    encoder: Tensor  # mean over supervised tokens, nats
+    denoise: Tensor  # mean over all canvas positions
+    encoder: Tensor  # mean over supervised tokens
 
 
-def loss(model: Model, batch: Batch, draw: Draw, objective: Objective) -> Loss:
+def loss(model: Model, batch: Batch, draw: Draw, objective: Objective, totals: Totals | None = None) -> Loss:
     """The loss of one batch. Gradients flow from the canvas through the encoder's keys and values."""
+    totals = totals or Totals.of([batch], objective)
     hidden, context = encode(model, batch.ids)
-    noisy = corrupt(batch.canvas, draw.level, draw.uniforms, draw.random_tokens)
-    soft = _self_condition(model, noisy, batch.start, context, draw.conditioned)
-    denoised = denoise(model, noisy, batch.start, context, soft)  # [B*C, D]
-    denoise_loss = _cross_entropy(model, denoised, batch.canvas.flatten())
+    canvas, start = batch.canvas.repeat(objective.draws, 1), batch.start.repeat(objective.draws)  # [N, C], [N]
+    noisy = corrupt(canvas, draw.level, draw.uniforms, draw.random_tokens)
+    noisy, soft = _first_reading(model, noisy, start, context, draw, objective)
+    denoised = denoise(model, noisy, start, context, soft)  # [N*C, D]
+    denoise_loss = _cross_entropy(model, denoised, canvas.flatten()) * (len(canvas) / totals.canvases)
     encoder_loss = torch.zeros((), device=hidden.device)
-    if objective.encoder_weight:
-        encoder_loss = next_token_loss(model, hidden, batch)
+    supervised = int(batch.supervised[:, 1:].sum())
+    if objective.encoder_weight and supervised:
+        encoder_loss = next_token_loss(model, hidden, batch) * (supervised / totals.supervised)
     return Loss(denoise_loss + objective.encoder_weight * encoder_loss, denoise_loss, encoder_loss)
 
 
@@ -93,10 +159,13 @@ def encode(model: Model, ids: Tensor) -> tuple[Tensor, EncodeBatch]:
 
 
 def denoise(model: Model, canvas: Tensor, start: Tensor, encoded: EncodeBatch, soft: Tensor | None) -> Tensor:
-    """Bidirectional pass over canvas [B, C] behind the first `start` [B] tokens -> hidden states [B*C, D]."""
+    """Bidirectional pass over canvas [N, C] behind the first `start` [N] tokens -> hidden states [N*C, D].
+
+    Canvas n stands behind encoded row n % B. soft [N, C, D] or None for zeros.
+    """
     width = canvas.shape[1]
     positions = (start[:, None] + torch.arange(width, device=canvas.device)).flatten()
-    context = DenoiseBatch(encoded, start, width)
+    context = DenoiseBatch.of(encoded, start, width)
     flat = soft.flatten(0, 1) if soft is not None else None
     return model.backbone.denoise(canvas.flatten(), flat, positions, context)
 
@@ -113,77 +182,34 @@ def _cross_entropy(model: Model, hidden: Tensor, targets: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _self_condition(model: Model, noisy: Tensor, start: Tensor, context: EncodeBatch, count: int) -> Tensor:
-    """Soft embeddings [B, C, D]: the first reading's prediction for the first `count` examples, else zeros."""
-    soft = torch.zeros(*noisy.shape, model.config.hidden_size, device=noisy.device)
-    if count:
-        hidden = denoise(model, noisy[:count], start[:count], context.first(count), None)
-        probabilities = model.backbone.logits(hidden).softmax(-1)
-        soft[:count] = model.backbone.soft_embedding(probabilities).view(count, *soft.shape[1:])
-    return soft
+def _first_reading(
+    model: Model, noisy: Tensor, start: Tensor, context: EncodeBatch, draw: Draw, objective: Objective
+) -> tuple[Tensor, Tensor]:
+    """The canvases [N, C] to learn from, own samples put in, and their soft embeddings [N, C, D].
 
-
-@dataclass
-class EncodeBatch:
-    """Causal attention over a padded batch that keeps keys and values with their gradients."""
-
-    batch: int
-    size: int
-    window: int
-    sliding: tuple[bool, ...]  # per layer
-    keys: dict[int, Tensor] = field(default_factory=dict)  # layer -> [B, KV, S, d]
-    values: dict[int, Tensor] = field(default_factory=dict)
-
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        q, k, v = (_heads_first(x, self.batch) for x in (q, k, v))
-        self.keys[layer], self.values[layer] = k, v
-        index = torch.arange(self.size, device=q.device)
-        allowed = index[None] <= index[:, None]
-        if self.sliding[layer]:
-            allowed = allowed & (index[None] > index[:, None] - self.window)
-        return _explicit_attention(q, k, v, allowed)
-
-    def first(self, count: int) -> EncodeBatch:
-        """The first `count` examples."""
-        part = EncodeBatch(count, self.size, self.window, self.sliding)
-        part.keys = {layer: k[:count] for layer, k in self.keys.items()}
-        part.values = {layer: v[:count] for layer, v in self.values.items()}
-        return part
-
-
-@dataclass
-class DenoiseBatch:
-    """Each canvas sees the tokens before its start, as far as the layer's window goes, and all of itself."""
-
-    encoded: EncodeBatch
-    start: Tensor  # [B]
-    width: int
-
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        encoded = self.encoded
-        q, k, v = (_heads_first(x, encoded.batch) for x in (q, k, v))
-        index = torch.arange(encoded.size, device=q.device)
-        seen = index < self.start[:, None]  # [B, S]
-        if encoded.sliding[layer]:
-            seen = seen & (index > self.start[:, None] - encoded.window)
-        allowed = F.pad(seen, (0, self.width), value=True)[:, None, None]  # [B, 1, 1, S + C]
-        keys = torch.cat([encoded.keys[layer], k], dim=2)
-        return _explicit_attention(q, keys, torch.cat([encoded.values[layer], v], dim=2), allowed)
-
-
-def _heads_first(x: Tensor, batch: int) -> Tensor:  # [B*T, H, d] -> [B, H, T, d]
-    return x.view(batch, -1, *x.shape[1:]).transpose(1, 2)
-
-
-def _explicit_attention(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor) -> Tensor:
-    """q [B, H, T, d], k and v [B, KV, S, d], allowed broadcast to [B, H, T, S] -> [B*T, H, d].
-
-    Matrix products rather than the fused kernel, whose backward is several times slower on the CPU at small heads.
+    Zeros for all but the first `draw.conditioned`. Nothing here is differentiated.
     """
-    groups = q.shape[1] // k.shape[1]
-    q = q.unflatten(1, (-1, groups))  # [B, KV, G, T, d]
-    if allowed.ndim == 4:
-        allowed = allowed[:, None]
-    scores = q @ k[:, :, None].transpose(-1, -2)  # [B, KV, G, T, S]
-    weights = scores.float().masked_fill(~allowed, float("-inf")).softmax(-1).to(v.dtype)
-    return (weights @ v[:, :, None]).flatten(1, 2).transpose(1, 2).flatten(0, 1)
+    soft = torch.zeros(*noisy.shape, model.config.hidden_size, device=noisy.device)
+    if not draw.read:
+        return noisy, soft
+    read = slice(draw.read)
+    hidden = denoise(model, noisy[read], start[read], context, None)  # [read*C, D]
+    predicted, sampled = _predict(model, hidden, draw.sample_at)
+    soft[: draw.conditioned] = predicted.view(-1, *soft.shape[1:])[: draw.conditioned]
+    if draw.own is not None and sampled is not None:
+        chosen = (draw.uniforms < draw.level[:, None]) & (draw.own < objective.own_samples)
+        noisy = torch.where(chosen, sampled.view_as(noisy), noisy)
+    return noisy, soft
+
+
+def _predict(model: Model, hidden: Tensor, sample_at: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Expected embeddings [n, D] under the prediction at hidden states [n, D]; tokens [n] sampled at uniforms."""
+    rows = max(1, CHUNK_ELEMENTS // model.config.vocab_size)
+    soft, sampled = [], []
+    for first in range(0, len(hidden), rows):
+        chunk = slice(first, first + rows)
+        probabilities = model.backbone.logits(hidden[chunk]).softmax(-1)
+        soft.append(model.backbone.soft_embedding(probabilities))
+        if sample_at is not None:
+            sampled.append(inverse_cdf(probabilities, sample_at.flatten()[chunk]))
+    return torch.cat(soft), torch.cat(sampled) if sampled else None

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from diffusiongemma.config import read_json
 from diffusiongemma.errors import CheckpointError, InputError, ModelNotFound
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -32,6 +33,26 @@ def locate(source: str | Path) -> Path:
         names = ", ".join(embedded())
         raise ModelNotFound(f"no model {str(source)!r}: give one of {names}, a directory, or a hub id like owner/name")
     return _download(str(source))
+
+
+def locate_adapted(source: str | Path, adapter: str | Path | None = None) -> tuple[Path, Path | None]:
+    """(directory of the checkpoint, directory of its adapter or None).
+
+    A `source` that is itself an adapter stands for the base model it names, with it. Raises `ModelNotFound`,
+    `CheckpointError` for an adapter that names no base, `InputError` for an adapter of an adapter.
+    """
+    directory = locate(source)
+    if (directory / "config.json").exists() or not (directory / "adapter_config.json").exists():
+        return directory, None if adapter is None else locate(adapter)
+    if adapter is not None:
+        raise InputError(f"{source} is an adapter itself: give its base model with adapter={adapter}")
+    base = read_json(directory / "adapter_config.json").get("base_model_name_or_path")
+    if not base:
+        raise CheckpointError(f"{directory} does not name its base model: load that model with adapter={directory}")
+    try:
+        return locate(base), directory
+    except ModelNotFound as error:
+        raise ModelNotFound(f"{directory} is an adapter, its base model is not there: {error}") from None
 
 
 def _download(repo: str) -> Path:

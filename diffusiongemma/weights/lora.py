@@ -1,35 +1,30 @@
-"""LoRA adapters: low-rank matrices beside frozen weights, put on and taken off from outside the model.
+"""LoRA: low-rank matrices beside frozen weights, put on and taken off from outside the model.
 
-    add_lora(model, LoraConfig())            # new adapters, everything else frozen
-    save_adapter(model, directory, "nano")   # PEFT's two files, see `peft_format`
-    load_adapter(model, directory)           # put on a fresh model, unmerged
-    merge(model) / unload(model)             # fold into the weights / take off again
+    add_lora(model, LoraConfig())    new adapters, everything else frozen
+    merge(model)                     fold them into the weights
+    unload(model)                    take them off again
 
-W becomes W + alpha / rank · B A (Hu et al. 2021, https://arxiv.org/abs/2106.09685, section 4.1). Encoder and decoder
-are one set of weights here, so one adapter serves both modes; where a file brings a different one for each mode, the
-layer is kept as two views of the same weights, see `TwoModeLayer`.
+(`weights.adapter` saves them in PEFT's file format and loads them.) W becomes W + alpha / rank · B A, as in Hu et al.
+2021, https://arxiv.org/abs/2106.09685, section 4.1. Encoder and decoder are one set of weights, so one adapter serves
+both modes; where a file brings another for each mode, the layer is kept as two views, see `TwoModeLayer`.
 """
 
 from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffusiongemma.errors import CheckpointError, InputError
+from diffusiongemma.errors import InputError
 from diffusiongemma.kernels.experts import expert_mlp
 from diffusiongemma.model.attention import Context
 from diffusiongemma.model.layers import Experts
 from diffusiongemma.model.model import Model
 from diffusiongemma.model.rope import Rotation
-from diffusiongemma.weights.checkpoint import file_name
-from diffusiongemma.weights.peft_format import AdapterFile, Pair, read_adapter, write_adapter
 
 TARGETS = {
     "attention": r"backbone\.layers\.\d+\.self_attn\.[qkvo]_proj",
@@ -39,12 +34,12 @@ TARGETS = {
 }
 EXPERT_TENSORS = ("gate_up_proj", "down_proj")
 EXPERTS = rf"backbone\.layers\.\d+\.experts\.({'|'.join(EXPERT_TENSORS)})"
-TREES = {"denoise": "model.decoder", "encode": "model.encoder.language_model"}  # mode -> transformers' module tree
+Shape = tuple[int, int, int]  # (experts, out, in) of a weight; a linear layer counts as one expert
 
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """What to adapt and how strongly; the defaults are the open recipe's. Raises `InputError`."""
+    """What to adapt and how strongly; the rank and the targets are the open recipe's. Raises `InputError`."""
 
     rank: int = 8
     alpha: float = 16
@@ -64,17 +59,20 @@ class LoraConfig:
         if not self.targets and not self.experts:
             raise InputError(f"LoRA has nothing to adapt: choose targets from {', '.join(TARGETS)}, or experts=True")
         if self.experts and self.dropout:
-            # The expert matrices are summed before they meet their input, so there is no place to drop part of it.
+            # An expert's change is added to its tensor before that meets any input: nothing to drop from.
             raise InputError("LoRA dropout does not reach experts: give dropout=0 with experts=True")
+
+
+# --- the modules ----------------------------------------------------------------------------------------------------
 
 
 class Lora(nn.Module):
     """The low-rank change of one weight: A [experts * rank, in], B [out, rank * experts], in PEFT's order."""
 
-    def __init__(self, pair: Pair, trainable: bool):
+    def __init__(self, A: Tensor, B: Tensor, rank: int, alpha: float):
         super().__init__()
-        self.A, self.B = nn.Parameter(pair.A, trainable), nn.Parameter(pair.B, trainable)
-        self.rank, self.alpha = pair.rank, pair.alpha
+        self.A, self.B = nn.Parameter(A), nn.Parameter(B)
+        self.rank, self.alpha = rank, alpha
 
     @property
     def scale(self) -> float:
@@ -89,8 +87,8 @@ class Lora(nn.Module):
             A, B = self.A.to(weight.dtype), self.B.to(weight.dtype)
             if weight.ndim == 2:
                 return torch.addmm(weight, B, A, alpha=self.scale)
-            A = A.view(len(weight), self.rank, -1)  # expert-major: [E, r, in]
-            B = B.view(-1, self.rank, len(weight)).permute(2, 0, 1)  # rank-major: [out, r, E] -> [E, out, r]
+            A = A.view(len(weight), self.rank, -1)  # expert by expert -> [E, rank, in]
+            B = B.view(-1, self.rank, len(weight)).permute(2, 0, 1)  # experts innermost -> [E, out, rank]
             return torch.baddbmm(weight, B, A, alpha=self.scale)
 
 
@@ -102,7 +100,7 @@ class LoraLinear(nn.Module):
         self.base_layer, self.lora, self.dropout = base_layer, lora, nn.Dropout(dropout)
 
     @property
-    def weight(self) -> Tensor:
+    def weight(self) -> Tensor:  # transformers' vision tower asks it for its dtype
         return self.base_layer.weight  # type: ignore[return-value]
 
     def forward(self, x: Tensor) -> Tensor:  # [..., in] -> [..., out]
@@ -113,7 +111,7 @@ class LoraLinear(nn.Module):
 class LoraExperts(nn.Module):
     """Routed experts with a change to one or both of their tensors.
 
-    Each pass writes the changed tensors out (for the 26B model 1.5 GB a layer in bfloat16): merge for speed.
+    Each pass writes out the changed tensors, in the 26B model 1.5 GB per layer in bfloat16: merge where speed counts.
     """
 
     def __init__(self, base_layer: Experts):
@@ -123,10 +121,13 @@ class LoraExperts(nn.Module):
         self.down_proj: Lora | None = None
 
     def forward(self, x: Tensor, weights: Tensor, experts: Tensor) -> Tensor:  # [N, D], [N, k], [N, k] -> [N, D]
-        gate_up, down = self.base_layer.gate_up_proj, self.base_layer.down_proj
-        gate_up = gate_up if self.gate_up_proj is None else self.gate_up_proj.added_to(gate_up)
-        down = down if self.down_proj is None else self.down_proj.added_to(down)
-        return expert_mlp(x, weights, experts, gate_up, down)
+        base = self.base_layer
+        gate_up = _changed(base.gate_up_proj, self.gate_up_proj)
+        return expert_mlp(x, weights, experts, gate_up, _changed(base.down_proj, self.down_proj))
+
+
+def _changed(weight: Tensor, lora: Lora | None) -> Tensor:
+    return weight if lora is None else lora.added_to(weight)
 
 
 class TwoModeLayer(nn.Module):
@@ -135,7 +136,7 @@ class TwoModeLayer(nn.Module):
     def __init__(self, layer: nn.Module):
         super().__init__()
         shared = {id(tensor): tensor for tensor in (*layer.parameters(), *layer.buffers())}
-        self.denoise, self.encode = layer, copy.deepcopy(layer, shared)  # type: ignore[arg-type]
+        self.denoise, self.encode = layer, copy.deepcopy(layer, shared)
 
     def forward(self, x: Tensor, rotation: Rotation, context: Context, encoding: bool) -> Tensor:  # [N, D] -> [N, D]
         return (self.encode if encoding else self.denoise)(x, rotation, context, encoding)
@@ -145,51 +146,55 @@ class TwoModeLayer(nn.Module):
 
 
 def add_lora(model: Model, config: LoraConfig, seed: int = 0) -> list[str]:
-    """Freeze `model` and give the chosen weights trainable adapters that change nothing yet -> the weights' names.
+    """Freeze `model` and put trainable adapters that change nothing yet on the chosen weights -> their names.
 
-    A is uniform within 1 / sqrt(in) and B zero, as in PEFT. Raises `InputError` if the model is already adapted.
+    A is uniform within 1 / sqrt(in) and B zero, as in PEFT. Raises `InputError` if the model has adapters already.
     """
-    _require_plain(model)
+    require_plain(model)
     generator = torch.Generator().manual_seed(seed)
     wanted = "|".join([*(TARGETS[target] for target in config.targets), *([EXPERTS] if config.experts else [])])
-    names = [name for name in dict.fromkeys(_places(model).values()) if re.fullmatch(wanted, name)]
+    chosen = {name: shape for name, shape in adaptable(model).items() if re.fullmatch(wanted, name)}
     model.requires_grad_(False)
-    for name in names:
-        experts, out_width, in_width = _shape(model, name)
+    for name, (experts, out_width, in_width) in chosen.items():
         A = torch.empty(experts * config.rank, in_width).uniform_(-1, 1, generator=generator) * in_width**-0.5
         B = torch.zeros(out_width, config.rank * experts)
-        _attach(model, name, Pair(A, B, config.rank, config.alpha), config.dropout, trainable=True)
-    return names
+        attach(model, name, Lora(A, B, config.rank, config.alpha), config.dropout)
+    return list(chosen)
 
 
-def load_adapter(model: Model, directory: Path, trainable: bool = False) -> list[str]:
-    """Put a saved adapter on `model`, unmerged -> the names of the adapted weights.
-
-    Raises `CheckpointError` naming what does not fit, with the model as it was, and `InputError` if the model is
-    already adapted. Everything else is frozen; the adapter too unless `trainable`.
-    """
-    _require_plain(model)
-    file = read_adapter(directory)
-    pairs = _resolved(model, file)
-    for index in _layers_that_differ(pairs):
-        layers = model.backbone.layers
-        layers[index] = TwoModeLayer(layers[index])
-    places = _places(model)  # where the modes agree, both paths lead to one name, and to equal matrices
-    by_name = {places[path]: pair for path, pair in pairs.items()}
-    model.requires_grad_(False)
-    for name, pair in by_name.items():
-        _attach(model, name, pair, file.dropout, trainable)
-    return list(by_name)
+def require_plain(model: Model) -> None:
+    if adapters(model):
+        raise InputError(
+            "the model has an adapter: call merge(model) or unload(model) of diffusiongemma.weights.lora first"
+        )
 
 
-def _attach(model: Model, name: str, pair: Pair, dropout: float, trainable: bool) -> None:
-    lora = Lora(Pair(*(t.to(model.device, torch.float32) for t in (pair.A, pair.B)), pair.rank, pair.alpha), trainable)
+def adaptable(model: Model) -> dict[str, Shape]:
+    """The weights that adapters can change, by name: linear layers, also quantised ones, and the expert tensors."""
+    shapes: dict[str, Shape] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, Experts):
+            shapes |= {f"{name}.{tensor}": tuple(getattr(module, tensor).shape) for tensor in EXPERT_TENSORS}
+        elif hasattr(module, "in_features") and hasattr(module, "out_features"):
+            shapes[name] = (1, module.out_features, module.in_features)
+    return shapes
+
+
+def attach(model: Model, name: str, lora: Lora, dropout: float = 0.0) -> None:
+    """Put one adapter beside the weight `name`, on the model's device."""
     parent, _, leaf = name.rpartition(".")
-    module = model.get_submodule(parent)
-    if isinstance(module, Experts):
-        module = LoraExperts(module)
-        model.set_submodule(parent, module)
-    setattr(module, leaf, lora if isinstance(module, LoraExperts) else LoraLinear(getattr(module, leaf), lora, dropout))
+    holder = model.get_submodule(parent)
+    if isinstance(holder, Experts):
+        holder = LoraExperts(holder)
+        model.set_submodule(parent, holder)
+    part = lora if isinstance(holder, LoraExperts) else LoraLinear(getattr(holder, leaf), lora, dropout)
+    setattr(holder, leaf, part.train(model.training))
+    lora.to(model.device)
+
+
+def adapters(model: Model) -> dict[str, Lora]:
+    """The adapters a model has, by the name of the weight that each changes."""
+    return {name.removesuffix(".lora"): module for name, module in model.named_modules() if isinstance(module, Lora)}
 
 
 # --- taking off -----------------------------------------------------------------------------------------------------
@@ -198,20 +203,20 @@ def _attach(model: Model, name: str, pair: Pair, dropout: float, trainable: bool
 def merge(model: Model) -> None:
     """Fold the adapters into the weights: an ordinary model again, which saves as an ordinary checkpoint.
 
-    (PEFT's own `merge_and_unload` adds the change once per module tree to weights that the trees share, twice in all.)
+    (PEFT's `merge_and_unload` adds the change once per module tree to weights that the trees share: twice in all.)
     Raises `InputError`, with the model as it was, where the modes' adapters differ or the weights are quantised.
     """
     for name, module in model.named_modules():
         if isinstance(module, TwoModeLayer):
-            raise InputError(f"{name} has other adapters to encode than to denoise: run them unmerged")
+            raise InputError(f"{name} has different adapters to encode and to denoise: run them unmerged")
         if isinstance(module, LoraLinear) and not isinstance(module.base_layer, nn.Linear):
-            raise InputError(f"{name} is quantised: load the unquantised model and merge there")
+            raise InputError(f"{name} is quantised: merge into the unquantised model, then quantise")
     for module in list(model.modules()):
         if isinstance(module, LoraLinear):
             _fold(module.lora, module.base_layer, "weight")
         elif isinstance(module, LoraExperts):
-            for tensor in EXPERT_TENSORS:
-                _fold(getattr(module, tensor), module.base_layer, tensor)
+            _fold(module.gate_up_proj, module.base_layer, "gate_up_proj")
+            _fold(module.down_proj, module.base_layer, "down_proj")
     unload(model)
 
 
@@ -219,35 +224,16 @@ def merge(model: Model) -> None:
 def _fold(lora: Lora | None, module: nn.Module, tensor: str) -> None:
     if lora is not None:
         weight = getattr(module, tensor)
-        # A new tensor: the old one may be a view of the checkpoint's file.
         merged = lora.added_to(weight.float()).to(weight.dtype)
+        # A new tensor: the old one may be a view of the checkpoint's file.
         setattr(module, tensor, nn.Parameter(merged, requires_grad=weight.requires_grad))
 
 
 def unload(model: Model) -> None:
-    """Take the adapters off: the model as it was before."""
+    """Take the adapters off: the model as it was without them."""
     for name, module in list(model.named_modules()):
         if isinstance(module, (LoraLinear, LoraExperts)):
             model.set_submodule(name, module.base_layer)
     for index, layer in enumerate(model.backbone.layers):
         if isinstance(layer, TwoModeLayer):
             model.backbone.layers[index] = layer.denoise
-
-
-def adapters(model: Model) -> dict[str, Lora]:
-    """The adapters a model carries, by the name of the weight each changes."""
-    return {name.removesuffix(".lora"): m for name, m in model.named_modules() if isinstance(m, Lora)}
-
-
-def _require_plain(model: Model) -> None:
-    if adapters(model):
-        raise InputError("the model already has an adapter: call merge(model) or unload(model) first")
-
-
-def _shape(model: Model, name: str) -> tuple[int, int, int]:
-    """(experts, out, in) of a weight; one expert for a linear layer."""
-    parent, _, leaf = name.rpartition(".")
-    weight = getattr(model.get_submodule(parent), leaf)
-    if isinstance(weight, Tensor):
-        return tuple(weight.shape)  # type: ignore[return-value]
-    return 1, weight.out_features, weight.in_features

@@ -25,6 +25,9 @@ class Setting:
     mode: str
     steps: int | None = None
 
+    def __str__(self) -> str:
+        return "autoregressive" if self.mode == "ar" else f"diffusion, ≤ {self.steps} steps"
+
 
 @dataclass(frozen=True)
 class Canvas:
@@ -71,11 +74,11 @@ def ask(
     from diffusiongemma.engine.engine import Engine
 
     width = model.config.canvas_length
-    options = {"mode": setting.mode, "max_new_tokens": -(-suite.room // width) * width} | options
+    decoding: dict[str, Any] = {"mode": setting.mode, "max_new_tokens": -(-suite.room // width) * width, **options}
     if setting.steps is not None:
-        options["steps"] = setting.steps
+        decoding["steps"] = setting.steps
     requests = [
-        model.request(question.prompt, id=i, seed=(seed + i) % 2**64, **options)
+        model.request(question.prompt, id=i, seed=(seed + i) % 2**64, **decoding)
         for i, question in enumerate(suite.questions)
     ]
     yield from _answers(Engine(model.model, model.tokenizer, batch), requests, suite.questions, model.tokenizer)

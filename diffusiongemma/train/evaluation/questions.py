@@ -27,3 +27,4 @@ class Suite:
     grouping: str  # what the questions' groups are: "givens", "edit", …
     room: int  # tokens that an answer may need
     notes: tuple[str, ...] = ()
+    group_order: tuple[str, ...] = ()  # groups not named here follow by name

@@ -22,6 +22,21 @@ class Scored:
     answer: Answer
     score: dict[str, Any]
 
+    def as_object(self) -> dict[str, Any]:
+        answer = self.answer
+        return {
+            "prompt": self.question.prompt,
+            "wanted": self.question.wanted,
+            "text": answer.text,
+            "group": self.question.group,
+            **self.score,
+            "seed": answer.seed,
+            "tokens": answer.tokens,
+            "forward_passes": answer.forward_passes,
+            "canvas_steps": [canvas.steps for canvas in answer.canvases],
+            "finish_reason": answer.finish_reason,
+        }
+
 
 @dataclass(frozen=True)
 class Figures:
@@ -118,13 +133,13 @@ def tally(suite: Suite, setting: Setting, answers: Iterable[tuple[int, Answer]])
     given = dict(answers)
     seconds = time.perf_counter() - started
     scored = [Scored(q, given[i], q.score(given[i].text)) for i, q in enumerate(suite.questions)]
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for one in scored:
+    groups: dict[str, list[dict[str, Any]]] = {name: [] for name in suite.group_order}
+    for one in sorted(scored, key=lambda one: one.question.group):
         groups.setdefault(one.question.group, []).append(one.score)
     return Run(
         setting,
         Figures.of([one.score for one in scored], suite.figures),
-        {name: Figures.of(scores, suite.figures) for name, scores in groups.items()},
+        {name: Figures.of(scores, suite.figures) for name, scores in groups.items() if scores},
         Cost.of([one.answer for one in scored], seconds),
         scored,
     )
@@ -138,13 +153,14 @@ def report(suite: Suite, runs: Sequence[Run], **about: Any) -> dict[str, Any]:
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
-    """Score interval of a share at 95 % (E. B. Wilson, 1927): right where the plain one fails, near 0, 1 and small n."""
+    """Score interval of a share at 95 % (E. B. Wilson, 1927); it also holds near 0 and 1 and for small n."""
     if n == 0:
         return 0.0, 1.0
     share, z2 = successes / n, Z95**2
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = Z95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # At none and at all the bound is the share itself, which rounding would miss.
+    return middle - half if successes else 0.0, middle + half if successes < n else 1.0
 
 
 def _rounded(value: float | None) -> float | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableSequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,12 @@ from diffusiongemma.train.tasks.sudoku import BUCKETS, Seeds
 TEST_SEEDS = Path(__file__).parents[1] / "tasks" / "sudoku_test_seeds.txt"
 MOST_GIVENS = 60  # puzzles with more are too easy to tell models apart
 FIGURES = ("solved", "cell_accuracy", "clues_kept")
+MOST_GUESSES = 10_000  # about two seconds; puzzles with one solution take a handful
 ROOM = 96  # tokens: 81 digits and 8 line ends, one token each, and the end
 
 
 @lru_cache(maxsize=1)
-def test_seeds() -> Seeds:
+def held_out_seeds() -> Seeds:
     """The seed puzzles that measuring starts from, with their solutions."""
     puzzles = [sudoku.parse_puzzle_line(line)[0] for line in TEST_SEEDS.read_text(encoding="ascii").splitlines()]
     solutions = [sudoku.solve(puzzle.tolist(), limit=1)[0] for puzzle in puzzles]
@@ -44,12 +46,15 @@ def sudoku_suite(n: int, seed: int, givens: str | None = None) -> Suite:
         for (low, high), size in zip(ranges, sizes, strict=True)
         for question in _drawn(size, rng, (low, min(high, MOST_GIVENS) if givens is None else high))
     ]
-    questions.sort(key=lambda question: list(BUCKETS).index(question.group))
-    return Suite("sudoku", questions, FIGURES, "givens", ROOM)
+    return _suite(questions)
+
+
+def _suite(questions: list[Question], notes: list[str] | None = None) -> Suite:
+    return Suite("sudoku", questions, FIGURES, "givens", ROOM, tuple(notes or ()), tuple(BUCKETS))
 
 
 def _drawn(n: int, rng: np.random.Generator, givens: tuple[int, int]) -> list[Question]:
-    puzzles, solutions = sudoku.sample_boards(test_seeds(), n, rng, givens)
+    puzzles, solutions = sudoku.sample_boards(held_out_seeds(), n, rng, givens)
     return [_question(puzzle, solution) for puzzle, solution in zip(puzzles, solutions, strict=True)]
 
 
@@ -71,7 +76,7 @@ def _score(puzzle: np.ndarray, solution: np.ndarray, unique: bool, text: str) ->
 def _range(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d{1,2})(?:-(\d{1,2}))?", text.strip())
     low, high = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-    fewest = int(test_seeds().givens[0])
+    fewest = int(held_out_seeds().givens[0])
     if not fewest <= low <= high <= 80:
         raise InputError(f"givens is {text!r}: give a range LOW-HIGH within {fewest}-80, such as 30-45")
     return low, high
@@ -86,7 +91,8 @@ def file_suite(path: Path, n: int | None = None) -> Suite:
     An answer counts when it is a valid grid that keeps the givens, also where there are several. Raises `InputError`
     with the number and reason of a bad line.
     """
-    questions, notes = [], []
+    questions: list[Question] = []
+    notes: list[str] = []
     for number, line in _lines(path):
         if len(questions) == n:
             break
@@ -94,15 +100,43 @@ def file_suite(path: Path, n: int | None = None) -> Suite:
             puzzle, given = sudoku.parse_puzzle_line(line)
         except ValueError as error:
             raise InputError(f"{path} line {number}: {error}: correct or remove the line") from None
-        solutions = sudoku.solve(puzzle.tolist(), limit=2)
-        if len(solutions) != 1:
-            what = "several solutions, any of them counts" if solutions else "no solution, and counts as not solved"
-            notes.append(f"line {number}: the puzzle has {what}")
-        first = np.array(solutions[0] if solutions else [0] * len(puzzle), np.uint8)
-        questions.append(_question(puzzle, first if given is None else given, unique=len(solutions) == 1))
+        solutions, note = _solved(puzzle)
+        if note:
+            notes.append(f"line {number}: the puzzle {note}")
+        solution = given if given is not None else np.array(solutions[0] if solutions else [0] * 81, np.uint8)
+        questions.append(_question(puzzle, solution, unique=not note))
     if not questions:
         raise InputError(f"{path} holds no puzzle: write one a line, 81 characters, . or 0 for a blank")
-    return Suite("sudoku", questions, FIGURES, "givens", ROOM, tuple(notes))
+    return _suite(questions, notes)
+
+
+def _solved(puzzle: np.ndarray) -> tuple[list[list[int]], str]:
+    """Up to two solutions, and what is wrong when there is not exactly one."""
+    try:
+        solutions = sudoku.solve(puzzle.tolist(), limit=2, rng=_Guesses(MOST_GUESSES))
+    except _TooManyGuesses:
+        return [], f"is not solved within {MOST_GUESSES:,} guesses; it may have no solution or several"
+    if not solutions:
+        return [], "has no solution and counts as not solved"
+    return solutions, "" if len(solutions) == 1 else "has several solutions; any of them counts"
+
+
+class _TooManyGuesses(Exception):
+    pass
+
+
+class _Guesses(random.Random):
+    """Orders the solver's guesses, and ends its search after so many: a few impossible puzzles take it minutes."""
+
+    def __init__(self, most: int):
+        super().__init__(0)
+        self.left = most
+
+    def shuffle(self, x: MutableSequence[Any]) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise _TooManyGuesses
+        super().shuffle(x)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -1,0 +1,283 @@
+"""`diffusiongemma eval`: measure a model on held-out work."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from diffusiongemma.cli import options as given
+from diffusiongemma.cli.running import open_model
+from diffusiongemma.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from diffusiongemma.api import DiffusionGemma
+    from diffusiongemma.train.evaluation.answering import Setting
+    from diffusiongemma.train.evaluation.questions import Suite
+    from diffusiongemma.train.evaluation.report import Run
+    from diffusiongemma.train.evaluation.text import Passage
+
+T = TypeVar("T")
+TASKS = ("sudoku", "extraction", "repair", "words", "answers", "text")  # those of `train.evaluation`
+PUZZLES, QUESTIONS = 400, 200  # asked unless --limit says otherwise
+QUESTIONS_PANEL = "Questions"
+
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Questions to ask. (default: 400 puzzles, 200 of the others, all of a file)",
+        rich_help_panel=QUESTIONS_PANEL,
+    ),
+]
+Seed = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        help="Draws the questions; question i is answered with seed N + i.",
+        rich_help_panel=QUESTIONS_PANEL,
+    ),
+]
+File = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="sudoku: your puzzles, one a line, 81 characters, . or 0 for a blank, optionally a comma and the "
+        "solution. text: your text.",
+        rich_help_panel=QUESTIONS_PANEL,
+    ),
+]
+Givens = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LOW-HIGH",
+        help="sudoku: a mix of these. (default: as many of each class)",
+        rich_help_panel=QUESTIONS_PANEL,
+    ),
+]
+Corpora = Annotated[
+    Path,
+    typer.Option(
+        metavar="DIR", help="text: where corpora are kept, fetched if missing.", rich_help_panel=QUESTIONS_PANEL
+    ),
+]
+Source = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME", help="text: a corpus; repeat for more. (default: all)", rich_help_panel=QUESTIONS_PANEL
+    ),
+]
+Continuations = Annotated[
+    int,
+    typer.Option(metavar="N", help="text: passages to continue, 0 for none.", rich_help_panel=QUESTIONS_PANEL),
+]
+Mode = Annotated[
+    str,
+    typer.Option(
+        metavar="diffusion|ar|both",
+        help="Whole canvases, token by token, or both side by side.",
+        rich_help_panel=given.DECODING,
+    ),
+]
+Steps = Annotated[
+    list[int] | None,
+    typer.Option(
+        metavar="N",
+        help="Most denoise steps of a canvas; repeat to compare. (default: the checkpoint's)",
+        rich_help_panel=given.DECODING,
+    ),
+]
+Batch = Annotated[int, typer.Option(metavar="N", help="Questions answered at a time.", rich_help_panel=given.DECODING)]
+Save = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write every answer and its score, as JSON lines.", rich_help_panel=given.OUTPUT),
+]
+
+
+def evaluate(
+    task: Annotated[str, typer.Argument(metavar="|".join(TASKS), help="What to measure.")],
+    model: given.Model = "nano",
+    limit: Limit = None,
+    seed: Seed = 0,
+    file: File = None,
+    givens: Givens = None,
+    corpora: Corpora = Path("runs/corpora"),
+    source: Source = None,
+    continuations: Continuations = 24,
+    mode: Mode = "diffusion",
+    steps: Steps = None,
+    temperature: given.Temperature = None,
+    batch: Batch = 16,
+    save: Save = None,
+    as_json: given.Json = False,
+    device: given.Device = "auto",
+    dtype: given.Dtype = "auto",
+) -> None:
+    """Measure a model on questions that it was not trained on.
+
+    The same seed asks the same questions. Shares come with their 95 % interval.
+    """
+    _check(task, limit, batch, continuations, file=file, givens=givens, source=source)
+    decoding = given.decoding_options(mode="diffusion", seed=seed, temperature=temperature)
+    options = {name: value for name, value in decoding.items() if name == "temperature"}
+    from diffusiongemma.train.evaluation.answering import settings
+
+    settings(mode, steps or [], default_steps=1)  # for its complaints, before anything is loaded
+    if save is not None:
+        _check_writable(save)
+    asked = None if task == "text" else _suite(task, limit, seed, file, givens)
+    passages = _passages(limit, seed, file, corpora, source or []) if task == "text" else []
+    measured = Measured(
+        open_model(model, device, dtype), model, seed, batch, options, as_json or not sys.stderr.isatty()
+    )
+    ways = settings(mode, steps or [], measured.model.generation.steps)
+    if asked is not None:
+        runs, report, shown = measured.skill(asked, ways)
+    else:
+        runs, report, shown = measured.text(passages, continuations, ways)
+    if save is not None:
+        _save(save, runs)
+    _print(report, shown, as_json)
+
+
+# --- what to ask -----------------------------------------------------------------------------------------------------
+
+
+def _check(task: str, limit: int | None, batch: int, continuations: int, **options: Any) -> None:
+    """Raises `InputError` for values out of range and for options that the task has not."""
+    if task not in TASKS:
+        raise InputError(f"no evaluation {task!r}: choose {', '.join(TASKS)}")
+    for name, value, least in (("limit", limit, 1), ("batch", batch, 1), ("continuations", continuations, 0)):
+        if value is not None and value < least:
+            raise InputError(f"{name} is {value}: give a whole number of at least {least}")
+    for name, tasks in (("file", ("sudoku", "text")), ("givens", ("sudoku",)), ("source", ("text",))):
+        if options[name] and task not in tasks:
+            raise InputError(f"--{name} is for eval {' and '.join(tasks)}: leave it out")
+    for name in ("givens", "source"):
+        if options["file"] and options[name]:
+            raise InputError(f"--file brings its own questions: leave --{name} out")
+
+
+def _suite(task: str, limit: int | None, seed: int, file: Path | None, givens: str | None) -> Suite:
+    from diffusiongemma.train.evaluation import file_suite, skill_suite, sudoku_suite
+
+    if task != "sudoku":
+        return skill_suite(task, limit or QUESTIONS, seed)
+    return sudoku_suite(limit or PUZZLES, seed, givens) if file is None else file_suite(file, limit)
+
+
+def _passages(limit: int | None, seed: int, file: Path | None, corpora: Path, sources: list[str]) -> list[Passage]:
+    from diffusiongemma.train.evaluation.text import corpus_passages, file_passages
+
+    if file is not None:
+        return file_passages(file, limit, seed)
+    return corpus_passages(corpora, sources, limit or QUESTIONS, seed)
+
+
+# --- asking ----------------------------------------------------------------------------------------------------------
+
+Outcome = tuple["list[Run]", dict[str, Any], "Iterable[RenderableType]"]  # runs, what --json writes, tables
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A model, and how it is to be asked."""
+
+    model: DiffusionGemma
+    name: str
+    seed: int
+    batch: int
+    options: dict[str, Any]
+    silent: bool
+
+    @property
+    def about(self) -> dict[str, Any]:
+        return {"model": self.name, "seed": self.seed, "batch": self.batch, **self.options}
+
+    def skill(self, suite: Suite, ways: list[Setting]) -> Outcome:
+        from diffusiongemma.train.evaluation.report import report
+        from diffusiongemma.train.evaluation.tables import tables
+
+        runs = self._runs(suite, ways)
+        return runs, report(suite, runs, **self.about), tables(suite, runs)
+
+    def text(self, passages: list[Passage], continuations: int, ways: list[Setting]) -> Outcome:
+        from rich.console import Console
+
+        from diffusiongemma.train.evaluation.judge import load_judge
+        from diffusiongemma.train.evaluation.tables import text_tables
+        from diffusiongemma.train.evaluation.text import continuation_suite, likelihoods
+        from diffusiongemma.train.evaluation.text_report import text_report
+
+        read = likelihoods(self.model, passages, self.batch)
+        predicted = list(self._watched(read, len(passages), "reading held-out text"))
+        suite, prefixes = continuation_suite(self.model, passages, continuations)
+        runs = self._runs(suite, ways) if suite.questions else []
+        with Console(stderr=True).status("asking the judge"):
+            judge = load_judge() if runs else None
+            report = text_report(passages, predicted, suite, runs, prefixes, judge, **self.about)
+        return runs, report, text_tables(report)
+
+    def _runs(self, suite: Suite, ways: list[Setting]) -> list[Run]:
+        from diffusiongemma.train.evaluation import ask, tally
+
+        runs = []
+        for way in ways:
+            answers = ask(self.model, suite, way, seed=self.seed, batch=self.batch, **self.options)
+            runs.append(tally(suite, way, self._watched(answers, len(suite.questions), f"{suite.name}, {way}")))
+        return runs
+
+    def _watched(self, items: Iterable[T], total: int, what: str) -> Iterable[T]:
+        """The items, with a progress bar on stderr."""
+        from rich.console import Console
+        from rich.progress import track
+
+        console = Console(stderr=True)
+        return track(items, what, total, console=console, transient=True, disable=self.silent)
+
+
+# --- output ----------------------------------------------------------------------------------------------------------
+
+
+def _print(report: dict[str, Any], shown: Iterable[RenderableType], as_json: bool) -> None:
+    if as_json:
+        json.dump(report, sys.stdout, ensure_ascii=False)
+        print()
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    console.print(
+        f"{report['task']} · model {report['model']} · seed {report['seed']} · n = {report['n']}\n", markup=False
+    )
+    for table in shown:
+        console.print(table)
+        console.print()
+    for note in report.get("notes", ()):
+        console.print(note, style="dim", markup=False, soft_wrap=True)
+
+
+def _check_writable(path: Path) -> None:
+    """Raises `InputError` where the answers could not be saved, before the work is done."""
+    is_new = not path.exists()
+    try:
+        path.open("a").close()
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}: choose another place") from None
+    if is_new:
+        path.unlink()
+
+
+def _save(path: Path, runs: list[Run]) -> None:
+    """One line of JSON for each answer."""
+    with path.open("w", encoding="utf-8") as file:
+        for run in runs:
+            for one in run.scored:
+                file.write(json.dumps(one.as_object() | {"mode": run.setting.mode, "steps": run.setting.steps}) + "\n")

@@ -1,0 +1,84 @@
+"""Initial weights, optimisers, and the moving average of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from diffusiongemma.train.config import TrainConfig
+from diffusiongemma.train.parallel import local
+
+
+def initialise(model: nn.Module, seed: int) -> None:
+    """Random weights for training from nothing: normal, scaled by fan-in.
+
+    Scaled by sqrt(hidden) on the way in, embeddings get unit variance; on the way out, logits of order one.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim >= 2:
+                parameter.normal_(0, parameter.shape[-1] ** -0.5, generator=generator)
+
+
+def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def optimisers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """Adam for all; or Muon for the matrices of the stack and Adam for embeddings, experts, norms and scales."""
+    trained = trained_parameters(model)
+    matrices = {}
+    if config.optimiser == "muon":
+        stack = ("backbone.layers", "backbone.self_cond")
+        matrices = {n: p for n, p in trained.items() if p.ndim == 2 and n.startswith(stack)}
+    others = [p for n, p in trained.items() if n not in matrices]
+    made: list[torch.optim.Optimizer] = []
+    if matrices:
+        muon = torch.optim.Muon(
+            matrices.values(), lr=config.learning_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
+        )
+        made.append(muon)
+    if others:
+        made.append(torch.optim.Adam(others, lr=config.learning_rate, betas=config.betas))
+    return made
+
+
+class Average:
+    """Exponential moving average of the trained weights: what is evaluated and exported. Decay 0 keeps none."""
+
+    def __init__(self, model: nn.Module, decay: float):
+        self.decay = decay
+        self.weights = {n: p.detach().clone() for n, p in trained_parameters(model).items()} if decay else {}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        if not self.weights:
+            return
+        decay = min(self.decay, (1 + step) / (10 + step))  # early on, forget the beginning faster
+        parameters = trained_parameters(model)
+        new = [local(parameters[n]) for n in self.weights]
+        torch._foreach_lerp_([local(w) for w in self.weights.values()], new, 1 - decay)
+
+    @contextmanager
+    def applied(self, model: nn.Module) -> Iterator[None]:
+        """The averaged weights in the model for a while. Values are copied, so that shards stay where they are."""
+        parameters = trained_parameters(model)
+        saved = {n: local(parameters[n]).detach().clone() for n in self.weights}
+        self.settle(model)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, weight in saved.items():
+                    local(parameters[name]).copy_(weight)
+
+    @torch.no_grad()
+    def settle(self, model: nn.Module) -> None:
+        """Leave the averaged weights in the model."""
+        parameters = trained_parameters(model)
+        for name, weight in self.weights.items():
+            local(parameters[name]).copy_(local(weight))

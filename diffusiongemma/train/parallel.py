@@ -1,0 +1,118 @@
+"""Several processes training one model, its weights sharded over them by PyTorch's FSDP2. Start them with torchrun.
+
+Each process works off its share of every batch; the sum of their gradients is the gradient of the whole batch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from diffusiongemma.model.model import Model
+from diffusiongemma.train.objective import Batch, Draw, Objective, Totals, loss
+
+
+class LossModule(nn.Module):
+    """The objective as one module call, around which FSDP2 gathers and frees the weights."""
+
+    def __init__(self, model: Model):
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, batch: Batch, draw: Draw, objective: Objective, totals: Totals
+    ) -> tuple[Tensor, Tensor, Tensor]:  # total, denoise and encoder loss, each []
+        result = loss(self.model, batch, draw, objective, totals)
+        return result.total, result.denoise, result.encoder
+
+
+def join() -> None:
+    """Join the other processes if torchrun started this one."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        cuda = torch.cuda.is_available()
+        if cuda:
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        dist.init_process_group("nccl" if cuda else "gloo")
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def shard(module: LossModule) -> None:
+    """Split the weights over the processes: each layer is gathered only while it runs."""
+    if world_size() == 1:
+        return
+    from torch.distributed.fsdp import fully_shard
+
+    vision = module.model.vision
+    ignored = set(vision.parameters()) if vision is not None else set()  # not part of the loss
+    for layer in module.model.backbone.layers:
+        fully_shard(layer)
+    fully_shard(module, ignored_params=ignored)
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This process's shard of a tensor, or the tensor where it is not sharded."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor, on the CPU. Every process must ask for the same ones in the same order."""
+    tensor = tensor.detach()
+    return (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).cpu()
+
+
+def sharded_like(tensor: Tensor, pattern: Tensor) -> Tensor:
+    """A whole tensor placed and split as `pattern` is."""
+    tensor = tensor.to(pattern.device)
+    if not hasattr(pattern, "device_mesh") or tensor.shape != pattern.shape:
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(tensor, pattern.device_mesh, pattern.placements)
+
+
+@contextmanager
+def whole_weights(model: nn.Module) -> Iterator[bool]:
+    """`model` with whole parameters on the CPU while the first process saves it; True in that process."""
+    if world_size() == 1:
+        yield True
+        return
+    kept: list[tuple[nn.Module, str, nn.Parameter]] = []
+    for module in model.modules():
+        for leaf, parameter in list(module.named_parameters(recurse=False)):
+            full = whole(parameter)
+            if rank() == 0:
+                kept.append((module, leaf, parameter))
+                module._parameters[leaf] = nn.Parameter(full, requires_grad=parameter.requires_grad)
+    try:
+        yield rank() == 0
+    finally:
+        for module, leaf, parameter in kept:
+            module._parameters[leaf] = parameter
+        dist.barrier()
+
+
+def summed(values: dict[str, float]) -> dict[str, float]:
+    """The sum over all processes of figures that all have."""
+    if world_size() == 1:
+        return values
+    total = torch.tensor(list(values.values()), dtype=torch.float64)
+    total = total.cuda() if torch.cuda.is_available() else total
+    dist.all_reduce(total)
+    return dict(zip(values, total.tolist(), strict=True))
+
+
+def agreed(value: float) -> float:
+    """The first process's value, in all."""
+    return summed({"value": value if rank() == 0 else 0.0})["value"]

@@ -1,0 +1,192 @@
+"""What models are trained on: sources of examples, and mixtures of them as batches that depend on the step alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffusiongemma.config import ModelConfig
+from diffusiongemma.errors import UserError
+from diffusiongemma.train.corpora import Corpus, fetch_corpora
+from diffusiongemma.train.data import Tokenised, collate, tokenise
+from diffusiongemma.train.evaluation.held_out import training_documents
+from diffusiongemma.train.objective import Batch
+from diffusiongemma.train.prose import Prose, continuations, requested_continuations
+from diffusiongemma.train.tasks import TASKS, answers, in_split, sudoku
+from diffusiongemma.train.trainer import Batches
+
+Source = Callable[[np.random.Generator, int, int], list[Tokenised]]  # (rng, how many, step from 0)
+
+EASIEST, HARDEST = 45, 24  # fewest givens of sudoku puzzles at first, and later
+HARDER_EVERY = 40  # steps after which the fewest givens fall by one
+
+
+@dataclass(frozen=True)
+class Part:
+    """A source and its share of every batch."""
+
+    source: Source
+    share: float
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Parts of every batch; each is a batch of its own, so that like lengths are together.
+
+    The encoder learns on every `encoder_every`-th step only: give its loss that weight for the same mean gradient.
+    The other steps need not encode the answers, which for sudoku makes 1.7 times as many examples a second.
+    """
+
+    parts: tuple[Part, ...]
+    encoder_every: int = 1
+
+    def batches(self, config: ModelConfig, size: int, seed: int) -> Batches:
+        counts = divided(size, [part.share for part in self.parts])
+
+        def batches(step: int) -> list[Batch]:
+            rng = np.random.default_rng((seed, step))
+            encoder = step % self.encoder_every == 0
+            examples = [part.source(rng, n, step) for part, n in zip(self.parts, counts, strict=True) if n]
+            return [collate(some, config, rng, encoder) for some in examples]
+
+        return batches
+
+
+def divided(total: int, shares: Sequence[float]) -> list[int]:
+    """`total` in whole numbers as near to the shares as can be (largest remainders)."""
+    exact = [total * share / sum(shares) for share in shares]
+    counts = [int(x) for x in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda i: counts[i] - exact[i])
+    for i in by_remainder[: total - sum(counts)]:
+        counts[i] += 1
+    return counts
+
+
+# --- sources --------------------------------------------------------------------------------------------------------
+
+
+def sudoku_source(tokenizer: Any, config: ModelConfig, seeds: sudoku.Seeds, harder_every: int = HARDER_EVERY) -> Source:
+    """Puzzles by symmetries of `seeds`, which get harder at first (0 for all kinds from the beginning)."""
+
+    def source(rng: np.random.Generator, count: int, step: int) -> list[Tokenised]:
+        fewest = max(HARDEST, EASIEST - step // harder_every) if harder_every else HARDEST
+        boards = zip(*sudoku.sample_boards(seeds, count, rng, givens=(fewest, 60)), strict=True)
+        pairs = [(sudoku.format_puzzle(p), sudoku.format_solution(s)) for p, s in boards]
+        return tokenise(pairs, tokenizer, config)
+
+    return source
+
+
+def task_source(name: str, tokenizer: Any, config: ModelConfig, **options: Any) -> Source:
+    """Examples of the training half of a task."""
+    generate = partial(TASKS[name].generate, split="train", **options)
+
+    def source(rng: np.random.Generator, count: int, step: int) -> list[Tokenised]:
+        examples = [generate(rng) for _ in range(count)]
+        return tokenise([(e.prompt, e.answer) for e in examples], tokenizer, config)
+
+    return source
+
+
+def pair_source(pairs: Sequence[tuple[str, str]], tokenizer: Any, config: ModelConfig) -> Source:
+    """Questions and answers out of a list."""
+
+    def source(rng: np.random.Generator, count: int, step: int) -> list[Tokenised]:
+        return tokenise([pairs[int(i)] for i in rng.integers(len(pairs), size=count)], tokenizer, config)
+
+    return source
+
+
+def prose_source(prose: Prose, tokenizer: Any, config: ModelConfig, chat: bool) -> Source:
+    """Passages to continue, plain or as a request in a chat."""
+    make = requested_continuations if chat else continuations
+    return lambda rng, count, step: make(prose, tokenizer, config, rng, count)
+
+
+# --- the recipes ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where things made once are kept (`cache`), and where packages of text are fetched to (`corpora`)."""
+
+    cache: Path
+    corpora: Path
+
+
+def sudoku_recipe(tokenizer: Any, config: ModelConfig, places: Places, harder_every: int = HARDER_EVERY) -> Mixture:
+    """Sudoku alone."""
+    seeds = sudoku.SeedBank.load_or_build(places.cache).train
+    return Mixture((Part(sudoku_source(tokenizer, config, seeds, harder_every), 1.0),), encoder_every=4)
+
+
+def base_recipe(tokenizer: Any, config: ModelConfig, places: Places) -> Mixture:
+    """Simple English: passages to continue, definitions, small talk, plain facts. No sudoku, no JSON, no mending.
+
+    Raises `UserError` where the corpora cannot be fetched.
+    """
+    corpora = _corpora(places)
+    prose = Prose.load_or_build([corpora["austen"], corpora["bible"]], tokenizer, places.cache)
+    talk = list(answers.pairs_from_conversations(training_documents(corpora["chatterbot"])))
+    meanings = list(answers.pairs_from_definitions(training_documents(corpora["wordnet"])))
+    return Mixture(
+        (
+            Part(prose_source(prose, tokenizer, config, chat=False), 0.4),
+            Part(prose_source(prose, tokenizer, config, chat=True), 0.25),
+            Part(pair_source(_training_half(meanings), tokenizer, config), 0.15),
+            Part(pair_source(_training_half(talk), tokenizer, config), 0.1),
+            Part(task_source("answers", tokenizer, config), 0.1),
+        )
+    )
+
+
+def skills_recipe(tokenizer: Any, config: ModelConfig, places: Places) -> Mixture:
+    """The checkable skills, most of it sudoku, which is hardest to learn; and some English, not to forget it."""
+    corpora = _corpora(places)
+    seeds = sudoku.SeedBank.load_or_build(places.cache).train
+    prose = Prose.load_or_build([corpora["austen"], corpora["bible"]], tokenizer, places.cache)
+    sentences = _sentences(training_documents(corpora["factbook"]))
+    return Mixture(
+        (
+            Part(sudoku_source(tokenizer, config, seeds, harder_every=HARDER_EVERY), 0.4),
+            Part(task_source("extraction", tokenizer, config), 0.2),
+            Part(task_source("repair", tokenizer, config, sentences=sentences), 0.15),
+            Part(task_source("words", tokenizer, config), 0.1),
+            Part(task_source("answers", tokenizer, config), 0.05),
+            Part(prose_source(prose, tokenizer, config, chat=True), 0.1),
+        ),
+        encoder_every=2,
+    )
+
+
+RECIPES: dict[str, Callable[[Any, ModelConfig, Places], Mixture]] = {
+    "sudoku": sudoku_recipe,
+    "base": base_recipe,
+    "skills": skills_recipe,
+}
+
+
+def _corpora(places: Places) -> dict[str, Corpus]:
+    names = ("austen", "bible", "wordnet", "chatterbot", "factbook")
+    corpora = fetch_corpora(places.corpora, names)
+    missing = [name for name in names if name not in corpora]
+    if missing:
+        raise UserError(f"the corpus {missing[0]} could not be fetched: see the warning above, then run again")
+    return corpora
+
+
+def _training_half(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Those that the task `answers` does not keep for its test."""
+    return [pair for pair in pairs if in_split(pair[0], "train")]
+
+
+def _sentences(documents: Any) -> list[str]:
+    """Sentences of 3 to 40 words from prose among the documents."""
+    prose = (line for document in documents if not document.startswith("{") for line in document.split("\n"))
+    sentences = (s.strip() for line in prose for s in line.replace("; ", ". ").split(". "))
+    return [s if s.endswith(".") else f"{s}." for s in sentences if 3 <= len(s.split()) <= 40 and s[0].isupper()]

@@ -1,0 +1,107 @@
+"""What a long run needs of its process: a clock that resumes, an orderly stop, memory that is kept, work done ahead."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from types import FrameType
+from typing import Generic, TypeVar
+
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+T = TypeVar("T")
+
+
+class Clock:
+    """Seconds a run has taken before each step, going on from `elapsed`.
+
+    Steps already `recorded` keep their seconds: a run that is killed and resumed goes through the same schedule
+    again, up to where it was killed, also when the schedule follows the clock.
+    """
+
+    def __init__(self, elapsed: float = 0.0, recorded: dict[int, float] | None = None):
+        self.elapsed, self.recorded = elapsed, recorded or {}
+        self._since = time.monotonic()
+
+    def at(self, step: int) -> float:
+        now = time.monotonic()
+        self.elapsed = self.recorded.get(step, self.elapsed + now - self._since)
+        self._since = now
+        return self.elapsed
+
+
+class Ahead(Generic[T]):
+    """make(0), make(1), …, each made while the one before it is in use; from any number on."""
+
+    def __init__(self, make: Callable[[int], T]):
+        self._make = make
+        self._pool = ThreadPoolExecutor(1, "batches")
+        self._waiting: dict[int, Future[T]] = {}
+
+    def __call__(self, number: int) -> T:
+        future = self._waiting.pop(number, None) or self._pool.submit(self._make, number)
+        result = future.result()
+        self._waiting = {number + 1: self._pool.submit(self._make, number + 1)}
+        return result
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class Stop:
+    """Set by Ctrl-C or SIGTERM, so that the step under way is finished; a second signal interrupts at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def ask(self, _signal: int, _frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+@contextlib.contextmanager
+def stop_on_signal() -> Iterator[Stop]:
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, stop.ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def recomputed(layers: nn.ModuleList, wanted: bool) -> Iterator[None]:
+    """While it lasts, layers keep only their input for the backward pass and compute the rest again."""
+    if wanted:
+        for layer in layers:
+            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.__dict__.pop("forward", None)
+
+
+def keep_freed_memory() -> None:
+    """Have glibc reuse large blocks instead of returning them to the system after every tensor.
+
+    Measured on two cores, 2M parameters, batch 64: 13.6 examples a second without, 32.2 with.
+    """
+    if os.name == "posix" and hasattr(ctypes.CDLL(None), "mallopt"):
+        libc = ctypes.CDLL(None)
+        m_trim_threshold, m_mmap_threshold, never = -1, -3, 2**31 - 1
+        libc.mallopt(m_mmap_threshold, never)
+        libc.mallopt(m_trim_threshold, never)
