@@ -12,6 +12,8 @@ from torch import Tensor
 from diffusiongemma.chat import Prompt, encode_prompt
 from diffusiongemma.chat.prompt import encode_text
 from diffusiongemma.config import GenerationConfig, ModelConfig
+from diffusiongemma.control.constraint import Constraint, compile_constraint
+from diffusiongemma.control.vocabulary import Vocabulary, vocabulary_of
 from diffusiongemma.diffusion.trace import Event, Finished, Result
 from diffusiongemma.engine.auto import Auto
 from diffusiongemma.engine.engine import Engine, check
@@ -38,6 +40,7 @@ class DiffusionGemma:
         self.model, self.tokenizer, self.generation = model, tokenizer, generation
         self.directory, self.media = directory, media
         self.auto = Auto(model)
+        self._vocabulary: Vocabulary | None = None
 
     @classmethod
     def from_pretrained(
@@ -123,18 +126,35 @@ class DiffusionGemma:
         raw: bool = False,
         trace: bool = False,
         cache: SequenceCache | None = None,
+        json_schema: dict[str, Any] | str | None = None,
+        regex: str | None = None,
+        choices: Sequence[str] | None = None,
+        template: str | None = None,
         **options: Any,
     ) -> Request:
-        """A checked request for an `Engine`; `options` are the fields of `GenerationConfig`."""
+        """A checked request for an `Engine`; `options` are the fields of `GenerationConfig`.
+
+        With one of `json_schema`, `regex`, `choices` and `template` (`"Name: {name:str} Age: {age:int}"`) the answer
+        is guaranteed to match. Raises `InputError` for what cannot be guaranteed or does not fit `max_new_tokens`.
+        """
         if not isinstance(prompt, Prompt):
             prompt = self.prompt(prompt, tools=tools, think=think, raw=raw)
         config, note = self.generation.with_options(**options), ""
         if config.mode == "auto":
             mode, note = self.auto.choose(config)
             config = config.with_options(mode=mode)
-        request = Request(prompt, config, cache, think, trace, note, id)
+        structure = dict(json_schema=json_schema, regex=regex, choices=choices, template=template)
+        constraint = self._constraint(structure) if any(v is not None for v in structure.values()) else None
+        request = Request(prompt, config, cache, constraint, think, trace, note, id)
         check(request, self.model)
         return request
+
+    def _constraint(self, structure: dict[str, Any]) -> Constraint:
+        if self.tokenizer is None:
+            raise InputError(f"{self.directory} has no tokenizer files: structure is a matter of text")
+        if self._vocabulary is None:
+            self._vocabulary = vocabulary_of(self.tokenizer, self.config.vocab_size)
+        return compile_constraint(vocabulary=self._vocabulary, end_ids=self.generation.eos_token_ids, **structure)
 
     def generate(self, prompt: PromptLike | list[PromptLike], *, max_batch: int = 8, **options: Any) -> Any:
         """Generate from one prompt -> `Result`, or from a list of prompts -> list of `Result`.
@@ -194,10 +214,13 @@ def _is_batch(prompt: Any) -> bool:
     return not all(isinstance(item, (int, dict)) for item in prompt)
 
 
+_LISTS = ("tools", "choices")  # options whose value is a list: a list of lists is one per prompt
+
+
 def _options_of(options: dict[str, Any], index: int, count: int) -> dict[str, Any]:
     chosen = {}
     for name, value in options.items():
-        per_prompt = isinstance(value, list) and name != "tools"
+        per_prompt = isinstance(value, list) and (name not in _LISTS or all(isinstance(v, list) for v in value))
         if per_prompt and len(value) != count:
             raise InputError(f"{name} has {len(value)} values for {count} prompts: give one value, or one per prompt")
         chosen[name] = value[index] if per_prompt else value

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from diffusiongemma.control.automaton import TokenAutomaton, compile_tokens
 from diffusiongemma.control.chain import CanvasChain
-from diffusiongemma.control.evidence import draw, token_blocks
+from diffusiongemma.control.evidence import Evidence, class_sums, draw, token_blocks
 from diffusiongemma.control.lattice import Bundles, build_lattice
 from diffusiongemma.control.utf8 import ByteDfa
 from diffusiongemma.control.vocabulary import Vocabulary
@@ -216,6 +216,20 @@ def test_evidence_does_not_depend_on_a_constant_per_row_or_on_the_float_type():
     shifted = scores.double() + torch.tensor([[0.0], [50.0], [-50.0], [7.0]])
     entropy, shifted_entropy = chain.posterior(scores).entropy, chain.posterior(shifted).entropy
     torch.testing.assert_close(shifted_entropy, entropy, atol=1e-5, rtol=1e-5)
+
+
+def test_scores_need_not_exist_all_at_once():
+    """Evidence gathered from a few rows at a time, scores asked for again, gives the same tokens and numbers."""
+    table = np.full((2, 256), -1, np.int32)
+    table[0, [ord(c) for c in "abc"]] = table[1, ord("c")] = 1
+    chain = chain_over(compile_tokens(ByteDfa(table, np.array([False, True]), 2), TOY, [END]), 0, 5)
+    scores, uniforms = torch.randn(5, V, generator=torch.Generator().manual_seed(5)), torch.linspace(0.1, 0.9, 5)
+    parts = [part for rows in scores.split(2) for part in class_sums(rows, chain.blocks)]
+    evidence = Evidence.gathered(parts, chain.blocks, lambda tokens: scores.gather(1, tokens))
+    whole, gathered = chain.posterior(scores), chain.posterior(evidence)
+    assert torch.equal(whole.entropy, gathered.entropy)
+    assert torch.equal(whole.sample(uniforms), gathered.sample(uniforms))
+    assert torch.equal(chain.most_probable_path(scores), chain.most_probable_path(evidence))
 
 
 def test_draw_leaves_a_uniform_remainder():

@@ -178,10 +178,17 @@ def test_without_tokenizer_files_ids_still_work(saved):
         model.encode(torch.tensor([[5, -1]]))
 
 
-@pytest.mark.parametrize("name", ["no-such-model", "./nowhere", "a/b/c", ""])
+@pytest.mark.parametrize("name", ["no-such-model", "./nowhere", "a/b/c", "", "x" * 5000])
 def test_unknown_models_say_what_to_do(name):
-    with pytest.raises(dg.ModelNotFound, match="give one of") as caught:
+    with pytest.raises(dg.ModelNotFound, match="or a hub id") as caught:
         dg.load(name)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [dict(device="cuda:77"), dict(device="tea"), dict(dtype="int8"), dict(dtype="tea")])
+def test_unknown_devices_and_dtypes_are_one_line(options):
+    with pytest.raises(dg.InputError, match="give auto") as caught:
+        dg.load("nano", **options)
     assert "\n" not in str(caught.value)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -252,7 +253,8 @@ def assert_mistake(done: Outcome, *words: str) -> None:
         (["run", "x", "--video", __file__], ["video"]),
         (["run", "x", "--trace", "/none/t.npz"], ["cannot write the trace /none/t.npz"]),
         (["run", "x", "y"], ["unexpected extra argument", "run --help"]),
-        (["run", "x", "--json-schema", "s"], ["No such option"]),
+        (["run", "x", "--json-schema", "s"], ["cannot read the schema s"]),
+        (["run", "x", "--colour", "red"], ["No such option"]),
         (["rum", "x"], ["No such command 'rum'"]),
         (["chat", "--steps", "-1"], ["steps is -1"]),
         (["replay"], ["Missing argument 'FILE'"]),
@@ -537,3 +539,15 @@ def test_doctor_says_what_to_do(cli, model, monkeypatch):
 @pytest.mark.parametrize("text, expected", [("5.12.0", (5, 12, 0)), ("5.12rc1", (5, 12)), ("2.13.0+cpu", (2, 13, 0))])
 def test_versions(text: str, expected: tuple[int, ...]):
     assert doctor.numbers(text) == expected
+
+
+def test_the_command_line_takes_structure(cli, tmp_path):
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"enum": ["red", 7]}')
+    done = cli("run", "who?", "--json-schema", schema, "--steps", 2, "--max-new-tokens", 60)
+    assert json.loads(done.out) in ("red", 7)
+    assert re.fullmatch("[xy]{7}", cli("run", "?", "--regex", "[xy]{7}", "--steps", 2).out.strip())
+    assert cli("run", "?", "--choice", "red", "--choice", "blue", "--steps", 2).out.strip() in ("red", "blue")
+    for bad in (["--regex", "("], ["--json-schema", tmp_path / "absent"], ["--regex", "a", "--choice", "b"]):
+        failed = cli("run", "?", *bad)
+        assert failed.code == 2 and failed.err.count("\n") == 1

@@ -22,6 +22,7 @@ def build() -> typer.Typer:
     from diffusiongemma.cli.eval import evaluate
     from diffusiongemma.cli.replay import replay
     from diffusiongemma.cli.run import run
+    from diffusiongemma.cli.train import app as train
 
     app = typer.Typer(
         name="diffusiongemma",
@@ -34,6 +35,7 @@ def build() -> typer.Typer:
     for command in (run, chat, replay, doctor):
         app.command()(command)
     app.command("eval")(evaluate)
+    app.add_typer(train, name="train")
     return app
 
 

@@ -13,7 +13,7 @@ SAMPLER_NAMES = ("entropy-bound", "confidence", "fixed-k", "ancestral")  # of `d
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
-MODEL, DECODING, OUTPUT = "Model", "Decoding", "Output"
+MODEL, DECODING, STRUCTURE, OUTPUT = "Model", "Decoding", "Structure", "Output"
 
 Model = Annotated[
     str,
@@ -61,6 +61,18 @@ Sampler = Annotated[
     ),
 ]
 Think = Annotated[bool, typer.Option("--think", help="Let the model think first; thoughts go to stderr.")]
+JsonSchema = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="The answer is JSON that this schema accepts.", rich_help_panel=STRUCTURE),
+]
+Regex = Annotated[
+    str | None,
+    typer.Option(metavar="PATTERN", help="The answer matches this regular expression.", rich_help_panel=STRUCTURE),
+]
+Choices = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TEXT", help="The answer is one of these; may be repeated.", rich_help_panel=STRUCTURE),
+]
 Watch = Annotated[bool, typer.Option("--watch", help="Show the canvas settling.", rich_help_panel=OUTPUT)]
 Delay = Annotated[
     float | None,
@@ -104,6 +116,17 @@ def with_sampler(options: dict[str, Any]) -> dict[str, Any]:
     from diffusiongemma.diffusion.samplers import SAMPLERS
 
     return options | ({"sampler": SAMPLERS[options["sampler"]]()} if "sampler" in options else {})
+
+
+def structure(json_schema: Path | None, regex: str | None, choices: list[str] | None) -> dict[str, Any]:
+    """What the answer must match, as options of `DiffusionGemma.request`. Raises `InputError` for a bad file."""
+    given: dict[str, Any] = {"regex": regex, "choices": choices or None}
+    if json_schema is not None:
+        try:
+            given["json_schema"] = json_schema.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read the schema {json_schema}: {error}") from error
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def check_delay(delay: float | None) -> None:

@@ -45,6 +45,9 @@ def run(
     seed: given.Seed = None,
     temperature: given.Temperature = None,
     sampler: given.Sampler = None,
+    json_schema: given.JsonSchema = None,
+    regex: given.Regex = None,
+    choice: given.Choices = None,
     watch: given.Watch = False,
     delay: given.Delay = None,
     trace: given.Trace = None,
@@ -70,6 +73,7 @@ def run(
         _messages(text, system, image or [], video or []),
         think=think,
         trace=trace is not None,
+        **given.structure(json_schema, regex, choice),
         **given.with_sampler(decoding),
     )
     if demonstration:

@@ -75,19 +75,16 @@ def in_order(
 ) -> lang.Language:
     """Members in the order given, optional ones there or not; `end(n)` may follow n of them."""
     told_apart = len(members) if count.most is not None else max(count.least, 1)
-
-    @cache
-    def after(i: int, written: int) -> lang.Language:
-        if i == len(members):
-            return end(written)
-        options = [lang.NEVER if members[i].required else after(i + 1, written)]
-        if count.allows_more(written):
+    after = [end(written) for written in range(told_apart + 1)]  # by the number written; filled in from the last member
+    for member in reversed(members):
+        before = []
+        for written, without in enumerate(after):
             separator = comma if written else lang.EMPTY
-            following = after(i + 1, min(written + 1, told_apart))
-            options.insert(0, lang.sequence(separator, members[i].text, following))
-        return lang.either(*options)
-
-    return after(0, 0)
+            following = lang.sequence(separator, member.text, after[min(written + 1, told_apart)])
+            options = [following] if count.allows_more(written) else []
+            before.append(lang.either(*options, *([] if member.required else [without])))
+        after = before
+    return after[0]
 
 
 def in_any_order(

@@ -37,18 +37,19 @@ class CanvasChain:
     def start(self) -> int:
         return int(self.lattice.states[0][0])
 
-    def posterior(self, scores: torch.Tensor) -> "Posterior":
+    def posterior(self, scores: torch.Tensor | Evidence) -> "Posterior":
         """
         Each position's distribution given that the whole canvas is accepted.
 
-        scores [C, V]: log-probabilities or logits ÷ temperature, any float type, any device; a constant per row does
-        not matter, -inf counts as very unlikely (structure wins).
+        scores [C, V]: log-probabilities or logits ÷ temperature, any float type, on the device of `blocks`; a constant
+        per row does not matter, -inf counts as very unlikely (structure wins). Where the scores never exist all at
+        once, or serve several calls, pass the `Evidence` gathered from them.
         """
         evidence = self._evidence(scores)
         masses = SetMasses.of(evidence.log_mass, self.bundles)
         return Posterior(evidence, masses.by_class(set_posterior(self.lattice, masses.log_in_set)))
 
-    def most_probable_path(self, scores: torch.Tensor) -> torch.Tensor:
+    def most_probable_path(self, scores: torch.Tensor | Evidence) -> torch.Tensor:
         """[C] the accepted token sequence with the highest total score (Viterbi); scores [C, V] as for `posterior`."""
         evidence = self._evidence(scores)
         by_set = np.maximum.reduceat(evidence.best[:, self.bundles.classes], self.bundles.first[:-1], axis=1)
@@ -58,7 +59,7 @@ class CanvasChain:
         row, classes, starts = self._members_of(sets)
         return evidence.most_probable_tokens(classes[first_maxima(evidence.best[row, classes], starts)])
 
-    def sample_path(self, scores: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+    def sample_path(self, scores: torch.Tensor | Evidence, uniforms: torch.Tensor) -> torch.Tensor:
         """
         [C] an accepted token sequence drawn from the exact joint distribution; uniforms [C] in [0, 1).
 
@@ -85,7 +86,9 @@ class CanvasChain:
         """The state after these tokens, to carry to the next canvas; -1 if they are not allowed."""
         return self.automaton.run(tokens, self.start)
 
-    def _evidence(self, scores: torch.Tensor) -> Evidence:
+    def _evidence(self, scores: torch.Tensor | Evidence) -> Evidence:
+        if isinstance(scores, Evidence):
+            return scores
         assert scores.shape == (self.positions, len(self.automaton.class_of_token)), scores.shape
         return Evidence.of(scores, self.blocks)
 
@@ -115,11 +118,11 @@ class Posterior:
 
     @cached_property
     def entropy(self) -> torch.Tensor:
-        """[C] entropy of each position's marginal in nats, float32, on the scores' device."""
+        """[C] entropy of each position's marginal in nats, float32."""
         q = self.class_probability
         log_q = np.log(q, out=np.zeros_like(q), where=q > 0)
         entropy = (q * (self.evidence.entropy - log_q)).sum(1)
-        return torch.from_numpy(np.maximum(entropy, 0).astype(np.float32)).to(self.evidence.scores.device)
+        return torch.from_numpy(np.maximum(entropy, 0).astype(np.float32)).to(self.evidence.blocks.tokens.device)
 
     def sample(self, uniforms: torch.Tensor) -> torch.Tensor:
         """[C] one token from each position's marginal, drawn independently; uniforms [C] in [0, 1)."""
@@ -138,12 +141,12 @@ class Posterior:
         """[C] log marginal probability of one token per position (-inf: not possible there), float32."""
         evidence, row = self.evidence, np.arange(len(tokens))
         classes = evidence.blocks.class_of_token[tokens.cpu().numpy()]
-        scores = evidence.scores.gather(1, tokens[:, None]).squeeze(1).float().clamp_(min=FLOOR).cpu().numpy()
+        scores = evidence.scores_of(tokens[:, None]).squeeze(1).float().clamp(min=FLOOR).cpu().numpy()
         with np.errstate(divide="ignore"):
             log_class = np.log(self.class_probability[row, classes])
         log_p = log_class + (scores - evidence.log_mass[row, classes])
         log_p[classes < 0] = -np.inf
-        return torch.from_numpy(log_p.astype(np.float32)).to(evidence.scores.device)
+        return torch.from_numpy(log_p.astype(np.float32)).to(tokens.device)
 
 
 def as_uniforms(uniforms: torch.Tensor) -> np.ndarray:

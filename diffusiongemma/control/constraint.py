@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from diffusiongemma.control import language as lang
-from diffusiongemma.control.automaton import NotWritable, TokenAutomaton, compile_tokens
+from diffusiongemma.control.automaton import NotWritable, TokenAutomaton, compile_tokens, with_preamble
 from diffusiongemma.control.chain import CanvasChain
 from diffusiongemma.control.coarse import landing_states
 from diffusiongemma.control.dfa import CharDfa
@@ -169,16 +169,21 @@ def compile_constraint(
     ignore_case: bool = False,
     style: JsonStyle = DEFAULT_STYLE,
     neutral_ids: Collection[int] = (),
+    preamble: tuple[int, int] | None = None,
 ) -> Constraint:
     """
     Compile at most one of json_schema (object or text), regex, choices and template, and words, for a vocabulary.
 
-    end_ids close the answer; neutral_ids (special tokens that write nothing) may stand anywhere before. The last 32
-    constraints are kept. Raises `InputError` for what is malformed, can't be guaranteed or can't be written with this
-    vocabulary, `TooLarge` (an `InputError`) for what outgrows the limits.
+    end_ids close the answer; neutral_ids (special tokens that write nothing) may stand anywhere before; `preamble` is
+    the pair of special tokens around a thought that may come first, in any words. The last 32 constraints are kept.
+    Raises `InputError` for what is malformed, can't be guaranteed or can't be written with this vocabulary, `TooLarge`
+    (an `InputError`) for what outgrows the limits.
     """
+    for name, listed in (("choices", choices), ("banned_words", banned_words), ("required_words", required_words)):
+        if isinstance(listed, str):
+            raise InputError(f"{name}: give a list of texts, not one text")
     structure = Structure(
-        json_schema=json_schema if json_schema is None or isinstance(json_schema, str) else json.dumps(json_schema),
+        json_schema=json_schema if json_schema is None or isinstance(json_schema, str) else _as_json(json_schema),
         regex=regex,
         choices=None if choices is None else tuple(choices),
         template=template,
@@ -187,9 +192,15 @@ def compile_constraint(
         ignore_case=ignore_case,
         style=style,
     )
-    return _compiled(
-        _Request(structure, vocabulary.fingerprint, tuple(sorted(end_ids)), tuple(sorted(neutral_ids)), vocabulary)
-    )
+    ids = tuple(sorted(end_ids)), tuple(sorted(neutral_ids))
+    return _compiled(_Request(structure, vocabulary.fingerprint, *ids, preamble, vocabulary))
+
+
+def _as_json(schema: Any) -> str:
+    try:
+        return json.dumps(schema)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"schema: it can't be written as JSON: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -198,6 +209,7 @@ class _Request:
     fingerprint: str
     end_ids: tuple[int, ...]
     neutral_ids: tuple[int, ...]
+    preamble: tuple[int, int] | None
     vocabulary: Vocabulary = field(compare=False)
 
 
@@ -206,7 +218,8 @@ def _compiled(request: _Request) -> Constraint:
     dfa = compile_language(request.structure.language())
     if dfa.is_empty:
         raise InputError("no text at all meets the constraint: look for contradictions in it")
-    return Constraint(_token_automaton(dfa, request))
+    automaton = _token_automaton(dfa, request)
+    return Constraint(automaton if request.preamble is None else with_preamble(automaton, *request.preamble))
 
 
 def _token_automaton(dfa: CharDfa, request: _Request) -> TokenAutomaton:

@@ -16,6 +16,7 @@ from diffusiongemma.control.charset import ANY_CHAR, CharSet, intersection
 from diffusiongemma.errors import InputError
 
 DEAD = -1
+UNREACHABLE = np.iinfo(np.int32).max
 LARGEST_DFA = 20_000  # states; beyond it a constraint is refused, it would take minutes and gigabytes
 
 
@@ -75,7 +76,7 @@ def alphabet_of(charsets: Iterable[CharSet]) -> Alphabet:
 @dataclass(frozen=True, eq=False)
 class CharDfa:
     alphabet: Alphabet
-    next: np.ndarray  # [S, atoms] int64, -1 dead
+    next: np.ndarray  # [S, atoms], -1 dead
     accepting: np.ndarray  # [S] bool
 
     @property
@@ -159,7 +160,7 @@ def refuse_above_limit(states: int) -> None:
 
 def trimmed(dfa: CharDfa) -> CharDfa:
     """Only states on some way from the start to acceptance (and the start itself), numbered in breadth-first order."""
-    live = _can_accept(dfa)
+    live = chars_to_end(dfa) < UNREACHABLE
     table = dfa.next.copy()
     table[(table != DEAD) & ~live[table]] = DEAD
     order, seen = [0], {0}
@@ -170,19 +171,28 @@ def trimmed(dfa: CharDfa) -> CharDfa:
                 order.append(following)
     renumber = np.full(dfa.num_states + 1, DEAD)
     renumber[order] = np.arange(len(order))
-    return CharDfa(dfa.alphabet, renumber[table[order]], dfa.accepting[order])
+    return CharDfa(dfa.alphabet, renumber[table[order]].astype(np.int32), dfa.accepting[order])
 
 
-def _can_accept(dfa: CharDfa) -> np.ndarray:
+def chars_to_end(dfa: CharDfa) -> np.ndarray:
+    """[S] the fewest characters from each state to acceptance, UNREACHABLE where there is no way."""
     source, atom = np.nonzero(dfa.next != DEAD)
-    target = dfa.next[source, atom]
-    live = dfa.accepting.copy()
-    while True:
-        grown = live.copy()
-        grown[source[live[target]]] = True
-        if (grown == live).all():
-            return live
-        live = grown
+    pairs = np.unique(source * dfa.num_states + dfa.next[source, atom])
+    return distances(np.flatnonzero(dfa.accepting), pairs % dfa.num_states, pairs // dfa.num_states, dfa.num_states)
+
+
+def distances(starts: np.ndarray, source: np.ndarray, target: np.ndarray, num_states: int) -> np.ndarray:
+    """[S] the fewest edges from any of `starts`, UNREACHABLE where there is no way."""
+    distance = np.full(num_states, UNREACHABLE, np.int64)
+    distance[starts] = 0
+    steps, frontier = 0, np.isin(np.arange(num_states), starts)
+    while frontier.any():
+        steps += 1
+        reached = np.zeros(num_states, bool)
+        reached[target[frontier[source]]] = True
+        frontier = reached & (distance == UNREACHABLE)
+        distance[frontier] = steps
+    return distance
 
 
 def minimised(dfa: CharDfa) -> CharDfa:
@@ -190,7 +200,8 @@ def minimised(dfa: CharDfa) -> CharDfa:
     random = np.random.default_rng(0)
     column_key = random.integers(1, 2**63, size=dfa.next.shape[1], dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     label_key = random.integers(1, 2**63, size=dfa.num_states + 1, dtype=np.uint64)
-    labels, count = dfa.accepting.astype(np.int64), 1
+    _, labels = np.unique(chars_to_end(dfa), return_inverse=True)  # equivalent states are equally far from the end
+    count = 0
     while True:
         padded = np.append(labels, dfa.num_states)  # index -1, the dead state, has a label of its own
         hashes = (label_key[padded[dfa.next]] * column_key).sum(1) ^ (label_key[labels] >> np.uint64(1))

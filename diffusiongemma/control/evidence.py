@@ -6,6 +6,7 @@ layout a few rows at a time, so no second [C, V] tensor ever exists; what is kep
 draw or maximise over tokens later by going class → block → token.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,6 +21,8 @@ NEGLIGIBLE = -80.0  # relative to the best of a block: exp() of it is 2e-35, and
 WIDEST_BLOCK, BLOCKS_PER_TILE = 32, 32  # measured at V = 262,144: 132 ms per 256 rows on one core, 300 ms untiled
 GATHERED_AT_ONCE = {"cpu": 1_000_000}  # scores per chunk; few enough to stay in a CPU's cache
 GATHERED_AT_ONCE_ELSEWHERE = 64_000_000
+
+ClassSums = tuple[np.ndarray, ...]  # block_best, block_mass, best, log_mass, entropy of `Evidence`
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,10 +71,15 @@ def token_blocks(automaton: TokenAutomaton, device: torch.device | str = "cpu") 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What the scores say about each class at each position. Masses are relative: a constant per row is immaterial."""
+    """
+    What the scores say about each class at each position. Masses are relative: a constant per row is immaterial.
 
-    scores: torch.Tensor  # [C, V]
+    Scores are log-probabilities, or logits divided by the temperature. They need not be kept: `scores_of` is asked for
+    a few of them again when tokens are picked (tokens [C, n] → their scores [C, n]).
+    """
+
     blocks: TokenBlocks
+    scores_of: Callable[[torch.Tensor], torch.Tensor]
     block_best: np.ndarray  # [C, blocks] float32, best score in the block
     block_mass: np.ndarray  # [C, blocks] float32, Σ exp(score - block_best)
     best: np.ndarray  # [C, K] best score in the class
@@ -80,11 +88,15 @@ class Evidence:
 
     @classmethod
     def of(cls, scores: torch.Tensor, blocks: TokenBlocks) -> "Evidence":
-        """From scores [C, V]: log-probabilities, or logits divided by the temperature."""
-        limit = GATHERED_AT_ONCE.get(scores.device.type, GATHERED_AT_ONCE_ELSEWHERE)
-        rows = max(1, limit // blocks.tokens.numel())
-        chunks = [_class_sums(chunk, blocks) for chunk in scores.split(rows)]
-        return cls(scores, blocks, *(np.concatenate(part) for part in zip(*chunks, strict=True)))
+        """From all scores [C, V]."""
+        return cls.gathered(class_sums(scores, blocks), blocks, lambda tokens: scores.gather(1, tokens))
+
+    @classmethod
+    def gathered(
+        cls, parts: Sequence[ClassSums], blocks: TokenBlocks, scores_of: Callable[[torch.Tensor], torch.Tensor]
+    ) -> "Evidence":
+        """From the `class_sums` of successive rows, where the scores themselves exist a few rows at a time."""
+        return cls(blocks, scores_of, *(np.concatenate(part) for part in zip(*parts, strict=True)))
 
     def most_probable_tokens(self, classes: np.ndarray) -> torch.Tensor:
         """[C] the best token of the given class at each position (the lowest id among equals)."""
@@ -110,15 +122,20 @@ class Evidence:
     def _tokens_in(self, blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Tokens and scores [C, width] of one block per position."""
         tokens, padding = self.blocks.of(blocks)
-        scores = self.scores.gather(1, tokens).float().clamp_(min=FLOOR) + padding
+        scores = self.scores_of(tokens).float().clamp(min=FLOOR) + padding
         return tokens.cpu().numpy(), scores.double().cpu().numpy()
 
     def _as_tensor(self, tokens: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(tokens).to(self.scores.device)
+        return torch.from_numpy(tokens).to(self.blocks.tokens.device)
 
 
-def _class_sums(scores: torch.Tensor, blocks: TokenBlocks) -> tuple[np.ndarray, ...]:
-    """(block_best, block_mass, best, log_mass, entropy) of `Evidence`, for a few rows of scores."""
+def class_sums(scores: torch.Tensor, blocks: TokenBlocks) -> list[ClassSums]:
+    """The columns of `Evidence` for these rows of scores [n, V], in parts."""
+    limit = GATHERED_AT_ONCE.get(scores.device.type, GATHERED_AT_ONCE_ELSEWHERE)
+    return [_class_sums(chunk, blocks) for chunk in scores.split(max(1, limit // blocks.tokens.numel()))]
+
+
+def _class_sums(scores: torch.Tensor, blocks: TokenBlocks) -> ClassSums:
     block_best, block_mass, block_tilt = _block_sums(scores, blocks)
     first = blocks.first_block[:-1]
     best = np.maximum.reduceat(block_best, first, axis=1)

@@ -40,6 +40,7 @@ from diffusiongemma.control.json_shapes import (
 from diffusiongemma.errors import InputError
 
 LARGEST_UNION = 200
+MOST_REFERENCES = 50  # in a row
 DEEPEST_PROOF = 4  # levels of nesting in which contradictions are looked for
 
 
@@ -69,6 +70,18 @@ class SchemaReader:
             self._shapes[terms] = union  # what a recursive schema sees of itself while it is looked through
             self._shapes[terms] = [shape for shape in union if self.possible(shape)]
         return self._shapes[terms]
+
+    def resolved(self, terms: Terms) -> Terms:
+        """The terms with those that only refer to a schema replaced by it, and without those that say nothing."""
+        found: dict[Term, None] = {}
+        for term in terms:
+            for _ in range(MOST_REFERENCES):
+                if not isinstance(term.raw, Mapping) or term.raw.keys() - ANNOTATIONS != {"$ref"}:
+                    break
+                term = replace(self._resolved(str(term.raw["$ref"]), term.where), negated=term.negated)
+            if term.negated or not (term.raw is True or term.raw == {}):
+                found[term] = None
+        return tuple(found)
 
     def possible(self, shape: Shape, depth: int = DEEPEST_PROOF) -> bool:
         """False where a required part plainly can't exist (looked for `depth` levels down)."""

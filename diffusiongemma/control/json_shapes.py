@@ -111,7 +111,6 @@ class NumberShape:
         written = decimals(self.low, self.high, self.low_open, self.high_open)
         return lang.both(written, WITH_FRACTION) if self.whole is False else written
 
-
     def _single(self, value: Decimal) -> lang.Language:
         is_whole = value == int(value)
         excluded = self.low_open or self.high_open or self.whole not in (None, is_whole)

@@ -24,7 +24,7 @@ from diffusiongemma.control.arrangements import (
     listed,
     with_prefix,
 )
-from diffusiongemma.control.dfa import DEAD
+from diffusiongemma.control.dfa import DEAD, TooLarge
 from diffusiongemma.control.json_keywords import pattern_shape, refusal
 from diffusiongemma.control.json_schema import SchemaReader
 from diffusiongemma.control.json_shapes import (
@@ -40,12 +40,13 @@ from diffusiongemma.control.json_shapes import (
     Terms,
     merged,
 )
-from diffusiongemma.control.nfa import compile_language
+from diffusiongemma.control.nfa import compile_language, room_for_recursion
 from diffusiongemma.errors import InputError
 
 MOST_FREE_KEYS = MOST_UNIQUE_VALUES = 8  # 2^n situations
 MOST_PATTERNS = 3
 DEEPEST = 40  # values inside values, whatever the schema
+MOST_PLACES = 10_000  # values that the schema speaks of, recursion unrolled
 SPACE = lang.literal(" ")
 
 
@@ -81,10 +82,8 @@ def json_schema_language(schema: Any, style: JsonStyle = JsonStyle()) -> lang.La
         except json.JSONDecodeError as error:
             raise InputError(f"schema: it is not JSON: {error}") from error
     reader = SchemaReader(schema)
-    try:
+    with room_for_recursion():
         language = _Writer(reader, style).value(reader.root_terms)
-    except RecursionError as error:
-        raise InputError("schema: it is nested too deeply: flatten it") from error
     if language is lang.NEVER or compile_language(language).is_empty:
         raise InputError("schema: no finite JSON value meets it: look for contradictions or recursion without an end")
     return language
@@ -99,12 +98,14 @@ class _Writer:
 
     def value(self, terms: Terms) -> lang.Language:
         """Texts of values that meet all terms."""
-        terms = tuple(term for term in terms if term.negated or term.raw not in (True, {}))
+        terms = self.reader.resolved(terms)
         depth = self.style.recursion_depth if terms else self.style.any_depth
         if terms == NOTHING or self._open.count(terms) > depth or len(self._open) > DEEPEST:
             return lang.NEVER
         key = (terms, *self._open)
         if key not in self._written:
+            if len(self._written) > MOST_PLACES:
+                raise TooLarge("schema: it allows too much nesting in too many places: lower the recursion depth")
             self._open.append(terms)
             self._written[key] = lang.either(*(self.shape(shape) for shape in self.reader.shapes(terms)))
             self._open.pop()
@@ -216,9 +217,7 @@ class _Writer:
             return lang.NEVER
         return lang.sequence(lang.Quoted(keys), self.colon, value)
 
-    def end_of_properties(
-        self, undeclared: lang.Language, named: int, count: Count
-    ) -> Callable[[int], lang.Language]:
+    def end_of_properties(self, undeclared: lang.Language, named: int, count: Count) -> Callable[[int], lang.Language]:
         """What may follow the named properties: undeclared ones, or nothing."""
         if undeclared is lang.NEVER:
             return count.end

@@ -6,7 +6,9 @@ whose subtrees are shared becomes an automaton whose states are shared, so `n` o
 few keys cost what their distinct situations cost, not what their written-out alternatives would.
 """
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import numpy as np
@@ -25,7 +27,8 @@ from diffusiongemma.control.dfa import (
     trimmed,
 )
 
-LARGEST_NFA = 400_000
+LARGEST_NFA = 150_000
+DEEPEST_RECURSION = 20_000
 
 # How a JSON string spells the characters it may not hold as they are (RFC 8259, section 7), one spelling each.
 CONTROL = ((0, 0x1F),)
@@ -44,13 +47,27 @@ AFTER_ANCHOR = {
 }
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=128)
 def compile_language(expression: lang.Language) -> CharDfa:
     """The minimal automaton of an expression. Raises `TooLarge` beyond the limits."""
     builder = NfaBuilder()
     accept = builder.new_state()
-    start = builder.build(expression, accept)
+    with room_for_recursion():
+        start = builder.build(expression, accept)
     return minimised(trimmed(builder.determinised(start, accept)))
+
+
+@contextmanager
+def room_for_recursion() -> Iterator[None]:
+    """Expressions nest as deeply as objects have properties, beyond Python's usual limit of 1000 calls."""
+    usual = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(usual, DEEPEST_RECURSION))
+    try:
+        yield
+    except RecursionError as error:
+        raise TooLarge("this constraint is nested too deeply: flatten it") from error
+    finally:
+        sys.setrecursionlimit(usual)
 
 
 class NfaBuilder:
@@ -209,7 +226,7 @@ class NfaBuilder:
         return frozenset(t for t in seen if self.char_moves[t // 3] or not self.free_moves[t // 3])
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=128)
 def writable(content: lang.Language) -> CharDfa:
     """The string values to write: without rare control characters where values without them exist."""
     everything = compile_language(content)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffusiongemma.config import GenerationConfig
 from diffusiongemma.diffusion.noise import INITIAL, SAMPLE, Noise
-from diffusiongemma.diffusion.readout import Prediction, read
+from diffusiongemma.diffusion.readout import Prediction, Reader, read
 from diffusiongemma.diffusion.samplers import EntropyBound, Sampler, StepContext
 from diffusiongemma.diffusion.stop import StableAndConfident, StopRule
 from diffusiongemma.diffusion.temperature import LinearTemperature
@@ -56,6 +56,7 @@ class Canvas:
     prediction: Prediction | None = None
     argmaxes: list[Tensor] = field(default_factory=list)
     settled: Tensor | None = None  # [C] step since which the argmax has not changed
+    reader: Reader | None = None  # None reads the model's own distribution
 
     @classmethod
     def open(cls, sequence: Any, width: int, vocab_size: int, noise: Noise, decoding: Decoding, device: Any) -> Canvas:
@@ -88,23 +89,39 @@ class Canvas:
 def denoise_step(model: Any, canvases: list[Canvas]) -> list[CanvasStep]:
     """One decoder pass over all canvases, each at its own step, width and rules."""
     started = time.perf_counter()
-    widths = [len(canvas.tokens) for canvas in canvases]
     sequences, tokens = [c.sequence for c in canvases], [c.tokens for c in canvases]
     hidden = model.denoise_rows(sequences, tokens, [c.soft for c in canvases])
-    uniforms = [c.noise.uniforms(c.step + 1, SAMPLE, width) for c, width in zip(canvases, widths, strict=True)]
     temperatures = [canvas.temperature for canvas in canvases]
-    prediction = read(
-        model.backbone,
-        hidden,
-        _spread(temperatures, widths, torch.float32).to(hidden.device),
-        torch.cat(uniforms).to(hidden.device),
-        _spread([c.decoding.greedy for c in canvases], widths, torch.bool).to(hidden.device),
-    )
-    parts = prediction.split(widths)
+    parts = _read(model.backbone, canvases, hidden, temperatures)
     vocab_size = model.config.vocab_size
     accepted = [canvas.advance(part, vocab_size) for canvas, part in zip(canvases, parts, strict=True)]
     seconds = time.perf_counter() - started
     return [_event(*row, seconds) for row in zip(canvases, accepted, temperatures, strict=True)]
+
+
+def _read(head: Any, canvases: list[Canvas], hidden: Tensor, temperatures: list[float]) -> list[Prediction]:
+    """Each canvas's predictions: those without a reader of their own together, in one pass."""
+    widths = [len(canvas.tokens) for canvas in canvases]
+    pieces = hidden.split(widths)
+    uniforms = [
+        c.noise.uniforms(c.step + 1, SAMPLE, w).to(hidden.device) for c, w in zip(canvases, widths, strict=True)
+    ]
+    parts: dict[int, Prediction] = {}
+    for i, canvas in enumerate(canvases):
+        if canvas.reader is not None:
+            parts[i] = canvas.reader(head, pieces[i], temperatures[i], uniforms[i], canvas.decoding.greedy)
+    free = [i for i in range(len(canvases)) if i not in parts]
+    if free:
+        chosen = [widths[i] for i in free]
+        together = read(
+            head,
+            torch.cat([pieces[i] for i in free]),
+            _spread([temperatures[i] for i in free], chosen, torch.float32).to(hidden.device),
+            torch.cat([uniforms[i] for i in free]),
+            _spread([canvases[i].decoding.greedy for i in free], chosen, torch.bool).to(hidden.device),
+        )
+        parts |= dict(zip(free, together.split(chosen), strict=True))
+    return [parts[i] for i in range(len(canvases))]
 
 
 def denoise(model: Any, canvas: Canvas) -> list[CanvasStep]:

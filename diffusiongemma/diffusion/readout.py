@@ -34,6 +34,14 @@ class Prediction:
         return [Prediction(*row) for row in zip(*columns, strict=True)]
 
 
+class Reader(Protocol):
+    """Another way to read one canvas's hidden states, such as under a constraint."""
+
+    def __call__(self, head: Head, hidden: Tensor, temperature: float, uniforms: Tensor, greedy: bool) -> Prediction:
+        """hidden [C, D], uniforms [C] in [0, 1) -> predictions at the C positions."""
+        ...
+
+
 def read(
     head: Head, hidden: Tensor, temperature: Tensor, uniforms: Tensor, greedy: Tensor, want_soft: bool = True
 ) -> Prediction:

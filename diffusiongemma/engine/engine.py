@@ -86,6 +86,14 @@ class Engine:
                 generation.open_canvas()
 
     def _next_tokens(self, ready: list[tuple[Generation, Tensor]]) -> Iterator[Event]:
+        for generation, hidden in ready:
+            reader = generation.reader(1)
+            if reader is not None:
+                t = generation.config.temperature or 0.0
+                uniform = generation.uniform().to(hidden.device)
+                one = reader(self.model.backbone, hidden[None], t or 1.0, uniform, greedy=t == 0)
+                yield from generation.take_token(*_first(one))
+        ready = [(g, h) for g, h in ready if g.constrained is None]
         if not ready:
             return
         temperatures = [g.config.temperature or 0.0 for g, _ in ready]
@@ -120,14 +128,22 @@ class Engine:
             yield from generation.take_step(event)
 
 
+def _first(prediction: Prediction) -> tuple[int, float, float]:
+    """Token, log-probability and entropy of a prediction at one position."""
+    return int(prediction.sampled[0]), float(prediction.sampled_logprob[0]), float(prediction.entropy[0])
+
+
 def check(request: Request, model: Model) -> None:
-    """Raises `InputError` for a prompt that is empty, out of the vocabulary, or too long with what it asks for."""
+    """Raises `InputError` for a prompt that is empty, out of the vocabulary, or too long with what it asks for, and
+    for a constraint that no answer of at most `max_new_tokens` can match."""
     ids, config = request.prompt.ids, model.config
     if not ids:
         raise InputError("the prompt is empty: give at least one token")
     bad = next((i for i in ids if not 0 <= i < config.vocab_size), None)
     if bad is not None:
         raise InputError(f"token id {bad} is outside the vocabulary of {config.vocab_size:,} tokens")
+    if request.constraint is not None:
+        request.constraint.begin(request.config.max_new_tokens)
     # Canvases are denoised whole, also the last one.
     width = 1 if request.config.mode == "ar" else config.canvas_length
     room = -(-request.config.max_new_tokens // width) * width

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from diffusiongemma.chat import Prompt, ReplyStream
+from diffusiongemma.control.reader import Constrained
 from diffusiongemma.diffusion.denoise import Canvas, Decoding
 from diffusiongemma.diffusion.noise import SAMPLE, Noise
 from diffusiongemma.diffusion.trace import CanvasCommitted, CanvasStep, Event, Finished, Result, TextDelta
@@ -32,6 +33,8 @@ class Generation:
         self.cached = self.sequence.length
         self.decoding = Decoding.of(request.config)
         self.reply = ReplyStream(tokenizer, request.thinking) if tokenizer is not None else None
+        # Where the answer stands in what it must match, and the same for the canvas that is open.
+        self.constrained = request.constraint.begin(request.config.max_new_tokens) if request.constraint else None
         self.canvas: Canvas | None = None
         self.tokens: list[int] = []
         self.columns: dict[str, list[float]] = {"logprobs": [], "entropies": [], "settled": []}
@@ -66,11 +69,17 @@ class Generation:
 
     def open_canvas(self) -> Canvas:
         noise = Noise(self.config.seed, len(self.steps))
-        config = self.model.config
-        self.canvas = Canvas.open(
-            self.sequence, config.canvas_length, config.vocab_size, noise, self.decoding, self.model.device
-        )
+        config, reader = self.model.config, self.reader(self.model.config.canvas_length)
+        width = config.canvas_length if reader is None else reader.chain.positions
+        self.canvas = Canvas.open(self.sequence, width, config.vocab_size, noise, self.decoding, self.model.device)
+        self.canvas.reader = reader
         return self.canvas
+
+    def reader(self, positions: int) -> Constrained | None:
+        """How the next `positions` tokens, or fewer where the limit is near, are read under the constraint."""
+        if self.constrained is None:
+            return None
+        return Constrained(self.constrained.open_canvas(positions, self.model.device))
 
     def take_step(self, event: CanvasStep) -> Iterator[Event]:
         """Account for a denoise step; commits the canvas when it is done."""
@@ -131,6 +140,8 @@ class Generation:
             self.finish_reason = "length"
             tokens = tokens[:room]
         self.tokens += tokens
+        if self.constrained is not None:
+            self.constrained = self.constrained.after(tokens)
         return tokens
 
     def _emit(self, tokens: list[int]) -> Iterator[Event]:

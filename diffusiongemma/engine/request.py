@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from diffusiongemma.chat import Prompt
 from diffusiongemma.config import GenerationConfig
+from diffusiongemma.control.constraint import Constraint
 from diffusiongemma.model.cache import SequenceCache
 
 
@@ -14,12 +15,14 @@ class Request:
     """One prompt and how to decode it.
 
     `cache`, if given, already holds the first `cache.length` tokens of the prompt and is extended in place.
-    `thinking` says that the prompt asks for a thought channel; `record` keeps every step in the result.
+    `constraint`, if given, is what the answer must match. `thinking` says that the prompt asks for a thought channel;
+    `record` keeps every step in the result.
     """
 
     prompt: Prompt
     config: GenerationConfig
     cache: SequenceCache | None = None
+    constraint: Constraint | None = None
     thinking: bool = False
     record: bool = False
     note: str = ""

@@ -45,8 +45,8 @@ class Backbone(nn.Module):
         super().__init__()
         self.config = config
         # Given a weight, Embedding skips its random initialisation, which is slow to set up on the meta device.
-        weight = torch.empty(config.vocab_size, config.hidden_size)
-        self.embed_tokens = nn.Embedding(*weight.shape, _weight=weight)
+        size, dim = config.vocab_size, config.hidden_size
+        self.embed_tokens = nn.Embedding(size, dim, _weight=torch.empty(size, dim))
         self.layers = nn.ModuleList(Layer(config, i) for i in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.self_conditioning = SelfConditioner(config)

@@ -60,7 +60,7 @@ class RunDirectory:
             os.replace(partial, final)
         except (OSError, SafetensorError) as error:
             raise UserError(
-                f"cannot write {final}: {error}: free some space and go on with --resume; "
+                f"cannot write {final}: {error}: see that there is space, then go on with --resume; "
                 f"{self._intact()} is intact"
             ) from error
         finally:
@@ -122,7 +122,7 @@ def _flush(path: Path) -> None:
 
 def snapshot(model: nn.Module, optimisers: list[torch.optim.Optimizer], average: Average) -> dict[str, Tensors]:
     """The tensors of a state, whole and on the CPU. Weights are named as in checkpoints of models."""
-    names = {parameter: name for name, parameter in trained_parameters(model).items()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in trained_parameters(model).items()}
     optimiser = {
         f"{names[parameter]}/{key}": whole(value)
         for one in optimisers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -75,4 +76,4 @@ def by_length(examples: Sequence[Tokenised], groups: int) -> list[Sequence[Token
     """The examples in `groups` batches of like length, so that little of them is padding."""
     ordered = sorted(examples, key=lambda e: len(e.prompt) + e.length)
     cuts = [round(i * len(ordered) / groups) for i in range(groups + 1)]
-    return [ordered[a:b] for a, b in zip(cuts, cuts[1:], strict=False) if b > a]
+    return [ordered[a:b] for a, b in pairwise(cuts) if b > a]

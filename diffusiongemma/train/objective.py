@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -90,7 +92,9 @@ class Draw:
         # Rounded up or down at random, so that single examples are self-conditioned as often as they should be.
         conditioned = int(count * objective.self_conditioning + float(torch.rand((), generator=generator)))
         own = torch.rand(2, *shape, generator=generator) if objective.own_samples else (None, None)
-        return cls(level, uniforms, tokens, own[0], own[1], conditioned, count if objective.own_samples else conditioned)
+        return cls(
+            level, uniforms, tokens, own[0], own[1], conditioned, count if objective.own_samples else conditioned
+        )
 
     def take(self, rows: Tensor, batch: int) -> Draw:
         """The numbers of the examples at `rows`, ascending, of `batch`."""
@@ -104,7 +108,7 @@ class Draw:
         )
 
     def to(self, device: torch.device) -> Draw:
-        moved = {n: x.to(device) for n, x in vars(self).items() if isinstance(x, Tensor)}
+        moved: dict[str, Any] = {n: x.to(device) for n, x in vars(self).items() if isinstance(x, Tensor)}
         return replace(self, **moved)
 
 
@@ -116,7 +120,7 @@ class Totals:
     supervised: int
 
     @classmethod
-    def of(cls, batches: list[Batch], objective: Objective) -> Totals:
+    def of(cls, batches: Sequence[Batch], objective: Objective) -> Totals:
         return cls(
             sum(len(b.canvas) for b in batches) * objective.draws, sum(int(b.supervised[:, 1:].sum()) for b in batches)
         )
@@ -129,6 +133,7 @@ class Loss:
     total: Tensor
     denoise: Tensor  # mean over all canvas positions
     encoder: Tensor  # mean over supervised tokens
+    hidden: Tensor  # [B, S, D] what the encoder predicts from
 
 
 def loss(model: Model, batch: Batch, draw: Draw, objective: Objective, totals: Totals | None = None) -> Loss:
@@ -144,15 +149,14 @@ def loss(model: Model, batch: Batch, draw: Draw, objective: Objective, totals: T
     supervised = int(batch.supervised[:, 1:].sum())
     if objective.encoder_weight and supervised:
         encoder_loss = next_token_loss(model, hidden, batch) * (supervised / totals.supervised)
-    return Loss(denoise_loss + objective.encoder_weight * encoder_loss, denoise_loss, encoder_loss)
+    total = denoise_loss + objective.encoder_weight * encoder_loss
+    return Loss(total, denoise_loss, encoder_loss, hidden)
 
 
 def encode(model: Model, ids: Tensor) -> tuple[Tensor, EncodeBatch]:
     """Causal pass over padded ids [B, S] -> hidden states [B, S, D] and the keys and values a canvas reads."""
     batch, size = ids.shape
-    config = model.config
-    sliding = tuple(config.is_sliding(i) for i in range(config.num_layers))
-    context = EncodeBatch(batch, size, config.sliding_window, sliding)
+    context = EncodeBatch(batch, size, model.config)
     positions = torch.arange(size, device=ids.device).repeat(batch)
     hidden = model.backbone.encode(model.backbone.embed(ids.flatten()), positions, context)
     return hidden.view(batch, size, -1), context
@@ -165,7 +169,7 @@ def denoise(model: Model, canvas: Tensor, start: Tensor, encoded: EncodeBatch, s
     """
     width = canvas.shape[1]
     positions = (start[:, None] + torch.arange(width, device=canvas.device)).flatten()
-    context = DenoiseBatch.of(encoded, start, width)
+    context = DenoiseBatch(encoded, start, width)
     flat = soft.flatten(0, 1) if soft is not None else None
     return model.backbone.denoise(canvas.flatten(), flat, positions, context)
 

@@ -28,16 +28,26 @@ class LossModule(nn.Module):
         self, batch: Batch, draw: Draw, objective: Objective, totals: Totals
     ) -> tuple[Tensor, Tensor, Tensor]:  # total, denoise and encoder loss, each []
         result = loss(self.model, batch, draw, objective, totals)
-        return result.total, result.denoise, result.encoder
+        # FSDP2 gathers a layer's weights for the backward pass when a gradient reaches the layer's output. Without a
+        # loss on the encoder none reaches its last, whose keys and values need theirs all the same.
+        anchor = 0.0 * result.hidden.sum() if world_size() > 1 else 0.0
+        return result.total + anchor, result.denoise, result.encoder
 
 
-def join() -> None:
-    """Join the other processes if torchrun started this one."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        cuda = torch.cuda.is_available()
-        if cuda:
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        dist.init_process_group("nccl" if cuda else "gloo")
+@contextmanager
+def processes() -> Iterator[None]:
+    """Together with the other processes, if torchrun started this one."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield
+        return
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if cuda else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
 
 
 def rank() -> int:
@@ -79,7 +89,7 @@ def sharded_like(tensor: Tensor, pattern: Tensor) -> Tensor:
         return tensor
     from torch.distributed.tensor import distribute_tensor
 
-    return distribute_tensor(tensor, pattern.device_mesh, pattern.placements)
+    return distribute_tensor(tensor, pattern.device_mesh, pattern.placements)  # type: ignore[attr-defined]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Figures of a run as it goes: means over some steps, lines of text, a bar in a terminal; and durations as people write them."""
+"""Figures of a run as it goes: means over some steps, lines of text, a bar in a terminal; and durations."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def requested_continuations(
     prose: Prose, tokenizer: Any, config: ModelConfig, rng: np.random.Generator, count: int
 ) -> list[Tokenised]:
     """The same as a request in a chat; answers end with a sentence."""
-    pairs = []
+    pairs: list[tuple[str, str]] = []
     while len(pairs) < count:
         before, after, _ = prose.passage(rng, config.canvas_length - 2)
         text, answer = tokenizer.decode(before), tokenizer.decode(after)

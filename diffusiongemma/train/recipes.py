@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from diffusiongemma.train.data import Tokenised, collate, tokenise
 from diffusiongemma.train.evaluation.held_out import training_documents
 from diffusiongemma.train.objective import Batch
 from diffusiongemma.train.prose import Prose, continuations, requested_continuations
-from diffusiongemma.train.tasks import TASKS, answers, in_split, sudoku
+from diffusiongemma.train.tasks import TASKS, Example, answers, in_split, sudoku
 from diffusiongemma.train.trainer import Batches
 
 Source = Callable[[np.random.Generator, int, int], list[Tokenised]]  # (rng, how many, step from 0)
@@ -84,10 +83,10 @@ def sudoku_source(tokenizer: Any, config: ModelConfig, seeds: sudoku.Seeds, hard
 
 def task_source(name: str, tokenizer: Any, config: ModelConfig, **options: Any) -> Source:
     """Examples of the training half of a task."""
-    generate = partial(TASKS[name].generate, split="train", **options)
+    generate: Callable[..., Example] = TASKS[name].generate
 
     def source(rng: np.random.Generator, count: int, step: int) -> list[Tokenised]:
-        examples = [generate(rng) for _ in range(count)]
+        examples = [generate(rng, "train", **options) for _ in range(count)]
         return tokenise([(e.prompt, e.answer) for e in examples], tokenizer, config)
 
     return source
@@ -116,13 +115,13 @@ class Places:
     """Where things made once are kept (`cache`), and where packages of text are fetched to (`corpora`)."""
 
     cache: Path
-    corpora: Path
+    corpora: Path = Path("runs/corpora")
 
 
-def sudoku_recipe(tokenizer: Any, config: ModelConfig, places: Places, harder_every: int = HARDER_EVERY) -> Mixture:
-    """Sudoku alone."""
+def sudoku_recipe(tokenizer: Any, config: ModelConfig, places: Places) -> Mixture:
+    """Sudoku alone. The first time, seed puzzles are made, which takes about a minute."""
     seeds = sudoku.SeedBank.load_or_build(places.cache).train
-    return Mixture((Part(sudoku_source(tokenizer, config, seeds, harder_every), 1.0),), encoder_every=4)
+    return Mixture((Part(sudoku_source(tokenizer, config, seeds), 1.0),), encoder_every=4)
 
 
 def base_recipe(tokenizer: Any, config: ModelConfig, places: Places) -> Mixture:
@@ -153,7 +152,7 @@ def skills_recipe(tokenizer: Any, config: ModelConfig, places: Places) -> Mixtur
     sentences = _sentences(training_documents(corpora["factbook"]))
     return Mixture(
         (
-            Part(sudoku_source(tokenizer, config, seeds, harder_every=HARDER_EVERY), 0.4),
+            Part(sudoku_source(tokenizer, config, seeds), 0.4),
             Part(task_source("extraction", tokenizer, config), 0.2),
             Part(task_source("repair", tokenizer, config, sentences=sentences), 0.15),
             Part(task_source("words", tokenizer, config), 0.1),

@@ -87,7 +87,7 @@ def recomputed(layers: nn.ModuleList, wanted: bool) -> Iterator[None]:
     """While it lasts, layers keep only their input for the backward pass and compute the rest again."""
     if wanted:
         for layer in layers:
-            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)  # type: ignore[method-assign]
+            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
     try:
         yield
     finally:

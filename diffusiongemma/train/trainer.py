@@ -75,7 +75,7 @@ def train(
     show = report if parallel.rank() == 0 else lambda record: None
     newest = None if evaluate else export
     layers = model.backbone.layers
-    with closing(training), stop_on_signal() as stop, recomputed(layers, config.grad_checkpoint):
+    with closing(training.batches), stop_on_signal() as stop, recomputed(layers, config.grad_checkpoint):
         while not training.finished and not stop.asked:
             show(training.update())
             if evaluate and training.evaluation_due():
@@ -85,6 +85,8 @@ def train(
         if evaluate and not stop.asked and training.judged != training.step:
             show(training.judge(evaluate, export))
         training.save(newest)
+    training.average.settle(model)
+    model.eval()
     if stop.asked:
         raise KeyboardInterrupt
 
@@ -194,7 +196,7 @@ class Training:
         with self.average.applied(self.model), torch.no_grad():
             result = evaluate(self.module)
         self.judged = self.step
-        better = self.best is None or result.score > self.best
+        better = self.best is None or result.score >= self.best
         if better:
             self.best = result.score
             self._export(export)
@@ -255,11 +257,6 @@ class Training:
         restore(tensors, self.model, self.steppers, self.average)
         self.step, self.best, self.judged = values["step"], values["best"], values["judged"]
         self.clock = Clock(values["elapsed"])
-
-    def close(self) -> None:
-        self.batches.close()
-        self.average.settle(self.model)
-        self.model.eval()
 
 
 def _difference(old: Any, new: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,14 @@ def locate(source: str | Path) -> Path:
     path = Path(source).expanduser()
     if str(source) in embedded():
         return ASSETS / str(source)
-    if str(source) and path.is_dir():
+    if str(source) and os.path.isdir(path):  # unlike Path.is_dir, no error for a name that is too long
         return path
-    if path.is_file():
+    if os.path.isfile(path):
         raise ModelNotFound(f"{source} is a file: give the directory that holds config.json and the safetensors files")
     parts = str(source).split("/")
     if len(parts) != 2 or not all(parts) or parts[0] in (".", "..", "~"):
-        names = ", ".join(embedded())
-        raise ModelNotFound(f"no model {str(source)!r}: give one of {names}, a directory, or a hub id like owner/name")
+        names = ", ".join([*embedded(), "a directory", "or a hub id like owner/name"])
+        raise ModelNotFound(f"no model {str(source)!r}: give {names}")
     return _download(str(source))
 
 
@@ -85,22 +86,23 @@ def load_tokenizer(directory: Path) -> Any:
 
 
 def choose_device(device: str | torch.device) -> torch.device:
-    if device != "auto":
-        try:
-            return torch.device(device)
-        except RuntimeError as error:
-            raise InputError(f"no device {device!r}: give cpu, cuda, cuda:1 or mps") from error
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The device of that name, "auto" a GPU if there is one. Raises `InputError` for one this machine has not."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"no device {str(device)!r} here: give auto, cpu, cuda, cuda:1 or mps") from error
+    return chosen
 
 
 def choose_dtype(dtype: str | torch.dtype, directory: Path, device: torch.device) -> torch.dtype | None:
     """None keeps the file's. Small models compute in float32 on a CPU, where bfloat16 gains nothing at their size."""
-    if isinstance(dtype, torch.dtype):
-        return dtype
     if dtype == "auto":
         size = sum(path.stat().st_size for path in directory.glob("*.safetensors"))
         return torch.float32 if device.type == "cpu" and size < SMALL_BYTES else None
-    chosen = getattr(torch, dtype, None)
-    if not isinstance(chosen, torch.dtype):
-        raise InputError(f"no dtype {dtype!r}: give auto, float32, bfloat16 or float16")
+    chosen = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(chosen, torch.dtype) or not chosen.is_floating_point:
+        raise InputError(f"no dtype {dtype!r} for weights: give auto, float32, bfloat16 or float16")
     return chosen

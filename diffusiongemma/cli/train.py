@@ -1,0 +1,264 @@
+"""`diffusiongemma train`: fine-tune a model, on sudoku or on your own conversations."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diffusiongemma.cli import options as given
+from diffusiongemma.errors import InputError
+
+if TYPE_CHECKING:
+    from diffusiongemma.train.finetune import FineTune, Options
+    from diffusiongemma.train.trainer import Batches, Evaluate
+
+RUN, SPEED, LOSS = "Length", "Memory and speed", "Objective"
+
+Base = Annotated[
+    str,
+    typer.Option("--model", metavar="nano|PATH|HUB_ID", help="The model to start from.", rich_help_panel=given.MODEL),
+]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Where the result goes, ready for --model.")]
+Lora = Annotated[
+    int | None,
+    typer.Option(
+        metavar="RANK",
+        help="Train adapters of this rank, 0 for all weights. (default: 0 for small models, 8 for large ones)",
+        rich_help_panel=given.MODEL,
+    ),
+]
+LoraExperts = Annotated[
+    bool, typer.Option("--lora-experts", help="Adapters on the routed experts too.", rich_help_panel=given.MODEL)
+]
+Steps = Annotated[int | None, typer.Option(metavar="N", help="End after N steps.", rich_help_panel=RUN)]
+Budget = Annotated[str | None, typer.Option(metavar="50m|3600s|1h", help="End after this time.", rich_help_panel=RUN)]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with the run in --out, if there is one.", rich_help_panel=RUN)
+]
+BatchSize = Annotated[int | None, typer.Option(metavar="N", help="Examples per step.", rich_help_panel=RUN)]
+LearningRate = Annotated[float | None, typer.Option(metavar="X", help="The highest one.", rich_help_panel=RUN)]
+Seed = Annotated[int, typer.Option(metavar="N", help="Of data order and noise.", rich_help_panel=RUN)]
+EvaluateEvery = Annotated[
+    int | None, typer.Option(metavar="N", help="Evaluate every N steps, 0: at the end.", rich_help_panel=RUN)
+]
+Accumulate = Annotated[
+    int,
+    typer.Option(metavar="N", help="Work a batch off in N parts; the result is the same.", rich_help_panel=SPEED),
+]
+GradCheckpoint = Annotated[
+    bool | None,
+    typer.Option(
+        "--grad-checkpoint/--no-grad-checkpoint",
+        help="Compute layers again instead of keeping what they computed. (default: for large models)",
+        rich_help_panel=SPEED,
+    ),
+]
+Precision = Annotated[
+    str, typer.Option(metavar="auto|bfloat16|float32", help="Of matrix products.", rich_help_panel=SPEED)
+]
+OwnSamples = Annotated[
+    float,
+    typer.Option(metavar="SHARE", help="Share of the noise that is the model's own samples.", rich_help_panel=LOSS),
+]
+Draws = Annotated[int, typer.Option(metavar="N", help="Noise draws per canvas and encoder pass.", rich_help_panel=LOSS)]
+
+app = typer.Typer(
+    help="Fine-tune a model.", no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
+
+
+@app.command()
+def sudoku(
+    out: Out,
+    model: Base = "nano",
+    lora: Lora = None,
+    lora_experts: LoraExperts = False,
+    steps: Steps = None,
+    budget: Budget = None,
+    resume: Resume = False,
+    batch: BatchSize = None,
+    learning_rate: LearningRate = None,
+    seed: Seed = 0,
+    evaluate_every: EvaluateEvery = None,
+    accumulate: Accumulate = 1,
+    grad_checkpoint: GradCheckpoint = None,
+    precision: Precision = "auto",
+    own_samples: OwnSamples = 0.0,
+    draws: Draws = 1,
+    device: given.Device = "auto",
+    cache: Annotated[Path | None, typer.Option(metavar="DIR", help="Where seed puzzles are kept.")] = None,
+) -> None:
+    """Teach a model sudoku, on puzzles made by symmetries of seed puzzles.
+
+    Small models train whole for 50 minutes; the released 26B model trains LoRA of rank 8 for 2,000 steps. Afterwards:
+    diffusiongemma eval sudoku --model DIR
+    """
+    from diffusiongemma.train.finetune import SUDOKU_LARGE, SUDOKU_SMALL, FineTune
+    from diffusiongemma.train.parallel import processes
+    from diffusiongemma.train.recipes import Places, sudoku_recipe
+
+    options = _options(locals())
+    with processes():
+        run = FineTune.prepare(options, SUDOKU_LARGE, SUDOKU_SMALL)
+        mixture = sudoku_recipe(run.base.tokenizer, run.model.config, Places(cache or _user_cache()))
+        batches = mixture.batches(run.model.config, run.batch, seed)
+        _train(run, batches, {"task": "sudoku"}, _solving(run), mixture.encoder_every)
+
+
+@app.command()
+def sft(
+    data: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help='JSON lines: {"messages": [{"role": …, "content": …}, …]} or {"prompt": …, "response": …}.',
+        ),
+    ],
+    out: Out,
+    model: Base = "nano",
+    lora: Lora = None,
+    lora_experts: LoraExperts = False,
+    steps: Steps = None,
+    budget: Budget = None,
+    resume: Resume = False,
+    batch: BatchSize = None,
+    learning_rate: LearningRate = None,
+    seed: Seed = 0,
+    evaluate_every: EvaluateEvery = None,
+    max_length: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Tokens of a conversation; longer ones are cut. (default: 2048, or less where the model takes less)",
+        ),
+    ] = None,
+    skip_bad_lines: Annotated[
+        bool, typer.Option("--skip-bad-lines", help="Train on the other lines instead of stopping.")
+    ] = False,
+    accumulate: Accumulate = 1,
+    grad_checkpoint: GradCheckpoint = None,
+    precision: Precision = "auto",
+    own_samples: OwnSamples = 0.0,
+    draws: Draws = 1,
+    device: given.Device = "auto",
+) -> None:
+    """Fine-tune a model on your own conversations.
+
+    The file is checked first. 5 % of the lines, at most 64, are held out to keep the best weights by, if there are 40.
+    Without --steps or --budget: three times through the file, at least 100 and at most 2,000 steps.
+    """
+    from diffusiongemma.train import sft as chats
+    from diffusiongemma.train.chats import check
+    from diffusiongemma.train.finetune import CHATS_LARGE, CHATS_SMALL, FineTune
+    from diffusiongemma.train.parallel import processes
+
+    options = _options(locals())
+    with processes():
+        file, bad = check(data)
+        _tell(bad, len(file), data, skip_bad_lines)
+        lines, held_out = chats.split(len(file), seed)
+        run = FineTune.prepare(options, *chats.sized(len(lines), options, CHATS_LARGE, CHATS_SMALL))
+        limit = chats.token_limit(run.model.config, max_length)
+        about = dict(tokenizer=run.base.tokenizer, config=run.model.config, limit=limit, seed=seed)
+        batches = chats.chat_batches(file, lines, size=run.batch, **about)
+        kept_apart = chats.held_out_batches(file, held_out, **about)
+        evaluate = (
+            chats.held_out_loss(kept_apart, options.objective, run.config.precision, seed) if kept_apart else None
+        )
+        settings = {"data": file.digest, "max_length": limit, "skip_bad_lines": skip_bad_lines}
+        _train(run, batches, settings, evaluate)
+
+
+def _options(given_options: dict[str, Any]) -> Options:
+    """The options that both commands share. Raises `InputError`."""
+    from diffusiongemma.train.finetune import Options
+    from diffusiongemma.train.objective import Objective
+    from diffusiongemma.train.progress import seconds_of
+
+    for name in ("batch", "steps"):
+        if given_options[name] is not None and given_options[name] < 1:
+            raise InputError(f"{name} is {given_options[name]}: give at least 1")
+    if given_options["lora"] is not None and given_options["lora"] < 0:
+        raise InputError(f"lora is {given_options['lora']}: give a rank, or 0 for all weights")
+    if given_options["precision"] not in ("auto", "bfloat16", "float32"):
+        raise InputError(f"no precision {given_options['precision']!r}: choose auto, bfloat16 or float32")
+    if not 0 <= given_options["seed"] < 2**63:
+        raise InputError(f"seed is {given_options['seed']}: give a whole number from 0 to 2**63 - 1")
+    budget = seconds_of(given_options["budget"]) if given_options["budget"] is not None else None
+    names = Options.__dataclass_fields__.keys() & given_options.keys()
+    chosen = {name: given_options[name] for name in names} | {"budget": budget}
+    return Options(
+        **chosen, objective=Objective(own_samples=given_options["own_samples"], draws=given_options["draws"])
+    )
+
+
+def _tell(bad: Any, usable: int, data: Path, skip: bool) -> None:
+    """What is wrong with the file. Raises `InputError` unless bad lines are to be skipped."""
+    from diffusiongemma.cli.running import say
+    from diffusiongemma.train.parallel import rank
+
+    if not bad.count:
+        return
+    if rank() == 0:
+        say(f"{data}:\n{bad}", "")
+    if not skip or not usable:
+        advice = "mend them, or leave them out with --skip-bad-lines" if usable else "see above"
+        raise InputError(f"{bad.count:,} of {bad.count + usable:,} lines of {data} cannot be used: {advice}")
+
+
+def _solving(run: FineTune) -> Evaluate | None:
+    """Held-out puzzles of 30 to 45 givens to keep the best weights by; not where several processes share a model."""
+    from diffusiongemma.train.evaluation import Setting, ask, sudoku_suite, tally
+    from diffusiongemma.train.parallel import LossModule, world_size
+    from diffusiongemma.train.trainer import Evaluation
+
+    suite, setting = sudoku_suite(64, seed=1, givens="30-45"), Setting("diffusion")
+
+    def evaluate(module: LossModule) -> Evaluation:
+        measured = tally(suite, setting, ask(run.base, suite, setting, seed=1))
+        steps = measured.cost.steps_per_canvas or 0.0
+        solved, cells = (measured.overall.means[name] for name in ("solved", "cell_accuracy"))
+        return Evaluation(solved, {"solved": solved, "cell_accuracy": cells, "steps_per_canvas": steps})
+
+    return evaluate if world_size() == 1 else None
+
+
+def _train(
+    run: FineTune, batches: Batches, settings: dict[str, Any], evaluate: Evaluate | None, encoder_every: int = 1
+) -> None:
+    from contextlib import nullcontext
+    from dataclasses import replace
+
+    from diffusiongemma.cli.running import say
+    from diffusiongemma.train.parallel import rank
+    from diffusiongemma.train.progress import Bar
+
+    objective = replace(run.options.objective, encoder_weight=float(encoder_every))
+    bar = Bar() if rank() == 0 else None
+    with bar or nullcontext():
+        run.run(batches, settings, bar.add if bar else lambda record: None, evaluate, objective)
+    if rank() == 0:
+        _show_loss(run)
+        say(f"the model is in {run.options.out}: diffusiongemma run --model {run.options.out}", "")
+
+
+def _show_loss(run: FineTune) -> None:
+    from diffusiongemma.cli.running import say
+    from diffusiongemma.train.plot import curves, save_plot, sparkline
+
+    records = list(run.directory.records())
+    plain = "utf" not in (sys.stderr.encoding or "").lower()
+    for name, points in curves(records).items():
+        values = [value for _, value in points]
+        say(f"{name:>13} {values[0]:.3f} {sparkline(values, plain=plain)} {values[-1]:.3f}", "")
+    path = run.directory.root / "loss.png"
+    if save_plot(records, path):
+        say(f"plotted in {path}")
+
+
+def _user_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffusiongemma"

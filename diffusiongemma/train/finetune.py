@@ -1,0 +1,194 @@
+"""Fine-tuning a loaded model: what is trained of it, with which settings, and where the result goes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffusiongemma.api import DiffusionGemma, load
+from diffusiongemma.errors import InputError
+from diffusiongemma.model.model import Model
+from diffusiongemma.train import parallel
+from diffusiongemma.train.checkpointing import RunDirectory
+from diffusiongemma.train.config import TrainConfig
+from diffusiongemma.train.objective import Objective
+from diffusiongemma.train.trainer import Batches, Evaluate, Export, Report, train
+from diffusiongemma.weights.adapter import CONFIG as ADAPTER_CONFIG
+from diffusiongemma.weights.adapter import save_adapter
+from diffusiongemma.weights.checkpoint import save_model
+from diffusiongemma.weights.locate import embedded, locate_adapted
+from diffusiongemma.weights.lora import LoraConfig, adapters, add_lora, merge
+
+LARGE = 2 * 10**9  # bytes of a checkpoint; from here on a model is not trained whole unless that is asked for
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings of one kind of model and task: LoRA of `lora` rank, or all weights (0); the rest as in TrainConfig."""
+
+    batch: int
+    learning_rate: float
+    steps: int | None = None
+    budget: float | None = None
+    lora: int = 0
+    optimiser: str = "adam"
+    ema: float = 0.0
+    grad_checkpoint: bool = False
+    evaluate_every: int = 0
+
+
+# The released 26B-A4B model: the open recipe's rank and length; the rest is what fits one 80 GB GPU.
+SUDOKU_LARGE = Preset(batch=16, learning_rate=2e-4, steps=2000, lora=8, grad_checkpoint=True, evaluate_every=500)
+# The embedded base model on two CPU cores, within an hour with its evaluations.
+SUDOKU_SMALL = Preset(batch=64, learning_rate=2e-3, budget=3000.0, optimiser="muon", ema=0.998, evaluate_every=250)
+CHATS_LARGE = Preset(batch=16, learning_rate=2e-4, lora=8, grad_checkpoint=True)
+CHATS_SMALL = Preset(batch=16, learning_rate=5e-4)
+LORA_SMALL = 2e-3  # learning rate of adapters on a small model
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked for; None leaves it to the preset. `lora` 0 trains all weights."""
+
+    model: str
+    out: Path
+    steps: int | None = None
+    budget: float | None = None
+    batch: int | None = None
+    learning_rate: float | None = None
+    lora: int | None = None
+    lora_experts: bool = False
+    accumulate: int = 1
+    grad_checkpoint: bool | None = None
+    precision: str = "auto"
+    seed: int = 0
+    resume: bool = False
+    device: str = "auto"
+    evaluate_every: int | None = None
+    objective: Objective = field(default_factory=Objective)
+
+
+@dataclass(frozen=True)
+class FineTune:
+    """A model ready to be trained, the settings, and the files around it."""
+
+    base: DiffusionGemma
+    config: TrainConfig
+    batch: int
+    lora: int
+    options: Options
+
+    @property
+    def model(self) -> Model:
+        return self.base.model
+
+    @property
+    def directory(self) -> RunDirectory:
+        return RunDirectory(self.options.out)
+
+    @classmethod
+    def prepare(cls, options: Options, large: Preset, small: Preset) -> FineTune:
+        """Load the base and choose settings. Raises `UserError` before anything is written."""
+        _require_free(options)
+        preset = large if _bytes(options.model) >= LARGE else small
+        lora = preset.lora if options.lora is None else options.lora
+        base = _loaded(options, lora)
+        if lora:
+            if adapters(base.model):
+                raise InputError(
+                    f"{options.model} is an adapter already: give its base model, or --lora 0 to train all"
+                )
+            add_lora(base.model, LoraConfig(rank=lora, experts=options.lora_experts), options.seed)
+        else:
+            _open_weights(base.model)
+        return cls(
+            base, _config(options, preset, base.model.device, lora), options.batch or preset.batch, lora, options
+        )
+
+    def run(
+        self,
+        batches: Batches,
+        settings: dict[str, Any],
+        report: Report,
+        evaluate: Evaluate | None,
+        objective: Objective,
+    ) -> None:
+        """Train, leaving in `out` what `load` and `run --model` take."""
+        facts = {"base": _base_name(self.options.model), "lora": [self.lora, self.options.lora_experts]}
+        train(
+            self.model, batches, self.config, objective, directory=self.directory, resume=self.options.resume,
+            settings=facts | settings | {"batch": self.batch}, report=report, evaluate=evaluate, export=self.export,
+        )  # fmt: skip
+
+    @property
+    def export(self) -> Export:
+        if self.lora:
+            return lambda model: save_adapter(model, self.options.out, _base_name(self.options.model))
+        return lambda model: save_model(model, self.options.out, source=self.base.directory)
+
+
+def _bytes(model: str) -> int:
+    return sum(path.stat().st_size for path in locate_adapted(model)[0].glob("*.safetensors"))
+
+
+def _require_free(options: Options) -> None:
+    out = options.out
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file: give a directory for the result")
+    taken = any((out / name).exists() for name in ("config.json", ADAPTER_CONFIG))
+    if taken and not RunDirectory(out).root.exists():
+        raise InputError(f"{out} holds a model already: give another directory")
+
+
+def _loaded(options: Options, lora: int) -> DiffusionGemma:
+    device = options.device
+    if device == "auto" and parallel.world_size() > 1 and torch.cuda.is_available():
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+    # Adapters train in float32 beside weights as they are; weights that are trained themselves need float32.
+    base = load(options.model, device=device, dtype="auto" if lora else torch.float32)
+    if base.tokenizer is None:
+        raise InputError(f"{base.directory} has no tokenizer files: copy them there")
+    return base
+
+
+def _open_weights(model: Model) -> None:
+    """Have all text weights trained, in memory of their own instead of the file's."""
+    merge(model)
+    model.requires_grad_(False)
+    for parameter in model.backbone.parameters():
+        parameter.data = parameter.data.clone()
+    model.backbone.requires_grad_(True)
+
+
+def _config(options: Options, preset: Preset, device: torch.device, lora: int) -> TrainConfig:
+    """The preset's settings with what was asked for in their place."""
+    rate = LORA_SMALL if lora and not preset.lora else preset.learning_rate
+    ended = options.steps is not None or options.budget is not None
+    return TrainConfig(
+        steps=options.steps if ended else preset.steps,
+        budget=options.budget if ended else preset.budget,
+        learning_rate=rate if options.learning_rate is None else options.learning_rate,
+        optimiser="adam" if lora or parallel.world_size() > 1 else preset.optimiser,
+        ema=preset.ema,
+        accumulate=options.accumulate,
+        precision=_precision(device) if options.precision == "auto" else options.precision,
+        grad_checkpoint=preset.grad_checkpoint if options.grad_checkpoint is None else options.grad_checkpoint,
+        seed=options.seed,
+        evaluate_every=preset.evaluate_every if options.evaluate_every is None else options.evaluate_every,
+    )
+
+
+def _precision(device: torch.device) -> str:
+    """bfloat16 on GPUs and on CPUs that multiply it in hardware."""
+    hardware = [getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in ("avx512_bf16", "amx_tile")]
+    return "bfloat16" if device.type == "cuda" or (device.type == "cpu" and any(hardware)) else "float32"
+
+
+def _base_name(model: str) -> str:
+    """How an adapter names its base: embedded models and hub ids as they are, directories in full."""
+    path = Path(model).expanduser()
+    return str(path.resolve()) if model not in embedded() and path.is_dir() else model
