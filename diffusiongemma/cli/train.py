@@ -133,7 +133,7 @@ def sft(
         int | None,
         typer.Option(
             metavar="N",
-            help="Tokens of a conversation; longer ones are cut. (default: 2048, or less where the model takes less)",
+            help="Tokens of a conversation; longer ones are cut. (default: 2048, or what the model takes)",
         ),
     ] = None,
     skip_bad_lines: Annotated[
@@ -149,7 +149,7 @@ def sft(
     """Fine-tune a model on your own conversations.
 
     The file is checked first. 5 % of the lines, at most 64, are held out to keep the best weights by, if there are 40.
-    Without --steps or --budget: three times through the file, at least 100 and at most 2,000 steps.
+    Without --steps or --budget: three times through the file, at least 200 and at most 2,000 steps.
     """
     from diffusiongemma.train import sft as chats
     from diffusiongemma.train.chats import check

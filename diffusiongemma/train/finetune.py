@@ -46,8 +46,8 @@ SUDOKU_LARGE = Preset(batch=16, learning_rate=2e-4, steps=2000, lora=8, grad_che
 # The embedded base model on two CPU cores, within an hour with its evaluations.
 SUDOKU_SMALL = Preset(batch=64, learning_rate=2e-3, budget=3000.0, optimiser="muon", ema=0.998, evaluate_every=250)
 CHATS_LARGE = Preset(batch=16, learning_rate=2e-4, lora=8, grad_checkpoint=True)
-CHATS_SMALL = Preset(batch=16, learning_rate=5e-4)
-LORA_SMALL = 2e-3  # learning rate of adapters on a small model
+CHATS_SMALL = Preset(batch=16, learning_rate=2e-3)
+LORA_SMALL = 5e-3  # learning rate of adapters on a small model
 
 
 @dataclass(frozen=True)

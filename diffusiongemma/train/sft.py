@@ -23,7 +23,7 @@ from diffusiongemma.train.trainer import Batches, Evaluate, Evaluation
 HELD_OUT_SHARE, MOST_HELD_OUT = 0.05, 64
 FEWEST_TO_HOLD_OUT = 40  # lines; of fewer, all are needed for training
 ROWS_TOGETHER = 8  # examples of like length padded to one size
-PASSES, FEWEST_STEPS, MOST_STEPS = 3, 100, 2000
+PASSES, FEWEST_STEPS, MOST_STEPS = 3, 200, 2000
 DEFAULT_LIMIT, SHORTEST_PROMPT = 2048, 32  # tokens
 
 
