@@ -1,4 +1,4 @@
-"""A tiny model to train in tests, and `python tests/training.py OUT STEPS [PAUSE] [resume]`, a run to kill."""
+"""A tiny model to train in tests, and `python tests/training.py OUT STEPS PAUSE`, a run to kill."""
 
 from __future__ import annotations
 
@@ -79,4 +79,4 @@ def run(out: Path, *, resume: bool = False, pause: float = 0.0, **changes: Any) 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with parallel.processes():
-        run(Path(sys.argv[1]), steps=int(sys.argv[2]), pause=float(sys.argv[3]), resume="resume" in sys.argv)
+        run(Path(sys.argv[1]), steps=int(sys.argv[2]), pause=float(sys.argv[3]))
