@@ -14,7 +14,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 run: setup
-	$(BIN)/diffusiongemma run --watch --delay 0.25 </dev/null
+	$(BIN)/diffusiongemma run --watch --delay 0.6 </dev/null
 
 lint: setup
 	$(BIN)/ruff check .

@@ -20,7 +20,10 @@ def tiny_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from diffusiongemma.weights.locate import ASSETS
 
     directory = tmp_path_factory.mktemp("models") / "tiny"
-    ours(build(seed=3, canvas_length=CANVAS, image_token_id=17, vocab_size=4096), directory)
+    reference = build(seed=3, canvas_length=CANVAS, image_token_id=17, vocab_size=4096)
+    # At full strength a random self-conditioner is chaotic: thread counts alone would change the text.
+    reference.model.decoder.self_conditioning.down_proj.weight.data.mul_(0.1)
+    ours(reference, directory)
     for name in TOKENIZER_FILES:
         shutil.copy(ASSETS / "nano" / name, directory)
     generation = {"max_new_tokens": 2 * CANVAS, "max_denoising_steps": 8, "eos_token_id": [1, 5]}

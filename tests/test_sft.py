@@ -20,7 +20,7 @@ from diffusiongemma.chat import decode, encode_prompt
 from diffusiongemma.cli import main
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.errors import InputError
-from diffusiongemma.train import evaluation, sft
+from diffusiongemma.train import evaluation, nano, sft
 from diffusiongemma.train.chats import MOST_SHOWN, Chat, check, encode_chat, parse
 from diffusiongemma.train.checkpointing import RunDirectory
 from diffusiongemma.train.corpora import Corpus
@@ -451,6 +451,20 @@ def test_puzzles_get_harder(tokenizer, few_seeds):
         for step in (0, 1000)
     ]
     assert givens[0] >= 45 > 30 > givens[1] >= 24
+
+
+def test_the_embedded_models_recipe(tmp_path, few_seeds, capsys):
+    """From random weights, then from those; resumed where it ended."""
+    arguments = ["--steps", "2", "--batch", "2", "--cache", str(tmp_path)]
+    nano.main([str(tmp_path / "a"), *arguments])
+    nano.main([str(tmp_path / "b"), *arguments, "--init", str(tmp_path / "a"), "--seed", "1"])
+    nano.main([str(tmp_path / "b"), *arguments, "--init", str(tmp_path / "a"), "--seed", "1", "--resume"])
+    first, second = (dg.load(tmp_path / name) for name in "ab")
+    assert first.config == second.config and first.config.vocab_size == 4096
+    distance = (first.model.backbone.embed_tokens.weight - second.model.backbone.embed_tokens.weight).abs().max()
+    assert 0 < float(distance) < 0.01
+    with pytest.raises(SystemExit, match="holds a run of 2 steps"):
+        nano.main([str(tmp_path / "a"), *arguments])
 
 
 @pytest.fixture(scope="module")

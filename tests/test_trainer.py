@@ -25,11 +25,12 @@ from diffusiongemma.train.objective import Draw, Objective, Totals, loss
 from diffusiongemma.train.optimisation import Average, optimisers
 from diffusiongemma.train.progress import Means, seconds_of
 from diffusiongemma.train.runtime import Clock
+from diffusiongemma.train.sft import held_out_loss
 from diffusiongemma.train.trainer import Evaluation, Training, train
 from diffusiongemma.weights.checkpoint import load_model
 
 TESTS = Path(__file__).parent
-LENGTH = 16  # steps of the runs that are killed
+LENGTH = 12  # steps of the runs that are killed
 
 
 @pytest.fixture(autouse=True)
@@ -173,7 +174,7 @@ def test_the_best_model_is_kept(tmp_path):
     scores, exported = iter([1.0, 3.0, 2.0]), []
     model = tiny_model()
     train(
-        model, batches, TrainConfig(**(CONFIG | {"evaluate_every": 4})), directory=RunDirectory(tmp_path),
+        model, batches, TrainConfig(**(CONFIG | {"steps": 12, "evaluate_every": 4})), directory=RunDirectory(tmp_path),
         evaluate=lambda module: Evaluation(next(scores), {"figure": 7.0}),
         export=lambda trained: exported.append(trained.backbone.norm.weight.detach().clone()),
     )  # fmt: skip
@@ -465,15 +466,18 @@ def test_two_processes_train_like_one(tmp_path):
     address = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(
-            [sys.executable, TESTS / "training.py", tmp_path / "two", "6", "0"],
+            [sys.executable, TESTS / "training.py", tmp_path / "two", "6", "0", "4"],
             env=os.environ | address | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
         )
         for rank in range(2)
     ]
-    alone, _ = run(tmp_path / "one", steps=6)
+    evaluate = held_out_loss(batches(-1), Objective(), "float32", 0)
+    alone, _ = run(tmp_path / "one", steps=6, evaluate=evaluate, evaluate_every=4)
     assert [process.wait(60) for process in processes] == [0, 0]
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert one.keys() == two.keys() and all(abs(one[step] - two[step]) < 1e-5 for step in one)
+    scores = [[r["score"] for r in RunDirectory(tmp_path / o).records() if "score" in r] for o in ("one", "two")]
+    assert len(scores[0]) == 2 and scores[0] == pytest.approx(scores[1], abs=1e-5)
     together = load_model(tmp_path / "two")
     for expected, found in zip(alone.parameters(), together.parameters(), strict=True):
         torch.testing.assert_close(found, expected.detach(), atol=1e-5, rtol=0)

@@ -1,4 +1,4 @@
-"""A tiny model to train in tests, and `python tests/training.py OUT STEPS PAUSE`, a run to kill."""
+"""A tiny model to train in tests, and `python tests/training.py OUT STEPS PAUSE [EVALUATE_EVERY]`, a run to kill."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from diffusiongemma.model.model import Model
 from diffusiongemma.train import parallel, trainer
 from diffusiongemma.train.checkpointing import RunDirectory
 from diffusiongemma.train.config import TrainConfig
-from diffusiongemma.train.objective import Batch
+from diffusiongemma.train.objective import Batch, Objective
 from diffusiongemma.train.optimisation import initialise
-from diffusiongemma.train.trainer import train
+from diffusiongemma.train.sft import held_out_loss
+from diffusiongemma.train.trainer import Evaluate, train
 from diffusiongemma.weights.checkpoint import save_model
 
 VOCABULARY, WIDTH = 41, 6
@@ -49,7 +50,7 @@ def random_batch(generator: torch.Generator, rows: int = 4, starts: Sequence[int
 
 def batches(step: int) -> list[Batch]:
     """One batch a step, now and then two, now and then none for the encoder to learn from."""
-    generator = torch.Generator().manual_seed(step)
+    generator = torch.Generator().manual_seed(step % 2**32)
     batch = random_batch(generator)
     if step % 4 == 2:
         batch.supervised.zero_()
@@ -57,10 +58,12 @@ def batches(step: int) -> list[Batch]:
 
 
 trainer.SAVING_SHARE = 1e9  # save after every step
-CONFIG = dict(steps=12, learning_rate=3e-3, warmup=3, ema=0.9, save_seconds=0.0)
+CONFIG = dict(steps=8, learning_rate=3e-3, warmup=3, ema=0.9, save_seconds=0.0)
 
 
-def run(out: Path, *, resume: bool = False, pause: float = 0.0, **changes: Any) -> tuple[Model, list[dict[str, Any]]]:
+def run(
+    out: Path, *, resume: bool = False, pause: float = 0.0, evaluate: Evaluate | None = None, **changes: Any
+) -> tuple[Model, list[dict[str, Any]]]:
     """Train the tiny model in `out` -> it and the records of the run."""
     model = tiny_model()
     records: list[dict[str, Any]] = []
@@ -71,7 +74,7 @@ def run(out: Path, *, resume: bool = False, pause: float = 0.0, **changes: Any) 
 
     train(
         model, batches, TrainConfig(**(CONFIG | changes)), directory=RunDirectory(out), resume=resume, report=report,
-        export=lambda trained: save_model(trained, out),
+        evaluate=evaluate, export=lambda trained: save_model(trained, out),
     )  # fmt: skip
     return model, records
 
@@ -79,4 +82,7 @@ def run(out: Path, *, resume: bool = False, pause: float = 0.0, **changes: Any) 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with parallel.processes():
-        run(Path(sys.argv[1]), steps=int(sys.argv[2]), pause=float(sys.argv[3]))
+        every = int(sys.argv[4]) if len(sys.argv) > 4 else 0
+        evaluate = held_out_loss(batches(-1), Objective(), "float32", 0) if every else None
+        out, steps, pause = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+        run(out, steps=steps, pause=pause, evaluate=evaluate, evaluate_every=every)

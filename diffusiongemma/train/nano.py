@@ -10,10 +10,12 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from diffusiongemma.config import FULL, SLIDING, GenerationConfig, ModelConfig
+from diffusiongemma.errors import UserError
 from diffusiongemma.model.model import Model
 from diffusiongemma.train.checkpointing import RunDirectory
 from diffusiongemma.train.config import TrainConfig
@@ -75,7 +77,7 @@ def new_model(tokenizer: Any, seed: int, init: Path | None) -> Model:
     return model
 
 
-def parsed_options() -> argparse.Namespace:
+def parsed_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, metavar="OUT_DIR")
     parser.add_argument("--recipe", choices=RECIPES, default="sudoku")
@@ -91,14 +93,20 @@ def parsed_options() -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="where seed puzzles are kept")
     parser.add_argument("--corpora", type=Path, default=Path("runs/corpora"), help="where texts are fetched to")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    try:
+        _run(parsed_options(arguments))
+    except UserError as error:
+        raise SystemExit(str(error)) from None
+
+
+def _run(options: argparse.Namespace) -> None:
     import torch
     from transformers import AutoTokenizer
 
-    options = parsed_options()
     tokenizer = AutoTokenizer.from_pretrained(NANO)
     model = new_model(tokenizer, options.seed, options.init)
     write_configs(model.config, tokenizer, options.out)

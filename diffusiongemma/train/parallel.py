@@ -71,6 +71,17 @@ def shard(module: LossModule) -> None:
     fully_shard(module, ignored_params=ignored)
 
 
+def reshard(module: LossModule) -> None:
+    """Free the weights that a forward pass without a backward pass left gathered."""
+    if world_size() == 1:
+        return
+    from torch.distributed.fsdp import FSDPModule
+
+    for part in module.modules():
+        if isinstance(part, FSDPModule):
+            part.reshard()
+
+
 def local(tensor: Tensor) -> Tensor:
     """This process's shard of a tensor, or the tensor where it is not sharded."""
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor

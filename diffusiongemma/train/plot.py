@@ -51,7 +51,7 @@ def save_plot(records: Sequence[dict[str, Any]], path: Path) -> bool:
         if name == "solved":
             share = axes.twinx()
             share.set(ylabel="share solved", ylim=(0, 1))
-            share.plot(steps, values, "o-", color="tab:green", label=name)
+            share.plot(steps, values, "o-", color="tab:red", label=name)
         elif len(points) > 100:
             axes.plot(smoothed(steps, 200), smoothed(values, 200), label=name)
         else:

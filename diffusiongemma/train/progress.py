@@ -84,7 +84,7 @@ class Bar:
         self.means.add(record, self._show)
 
     def _show(self, record: dict[str, Any]) -> None:
-        hidden = ("step", "progress", "best", "seconds")
+        hidden = ("step", "progress", "best", "seconds", "score")
         figures = {name: value for name, value in record.items() if name not in hidden}
         text = " · ".join(f"{name} {value:.4g}" for name, value in figures.items())
         if "score" in record or not self.console.is_terminal:

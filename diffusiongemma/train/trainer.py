@@ -195,6 +195,7 @@ class Training:
         """Evaluate the averaged weights, and export them if they are the best so far."""
         with self.average.applied(self.model), torch.no_grad():
             result = evaluate(self.module)
+            parallel.reshard(self.module)
         self.judged = self.step
         better = self.best is None or result.score >= self.best
         if better:
