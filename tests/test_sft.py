@@ -347,7 +347,8 @@ def test_a_run_goes_on_where_it_was_interrupted(capsys, tmp_path, data, tiny_dir
 
     with monkeypatch.context() as patch:
         patch.setattr(Training, "update", interrupted)
-        assert command(capsys, *arguments, "--out", tmp_path / "cut")[0] == 130
+        code, err = command(capsys, *arguments, "--out", tmp_path / "cut")
+        assert code == 130 and "with --resume goes on" in err
     assert RunDirectory(tmp_path / "cut").load()[1]["step"] == 7
     code, err = command(capsys, *arguments, "--out", tmp_path / "cut")
     assert code == 2 and "--resume" in err

@@ -239,8 +239,12 @@ def _train(
 
     objective = replace(run.options.objective, encoder_weight=float(encoder_every))
     bar = Bar() if rank() == 0 else None
-    with bar or nullcontext():
-        run.run(batches, settings, bar.add if bar else lambda record: None, evaluate, objective)
+    try:
+        with bar or nullcontext():
+            run.run(batches, settings, bar.add if bar else lambda record: None, evaluate, objective)
+    except KeyboardInterrupt:
+        say("stopped: the same command with --resume goes on")
+        raise
     if rank() == 0:
         _show_loss(run)
         say(f"the model is in {run.options.out}: diffusiongemma run --model {run.options.out}", "")

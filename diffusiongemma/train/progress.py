@@ -10,6 +10,7 @@ from typing import Any
 from diffusiongemma.errors import InputError
 
 MEAN_FIGURES = ("loss", "denoise", "encoder", "norm")
+HIDDEN_FIGURES = ("step", "progress", "best", "seconds", "score")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
@@ -63,8 +64,8 @@ class Bar:
         self.console = Console(stderr=True, highlight=False)
         self.means = Means(every if not self.console.is_terminal else 10)
         columns = (
-            TextColumn("step {task.fields[step]}"), BarColumn(), TimeElapsedColumn(), TextColumn("of"),
-            TimeRemainingColumn(), TextColumn("left · {task.fields[figures]}"),
+            TextColumn("step {task.fields[step]}"), BarColumn(20), TimeElapsedColumn(), TextColumn("+"),
+            TimeRemainingColumn(), TextColumn("{task.fields[figures]}"),
         )  # fmt: skip
         self.progress = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
         self.task = self.progress.add_task("train", total=1.0, step="0", figures="")
@@ -84,10 +85,11 @@ class Bar:
         self.means.add(record, self._show)
 
     def _show(self, record: dict[str, Any]) -> None:
-        hidden = ("step", "progress", "best", "seconds", "score")
-        figures = {name: value for name, value in record.items() if name not in hidden}
-        text = " · ".join(f"{name} {value:.4g}" for name, value in figures.items())
-        if "score" in record or not self.console.is_terminal:
+        lasting = "score" in record or not self.console.is_terminal
+        # In 80 columns there is room for two figures beside the bar.
+        hidden = HIDDEN_FIGURES if lasting else (*HIDDEN_FIGURES, "rate", "loss", "norm")
+        text = " · ".join(f"{name} {value:.4g}" for name, value in record.items() if name not in hidden)
+        if lasting:
             best = " · best so far" if record.get("best") else ""
             self.console.print(f"step {record['step']:,} · {text}{best}", soft_wrap=True)
         else:
