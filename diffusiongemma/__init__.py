@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from diffusiongemma.api import DiffusionGemma, load
     from diffusiongemma.config import GenerationConfig, ModelConfig
     from diffusiongemma.diffusion.trace import CanvasCommitted, CanvasStep, Event, Finished, Result, TextDelta
+    from diffusiongemma.engine.plans.edit import EditResult
+    from diffusiongemma.engine.plans.infill import InfillResult
+    from diffusiongemma.engine.plans.refine import RefineResult
     from diffusiongemma.errors import CheckpointError, InputError, ModelNotFound, UserError
 
 __version__ = "0.1.0"
@@ -28,14 +31,18 @@ _HOME = {
     "Finished": "diffusion.trace",
     "Result": "diffusion.trace",
     "TextDelta": "diffusion.trace",
+    "EditResult": "engine.plans.edit",
+    "InfillResult": "engine.plans.infill",
+    "RefineResult": "engine.plans.refine",
     "CheckpointError": "errors",
     "InputError": "errors",
     "ModelNotFound": "errors",
     "UserError": "errors",
 }
 __all__ = [
-    "CanvasCommitted", "CanvasStep", "CheckpointError", "DiffusionGemma", "Event", "Finished", "GenerationConfig",
-    "InputError", "ModelConfig", "ModelNotFound", "Result", "TextDelta", "UserError", "load",
+    "CanvasCommitted", "CanvasStep", "CheckpointError", "DiffusionGemma", "EditResult", "Event", "Finished",
+    "GenerationConfig", "InfillResult", "InputError", "ModelConfig", "ModelNotFound", "RefineResult", "Result",
+    "TextDelta", "UserError", "load",
 ]  # fmt: skip
 
 

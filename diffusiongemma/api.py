@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ from diffusiongemma.chat import Prompt, encode_prompt
 from diffusiongemma.chat.prompt import encode_text
 from diffusiongemma.config import GenerationConfig, ModelConfig
 from diffusiongemma.control.constraint import Constraint, compile_constraint
+from diffusiongemma.control.tokens import LogitBias
 from diffusiongemma.control.vocabulary import Vocabulary, vocabulary_of
 from diffusiongemma.diffusion.trace import Event, Finished, Result
+from diffusiongemma.editing import Editing
 from diffusiongemma.engine.auto import Auto
 from diffusiongemma.engine.engine import Engine, check
 from diffusiongemma.engine.request import Request
@@ -31,7 +33,7 @@ from diffusiongemma.weights.lora import require_plain
 PromptLike = Any
 
 
-class DiffusionGemma:
+class DiffusionGemma(Editing):
     """Made by `load`. Everything it does at the level of text needs the checkpoint's tokenizer files."""
 
     def __init__(
@@ -130,12 +132,22 @@ class DiffusionGemma:
         regex: str | None = None,
         choices: Sequence[str] | None = None,
         template: str | None = None,
+        banned_words: Sequence[str] = (),
+        required_words: Sequence[str] = (),
+        logit_bias: Mapping[int | str, float] | None = None,
+        pins: Mapping[int, int | str] | None = None,
+        frames: bool = False,
         **options: Any,
     ) -> Request:
         """A checked request for an `Engine`; `options` are the fields of `GenerationConfig`.
 
         With one of `json_schema`, `regex`, `choices` and `template` (`"Name: {name:str} Age: {age:int}"`) the answer
-        is guaranteed to match. Raises `InputError` for what cannot be guaranteed or does not fit `max_new_tokens`.
+        is guaranteed to match; beside it or without it no string of `banned_words` and every one of `required_words`
+        occurs in the text, wherever tokens begin and end. `logit_bias` maps tokens (ids, or texts that are exactly one
+        token) to what is added to their logits, -100 to 100; structure and words win over it. With `frames` the argmax
+        of every step matches too, as it does with `trace`. `pins` holds positions of the answer (tokens, from 0) to a
+        token, given as its id or as a text that is exactly one token; the answer then goes on at least to the last of
+        them. Raises `InputError` for what cannot be guaranteed or does not fit `max_new_tokens`.
         """
         if not isinstance(prompt, Prompt):
             prompt = self.prompt(prompt, tools=tools, think=think, raw=raw)
@@ -144,17 +156,52 @@ class DiffusionGemma:
             mode, note = self.auto.choose(config)
             config = config.with_options(mode=mode)
         structure = dict(json_schema=json_schema, regex=regex, choices=choices, template=template)
-        constraint = self._constraint(structure) if any(v is not None for v in structure.values()) else None
-        request = Request(prompt, config, cache, constraint, think, trace, note, id)
+        structure |= dict(banned_words=banned_words or None, required_words=required_words or None)
+        request = Request(
+            prompt,
+            config,
+            cache,
+            self._constraint({k: v for k, v in structure.items() if v is not None}, config.eos_token_ids),
+            thinking=think,
+            record=trace,
+            note=note,
+            pins=self._pins(pins),
+            bias=self._bias(logit_bias),
+            frames=frames,
+            id=id,
+        )
         check(request, self.model)
         return request
 
-    def _constraint(self, structure: dict[str, Any]) -> Constraint:
+    def _pins(self, pins: Mapping[int, int | str] | None) -> dict[int, int]:
+        return {p: self._one_token(text, f"the pin at position {p}") for p, text in (pins or {}).items()}
+
+    def _bias(self, bias: Mapping[int | str, float] | None) -> LogitBias | None:
+        amounts: dict[int, float] = {}
+        for token, amount in (bias or {}).items():
+            found = self._one_token(token, "a logit bias")
+            if amounts.setdefault(found, amount) != amount:
+                raise InputError(f"logit-bias: {token!r} is token {found}, which has another bias too: keep one")
+        return LogitBias.of(amounts, self.config.vocab_size) if amounts else None
+
+    def _one_token(self, text: int | str, use: str) -> int:
+        if not isinstance(text, str):
+            return text
+        if self.tokenizer is None:
+            raise InputError(f"{self.directory} has no tokenizer files: give token ids instead of texts for {use}")
+        ids = self.tokenizer.encode(text, add_special_tokens=False)
+        if len(ids) != 1:
+            raise InputError(f"{text!r} is {len(ids)} tokens, and {use} is for one: give one token")
+        return ids[0]
+
+    def _constraint(self, structure: dict[str, Any], end_ids: Sequence[int]) -> Constraint | None:
+        if not structure:
+            return None
         if self.tokenizer is None:
             raise InputError(f"{self.directory} has no tokenizer files: structure is a matter of text")
         if self._vocabulary is None:
             self._vocabulary = vocabulary_of(self.tokenizer, self.config.vocab_size)
-        return compile_constraint(vocabulary=self._vocabulary, end_ids=self.generation.eos_token_ids, **structure)
+        return compile_constraint(vocabulary=self._vocabulary, end_ids=end_ids, **structure)
 
     def generate(self, prompt: PromptLike | list[PromptLike], *, max_batch: int = 8, **options: Any) -> Any:
         """Generate from one prompt -> `Result`, or from a list of prompts -> list of `Result`.
@@ -173,8 +220,11 @@ class DiffusionGemma:
         return results
 
     def stream(self, prompt: PromptLike, **options: Any) -> Iterator[Event]:
-        """Generate from one prompt, yielding `CanvasStep`, `CanvasCommitted`, `TextDelta`, last `Finished`."""
-        request = self.request(prompt, **options)
+        """Generate from one prompt, yielding `CanvasStep`, `CanvasCommitted`, `TextDelta`, last `Finished`.
+
+        Every step is taken to be shown: under a constraint its argmax matches. `frames=False` saves the time for that.
+        """
+        request = self.request(prompt, **{"frames": True, **options})
         engine = Engine(self.model, self.tokenizer, 1)
         for event in engine.run([request]):
             if isinstance(event, Finished):
@@ -214,7 +264,8 @@ def _is_batch(prompt: Any) -> bool:
     return not all(isinstance(item, (int, dict)) for item in prompt)
 
 
-_LISTS = ("tools", "choices")  # options whose value is a list: a list of lists is one per prompt
+# Options whose value is a list: a list of lists is one per prompt.
+_LISTS = ("tools", "choices", "banned_words", "required_words")
 
 
 def _options_of(options: dict[str, Any], index: int, count: int) -> dict[str, Any]:

@@ -211,10 +211,17 @@ class GenerationConfig:
     the mode's own default: 1 for diffusion, 0 (greedy) for autoregressive. `sampler` and `stop_rule` take any
     value of `diffusion.samplers` and `diffusion.stop`; None builds the released ones from the numbers here.
 
+    An answer takes at least `min_tokens` and at most `max_new_tokens` tokens, the end token not counted in the former.
+
+    Early text: with `early_steps` above 0, the leading positions of a canvas whose most probable token has not changed
+    for that many steps, and whose entropy is below `early_entropy` nats, are pinned, and their text goes out at once.
+    That makes the answer another one than without, as those tokens cannot change any more.
+
     Raises `InputError` when a number is out of range.
     """
 
     max_new_tokens: int = 256
+    min_tokens: int = 0
     steps: int = 48
     entropy_bound: float = 0.1
     t_min: float = 0.4
@@ -225,6 +232,8 @@ class GenerationConfig:
     seed: int = 0
     mode: str = "diffusion"
     eos_token_ids: tuple[int, ...] = (1, 106, 50)
+    early_steps: int = 0
+    early_entropy: float = 0.05
     sampler: Any = field(default=None, compare=False)
     stop_rule: Any = field(default=None, compare=False)
 
@@ -233,16 +242,25 @@ class GenerationConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InputError(f"{name.replace('_', '-')} is {value!r}: give a whole number of at least 1")
+        least = self.min_tokens
+        if not isinstance(least, int) or isinstance(least, bool) or not 0 <= least <= self.max_new_tokens:
+            most = self.max_new_tokens
+            raise InputError(f"min-tokens is {least!r}: give a whole number from 0 to max-new-tokens, which is {most}")
         if not isinstance(self.seed, int) or not 0 <= self.seed < 2**64:
             raise InputError(f"seed is {self.seed!r}: give a whole number from 0 to 2**64 - 1")
         if self.mode not in ("auto", "diffusion", "ar"):
             raise InputError(f"mode is {self.mode!r}: choose auto, diffusion or ar")
-        if self.temperature is not None and not 0 <= self.temperature <= 100:
-            raise InputError(f"temperature is {self.temperature!r}: give a number from 0 to 100")
+        # Below a thousandth, logits divided by it leave the range of float32's exponential.
+        if self.temperature is not None and not (self.temperature == 0 or 1e-3 <= self.temperature <= 100):
+            raise InputError(f"temperature is {self.temperature!r}: give 0, or a number from 0.001 to 100")
         if not 0 < self.t_min <= self.t_max:
             raise InputError(f"t-min {self.t_min} and t-max {self.t_max}: need 0 < t-min <= t-max")
         if self.entropy_bound <= 0 or self.confidence_threshold < 0 or self.stability_threshold < 0:
             raise InputError("entropy-bound must be above 0, stability and confidence thresholds at least 0")
+
+        whole = isinstance(self.early_steps, int) and not isinstance(self.early_steps, bool)
+        if not whole or self.early_steps < 0 or not self.early_entropy > 0:
+            raise InputError("early-steps must be a whole number of at least 0, early-entropy above 0")
 
     def with_options(self, **options: Any) -> GenerationConfig:
         """A copy with `options` changed. Raises `InputError` for an unknown option."""

@@ -16,7 +16,7 @@ from diffusiongemma.control.coarse import landing_states
 from diffusiongemma.control.constraint import Constraint, compile_constraint
 from diffusiongemma.control.nfa import compile_language
 from diffusiongemma.control.regex import regex_language
-from diffusiongemma.control.tokens import apply_logit_bias
+from diffusiongemma.control.tokens import LogitBias
 from diffusiongemma.control.utf8 import to_bytes
 from diffusiongemma.control.vocabulary import Vocabulary, vocabulary_of
 from diffusiongemma.errors import InputError
@@ -64,11 +64,18 @@ def test_a_banned_word_is_not_written_across_tokens():
 
 
 def test_logit_bias():
-    logits = torch.zeros(2, 3, 5)
-    biased = apply_logit_bias(logits, {1: 2.5, 4: -torch.inf})
-    assert biased[1, 2].tolist() == [0, 2.5, 0, 0, -torch.inf] and logits.abs().sum() == 0
-    with pytest.raises(InputError, match="token 9"):
-        apply_logit_bias(logits, {9: 1.0})
+    logits = torch.zeros(3, 5)
+    LogitBias.of({1: 2.5, 4: -100}, 5)(logits, 0)
+    assert logits.tolist() == [[0, 2.5, 0, 0, -100]] * 3
+
+
+@pytest.mark.parametrize(
+    ("bias", "words"),
+    [({9: 1.0}, "token 9"), ({-1: 1.0}, "vocabulary"), ({1: 101}, "-100 to 100"), ({1: float("nan")}, "-100 to 100")],
+)
+def test_logit_bias_out_of_range_is_refused(bias, words):
+    with pytest.raises(InputError, match=words):
+        LogitBias.of(bias, 5)
 
 
 @settings(max_examples=60, deadline=None)

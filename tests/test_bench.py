@@ -15,3 +15,28 @@ def test_step_compares_with_transformers():
     figures = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert set(figures) == {"encode", "denoise", "step"}
     assert all(row["ours_ms"] > 0 and row["theirs_ms"] > 0 and row["ratio"] > 0 for row in figures.values())
+
+
+def test_serve_measures_both_modes_and_the_cost_of_serving(tiny_directory):
+    sizes = ["--clients", "2", "--seconds", "0", "--rounds", "1", "--tokens", "16"]
+    command = [sys.executable, str(BENCH / "serve.py"), "--model", str(tiny_directory), *sizes, "--json"]
+    figures = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert {row["mode"] for row in figures["rows"]} == {"diffusion", "diffusion, early text", "autoregressive"}
+    assert all(row["requests"] == 2 and row["tokens_per_second"] > 0 for row in figures["rows"])
+    assert all(0 < row["first_ms"] <= row["p99_ms"] + 1 for row in figures["rows"])
+    assert figures["overhead"]["engine_step_ms"] > 0 and figures["overhead"]["served_step_ms"] > 0
+
+
+def test_what_a_constraint_adds_to_a_step():
+    command = [
+        sys.executable,
+        str(BENCH / "constrained_step.py"),
+        "--schema",
+        "three strings",
+        "--rounds",
+        "3",
+        "--json",
+    ]
+    (row,) = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert row["step_ms"] > row["read_ms"] > 0 and row["moves"] > 1000
+    assert row["overhead"] < 1 and row["overhead_with_path"] < 1

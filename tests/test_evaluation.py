@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
@@ -245,6 +246,10 @@ def test_ways_to_decode():
     assert answering.settings("diffusion", [], 48) == [Setting("diffusion", 48)]
     assert answering.settings("both", [4, 8, 4], 48) == [Setting("diffusion", 4), Setting("diffusion", 8), AR]
     assert answering.settings("ar", [], 48) == [AR]
+    assert [str(way) for way in answering.settings("ar", [], 48, constrained=True)] == [
+        "autoregressive",
+        "autoregressive, constrained",
+    ]
 
 
 # --- a model --------------------------------------------------------------------------------------------------------
@@ -253,6 +258,19 @@ def test_ways_to_decode():
 @pytest.fixture(scope="module")
 def model(tiny_directory) -> dg.DiffusionGemma:
     return dg.load(tiny_directory)
+
+
+@pytest.mark.parametrize("way", [Setting("diffusion", 2, constrained=True), Setting("ar", constrained=True)], ids=str)
+def test_constrained_answers_keep_what_is_known(model, way):
+    """Even a random model keeps every given and writes valid JSON of the shape asked for."""
+    boards = sudoku_suite(4, seed=3)
+    kept = tally(boards, way, ask(model, boards, way)).overall.means
+    assert kept["clues_kept"] == 1.0 and kept["cell_accuracy"] > 0.3
+    shapes = skill_suite("extraction", 4, seed=3)
+    run = tally(shapes, way, ask(model, shapes, way))
+    assert run.overall.means["valid_json"] == 1.0
+    for one in run.scored:
+        jsonschema.validate(json.loads(one.answer.text), one.question.structure["json_schema"])
 
 
 def test_answers_are_those_that_generate_gives_in_any_batch(model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
@@ -487,19 +488,21 @@ def test_means_of_records():
 # --- several processes ----------------------------------------------------------------------------------------------
 
 
-def test_two_processes_train_like_one(tmp_path):
-    """FSDP2 over gloo: losses and weights within 1e-5 of one process's, as sums in another order are all the difference
-    (1e-6 measured). The sharded run's state is then resumed in one process. torchrun would set these variables."""
+@pytest.mark.parametrize("changes", [{}, {"shard": False}])
+def test_two_processes_train_like_one(tmp_path, changes):
+    """FSDP2, or all weights in each, over gloo: losses and weights within 1e-5 of one process's, as sums in another
+    order are all the difference (1e-6 measured). Their run is then resumed in one process. torchrun would set these
+    variables."""
     address = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(
-            [sys.executable, TESTS / "training.py", tmp_path / "two", "6", "0", "4"],
+            [sys.executable, TESTS / "training.py", tmp_path / "two", "6", "0", "4", json.dumps(changes)],
             env=os.environ | address | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
         )
         for rank in range(2)
     ]
     evaluate = held_out_loss(batches(-1), Objective(), "float32", 0)
-    alone, _ = run(tmp_path / "one", steps=6, evaluate=evaluate, evaluate_every=4)
+    alone, _ = run(tmp_path / "one", steps=6, evaluate=evaluate, evaluate_every=4, **changes)
     assert [process.wait(60) for process in processes] == [0, 0]
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert one.keys() == two.keys() and all(abs(one[step] - two[step]) < 1e-5 for step in one)
@@ -509,7 +512,7 @@ def test_two_processes_train_like_one(tmp_path):
     for expected, found in zip(alone.parameters(), together.parameters(), strict=True):
         torch.testing.assert_close(found, expected.detach(), atol=1e-5, rtol=0)
     for out in ("one", "two"):
-        run(tmp_path / out, steps=8, resume=True)
+        run(tmp_path / out, steps=8, resume=True, **changes)
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert all(abs(one[step] - two[step]) < 1e-5 for step in (7, 8))
 

@@ -1,7 +1,8 @@
-"""A tiny model to train in tests, and `python tests/training.py OUT STEPS PAUSE [EVALUATE_EVERY]`, a run to kill."""
+"""A tiny model to train in tests, and `training.py OUT STEPS PAUSE [EVALUATE_EVERY [CHANGES]]`, a run to kill."""
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -81,8 +82,9 @@ def run(
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    with parallel.processes():
+    with parallel.together():
         every = int(sys.argv[4]) if len(sys.argv) > 4 else 0
         evaluate = held_out_loss(batches(-1), Objective(), "float32", 0) if every else None
         out, steps, pause = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-        run(out, steps=steps, pause=pause, evaluate=evaluate, evaluate_every=every)
+        changes = json.loads(sys.argv[5]) if len(sys.argv) > 5 else {}
+        run(out, steps=steps, pause=pause, evaluate=evaluate, evaluate_every=every, **changes)

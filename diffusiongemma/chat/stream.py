@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from diffusiongemma.chat.reply import Reply, parse_reply
@@ -59,13 +60,14 @@ class ReplyStream:
     """`parse_reply` for a reply that is still being written: thoughts and text as they grow, no half-read markup.
 
     Tool calls are in `reply`, which `finish` sets. Text once given is never taken back; where a broken reply turns
-    out to mean something else, the whole of what it means is given anew.
+    out to mean something else, the whole of what it means is given anew. With `binding` it is not: what was given stays
+    the beginning of `reply`, and only what differs is added, so that all deltas together are the reply, broken or not.
     """
 
-    def __init__(self, tokenizer: Any, thinking: bool = False):
+    def __init__(self, tokenizer: Any, thinking: bool = False, binding: bool = False):
         self._decoder, self._thinking_asked = StreamDecoder(tokenizer, skip_special=False), thinking
-        self._raw = ""
-        self._sent = ReplyDelta("", "")
+        self._raw, self._binding = "", binding
+        self._sent = self._total = ReplyDelta("", "")
         self.reply: Reply | None = None
 
     def push(self, ids: Iterable[int]) -> ReplyDelta:
@@ -78,16 +80,24 @@ class ReplyStream:
         """What is left to say once the reply has ended."""
         self._raw += self._decoder.flush()
         self.reply = parse_reply(self._raw, self._thinking_asked)
-        return self._added(ReplyDelta(self.reply.thinking or "", self.reply.text))
+        last = self._added(ReplyDelta(self.reply.thinking or "", self.reply.text))
+        if self._binding:
+            self.reply = replace(self.reply, thinking=self._total.thinking or None, text=self._total.text)
+        return last
 
     def _added(self, now: ReplyDelta) -> ReplyDelta:
-        thinking, text = (_continued(sent, new) for sent, new in zip(self._sent, now, strict=True))
+        added = ReplyDelta(*(self._continued(sent, new) for sent, new in zip(self._sent, now, strict=True)))
         self._sent = now
-        return ReplyDelta(thinking, text)
+        self._total = ReplyDelta(*(before + new for before, new in zip(self._total, added, strict=True)))
+        return added
 
-
-def _continued(sent: str, now: str) -> str:
-    return now[len(sent) :] if now.startswith(sent) else now
+    def _continued(self, sent: str, now: str) -> str:
+        if now.startswith(sent):
+            return now[len(sent) :]
+        if not self._binding:
+            return now
+        same = next((i for i, (a, b) in enumerate(zip(sent, now, strict=False)) if a != b), min(len(sent), len(now)))
+        return now[same:]
 
 
 def _settled(raw: str) -> str:

@@ -19,9 +19,12 @@ USAGE_ERROR, BROKEN_PIPE = 2, 141
 def build() -> typer.Typer:
     from diffusiongemma.cli.chat import chat
     from diffusiongemma.cli.doctor import doctor
+    from diffusiongemma.cli.edit import edit
     from diffusiongemma.cli.eval import evaluate
+    from diffusiongemma.cli.infill import infill
     from diffusiongemma.cli.replay import replay
     from diffusiongemma.cli.run import run
+    from diffusiongemma.cli.serve import serve
     from diffusiongemma.cli.train import app as train
 
     app = typer.Typer(
@@ -32,8 +35,9 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True)(_top)
-    for command in (run, chat, replay, doctor):
+    for command in (run, chat, infill, edit, replay, doctor):
         app.command()(command)
+    app.command("serve")(serve)
     app.command("eval")(evaluate)
     app.add_typer(train, name="train")
     return app

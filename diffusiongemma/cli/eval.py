@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from diffusiongemma.train.evaluation.text import Passage
 
 T = TypeVar("T")
-TASKS = ("sudoku", "extraction", "repair", "words", "answers", "text")  # those of `train.evaluation`
+TASKS = ("sudoku", "extraction", "repair", "words", "answers", "text", "infill")  # those of `train.evaluation`
 PUZZLES, QUESTIONS = 400, 200  # asked unless --limit says otherwise
+BATCH, CONTINUATIONS = 16, 24
 QUESTIONS_PANEL = "Questions"
 
 Limit = Annotated[
@@ -50,7 +51,7 @@ File = Annotated[
     typer.Option(
         metavar="FILE",
         help="sudoku: your puzzles, one a line, 81 characters, . or 0 for a blank, optionally a comma and the "
-        "solution. text: your text.",
+        "solution. text, infill: your text.",
         rich_help_panel=QUESTIONS_PANEL,
     ),
 ]
@@ -65,13 +66,13 @@ Givens = Annotated[
 Corpora = Annotated[
     Path,
     typer.Option(
-        metavar="DIR", help="text: where corpora are kept, fetched if missing.", rich_help_panel=QUESTIONS_PANEL
+        metavar="DIR", help="text, infill: where corpora are kept, fetched if missing.", rich_help_panel=QUESTIONS_PANEL
     ),
 ]
 Source = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="NAME", help="text: a corpus; repeat for more. (default: all)", rich_help_panel=QUESTIONS_PANEL
+        metavar="NAME", help="text, infill: a corpus; repeat for more. (default: all)", rich_help_panel=QUESTIONS_PANEL
     ),
 ]
 Continuations = Annotated[
@@ -94,6 +95,14 @@ Steps = Annotated[
         rich_help_panel=given.DECODING,
     ),
 ]
+Constrained = Annotated[
+    bool,
+    typer.Option(
+        "--constrained",
+        help="sudoku, extraction: also with answers held to what is known of them: givens and digits, the schema.",
+        rich_help_panel=given.DECODING,
+    ),
+]
 Batch = Annotated[int, typer.Option(metavar="N", help="Questions answered at a time.", rich_help_panel=given.DECODING)]
 Save = Annotated[
     Path | None,
@@ -110,11 +119,12 @@ def evaluate(
     givens: Givens = None,
     corpora: Corpora = Path("runs/corpora"),
     source: Source = None,
-    continuations: Continuations = 24,
+    continuations: Continuations = CONTINUATIONS,
     mode: Mode = "diffusion",
     steps: Steps = None,
     temperature: given.Temperature = None,
-    batch: Batch = 16,
+    constrained: Constrained = False,
+    batch: Batch = BATCH,
     save: Save = None,
     as_json: given.Json = False,
     device: given.Device = "auto",
@@ -124,7 +134,7 @@ def evaluate(
 
     The same seed asks the same questions. Shares come with their 95 % interval.
     """
-    _check(task, limit, batch, continuations, file=file, givens=givens, source=source)
+    _check(task, limit, batch, continuations, file=file, givens=givens, source=source, constrained=constrained)
     decoding = given.decoding_options(mode="diffusion", seed=seed, temperature=temperature)
     options = {name: value for name, value in decoding.items() if name == "temperature"}
     from diffusiongemma.train.evaluation.answering import settings
@@ -132,14 +142,19 @@ def evaluate(
     settings(mode, steps or [], default_steps=1)  # for its complaints, before anything is loaded
     if save is not None:
         _check_writable(save)
-    asked = None if task == "text" else _suite(task, limit, seed, file, givens)
-    passages = _passages(limit, seed, file, corpora, source or []) if task == "text" else []
+    reads = task in ("text", "infill")
+    if task == "infill":
+        _check_infill(mode, steps or [], batch, continuations, save)
+    asked = None if reads else _suite(task, limit, seed, file, givens)
+    passages = _passages(task, limit, seed, file, corpora, source or []) if reads else []
     measured = Measured(
         open_model(model, device, dtype), model, seed, batch, options, as_json or not sys.stderr.isatty()
     )
-    ways = settings(mode, steps or [], measured.model.generation.steps)
+    ways = settings(mode, steps or [], measured.model.generation.steps, constrained)
     if asked is not None:
         runs, report, shown = measured.skill(asked, ways)
+    elif task == "infill":
+        runs, report, shown = measured.infilling(passages, steps or [])
     else:
         runs, report, shown = measured.text(passages, continuations, ways)
     if save is not None:
@@ -157,7 +172,13 @@ def _check(task: str, limit: int | None, batch: int, continuations: int, **optio
     for name, value, least in (("limit", limit, 1), ("batch", batch, 1), ("continuations", continuations, 0)):
         if value is not None and value < least:
             raise InputError(f"{name} is {value}: give a whole number of at least {least}")
-    for name, tasks in (("file", ("sudoku", "text")), ("givens", ("sudoku",)), ("source", ("text",))):
+    only_of = {
+        "file": ("sudoku", "text", "infill"),
+        "givens": ("sudoku",),
+        "source": ("text", "infill"),
+        "constrained": ("sudoku", "extraction"),
+    }
+    for name, tasks in only_of.items():
         if options[name] and task not in tasks:
             raise InputError(f"--{name} is for eval {' and '.join(tasks)}: leave it out")
     for name in ("givens", "source"):
@@ -173,11 +194,22 @@ def _suite(task: str, limit: int | None, seed: int, file: Path | None, givens: s
     return sudoku_suite(limit or PUZZLES, seed, givens) if file is None else file_suite(file, limit)
 
 
-def _passages(limit: int | None, seed: int, file: Path | None, corpora: Path, sources: list[str]) -> list[Passage]:
-    from diffusiongemma.train.evaluation.text import corpus_passages, file_passages
+def _check_infill(mode: str, steps: list[int], batch: int, continuations: int, save: Path | None) -> None:
+    """Raises `InputError` for options of the other tasks, which this one would ignore."""
+    if mode != "diffusion" or len(steps) > 1:
+        raise InputError("eval infill is by diffusion, with one number of steps: leave out --mode and further --steps")
+    if save is not None or (batch, continuations) != (BATCH, CONTINUATIONS):
+        raise InputError("--save, --batch and --continuations are not for eval infill: leave them out")
+
+
+def _passages(
+    task: str, limit: int | None, seed: int, file: Path | None, corpora: Path, sources: list[str]
+) -> list[Passage]:
+    from diffusiongemma.train.evaluation.text import PROSE, corpus_passages, file_passages
 
     if file is not None:
         return file_passages(file, limit, seed)
+    sources = sources or (list(PROSE) if task == "infill" else [])
     return corpus_passages(corpora, sources, limit or QUESTIONS, seed)
 
 
@@ -224,6 +256,21 @@ class Measured:
             judge = load_judge() if runs else None
             report = text_report(passages, predicted, suite, runs, prefixes, judge, **self.about)
         return runs, report, text_tables(report)
+
+    def infilling(self, passages: list[Passage], steps: list[int]) -> Outcome:
+        from rich.console import Console
+
+        from diffusiongemma.train.evaluation.infilling import filled, gaps, infilling_report
+        from diffusiongemma.train.evaluation.judge import load_judge
+        from diffusiongemma.train.evaluation.tables import infilling_table
+
+        wanted = gaps(passages)
+        options = self.options | ({"steps": steps[0]} if steps else {})
+        done = list(self._watched(filled(self.model, wanted, self.seed, options), len(wanted), "filling gaps"))
+        with Console(stderr=True).status("asking the judge"):
+            about = {"model": self.name, "seed": self.seed, **options}
+            report = infilling_report(done, load_judge() if done else None, **about)
+        return [], report, [infilling_table(report)] if report["better"] is not None else []
 
     def _runs(self, suite: Suite, ways: list[Setting]) -> list[Run]:
         from diffusiongemma.train.evaluation import ask, tally
@@ -280,4 +327,4 @@ def _save(path: Path, runs: list[Run]) -> None:
     with path.open("w", encoding="utf-8") as file:
         for run in runs:
             for one in run.scored:
-                file.write(json.dumps(one.as_object() | {"mode": run.setting.mode, "steps": run.setting.steps}) + "\n")
+                file.write(json.dumps(one.as_object() | asdict(run.setting)) + "\n")

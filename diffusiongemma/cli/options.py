@@ -28,6 +28,10 @@ MaxNewTokens = Annotated[
     int | None,
     typer.Option(metavar="N", help="Most tokens to write. (default: the checkpoint's)", rich_help_panel=DECODING),
 ]
+MinNewTokens = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Fewest tokens to write. (default: 0)", rich_help_panel=DECODING),
+]
 Mode = Annotated[
     str,
     typer.Option(
@@ -73,6 +77,22 @@ Choices = Annotated[
     list[str] | None,
     typer.Option(metavar="TEXT", help="The answer is one of these; may be repeated.", rich_help_panel=STRUCTURE),
 ]
+Template = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        help='The answer is this text with its holes filled: "Name: {name:str} Age: {age:int}".',
+        rich_help_panel=STRUCTURE,
+    ),
+]
+Ban = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TEXT", help="This never occurs in the answer; may be repeated.", rich_help_panel=STRUCTURE),
+]
+Require = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TEXT", help="This occurs in the answer; may be repeated.", rich_help_panel=STRUCTURE),
+]
 Watch = Annotated[bool, typer.Option("--watch", help="Show the canvas settling.", rich_help_panel=OUTPUT)]
 Delay = Annotated[
     float | None,
@@ -81,6 +101,10 @@ Delay = Annotated[
         help="With --watch: wait after each step. (default: 0.08 for small models, else 0)",
         rich_help_panel=OUTPUT,
     ),
+]
+File = Annotated[str, typer.Argument(metavar="FILE|-", help="A text file, or - for stdin.")]
+InPlace = Annotated[
+    bool, typer.Option("--in-place", help="Write the file itself, whole or not at all.", rich_help_panel=OUTPUT)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write one JSON object.", rich_help_panel=OUTPUT)]
 Trace = Annotated[
@@ -92,6 +116,7 @@ def decoding_options(
     *,
     mode: str,
     max_new_tokens: int | None = None,
+    min_tokens: int | None = None,
     steps: int | None = None,
     seed: int | None = None,
     temperature: float | None = None,
@@ -105,9 +130,10 @@ def decoding_options(
 
     if sampler is not None and sampler not in SAMPLER_NAMES:
         raise InputError(f"no sampler {sampler!r}: choose {', '.join(SAMPLER_NAMES)}")
-    given = dict(max_new_tokens=max_new_tokens, steps=steps, seed=seed, temperature=temperature)
+    given = dict(max_new_tokens=max_new_tokens, min_tokens=min_tokens, steps=steps, seed=seed, temperature=temperature)
     options: dict[str, Any] = {"mode": mode} | {name: value for name, value in given.items() if value is not None}
-    GenerationConfig(**options)
+    # What the checkpoint allows is not known yet; a minimum alone is held against that later.
+    GenerationConfig(**{"max_new_tokens": max(1, min_tokens or 0), **options})
     return options | ({"sampler": sampler} if sampler is not None else {})
 
 
@@ -118,15 +144,35 @@ def with_sampler(options: dict[str, Any]) -> dict[str, Any]:
     return options | ({"sampler": SAMPLERS[options["sampler"]]()} if "sampler" in options else {})
 
 
-def structure(json_schema: Path | None, regex: str | None, choices: list[str] | None) -> dict[str, Any]:
+def structure(
+    json_schema: Path | None,
+    regex: str | None,
+    choices: list[str] | None,
+    template: str | None = None,
+    ban: list[str] | None = None,
+    require: list[str] | None = None,
+) -> dict[str, Any]:
     """What the answer must match, as options of `DiffusionGemma.request`. Raises `InputError` for a bad file."""
-    given: dict[str, Any] = {"regex": regex, "choices": choices or None}
+    given: dict[str, Any] = {
+        "regex": regex,
+        "choices": choices or None,
+        "template": template,
+        "banned_words": ban or None,
+        "required_words": require or None,
+    }
     if json_schema is not None:
         try:
             given["json_schema"] = json_schema.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read the schema {json_schema}: {error}") from error
     return {name: value for name, value in given.items() if value is not None}
+
+
+def hole_texts(text: str, hole: str) -> list[str]:
+    """The texts around the holes. Raises `InputError` where there is none, before anything is loaded."""
+    from diffusiongemma.control.holes import split_at
+
+    return split_at(text, hole)
 
 
 def check_delay(delay: float | None) -> None:

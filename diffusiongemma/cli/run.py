@@ -40,6 +40,7 @@ def run(
     video: Videos = None,
     think: given.Think = False,
     max_new_tokens: given.MaxNewTokens = None,
+    min_new_tokens: given.MinNewTokens = None,
     mode: given.Mode = "diffusion",
     steps: given.Steps = None,
     seed: given.Seed = None,
@@ -48,6 +49,9 @@ def run(
     json_schema: given.JsonSchema = None,
     regex: given.Regex = None,
     choice: given.Choices = None,
+    template: given.Template = None,
+    ban: given.Ban = None,
+    require: given.Require = None,
     watch: given.Watch = False,
     delay: given.Delay = None,
     trace: given.Trace = None,
@@ -61,7 +65,13 @@ def run(
     """
     text, demonstration = _prompt(prompt)
     decoding = given.decoding_options(
-        mode=mode, max_new_tokens=max_new_tokens, steps=steps, seed=seed, temperature=temperature, sampler=sampler
+        mode=mode,
+        max_new_tokens=max_new_tokens,
+        min_tokens=min_new_tokens,
+        steps=steps,
+        seed=seed,
+        temperature=temperature,
+        sampler=sampler,
     )
     given.check_delay(delay)
     if trace is not None:
@@ -73,7 +83,8 @@ def run(
         _messages(text, system, image or [], video or []),
         think=think,
         trace=trace is not None,
-        **given.structure(json_schema, regex, choice),
+        frames=watch and not as_json,
+        **given.structure(json_schema, regex, choice, template, ban, require),
         **given.with_sampler(decoding),
     )
     if demonstration:

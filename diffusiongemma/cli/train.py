@@ -49,6 +49,12 @@ Accumulate = Annotated[
     int,
     typer.Option(metavar="N", help="Work a batch off in N parts; the result is the same.", rich_help_panel=SPEED),
 ]
+Processes = Annotated[
+    int,
+    typer.Option(
+        metavar="N", help="Train in N processes on this machine's cores, each on its part.", rich_help_panel=SPEED
+    ),
+]
 GradCheckpoint = Annotated[
     bool | None,
     typer.Option(
@@ -64,7 +70,22 @@ OwnSamples = Annotated[
     float,
     typer.Option(metavar="SHARE", help="Share of the noise that is the model's own samples.", rich_help_panel=LOSS),
 ]
-Draws = Annotated[int, typer.Option(metavar="N", help="Noise draws per canvas and encoder pass.", rich_help_panel=LOSS)]
+Draws = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Noise draws per canvas and encoder pass. (default: 1, sudoku on small models 2)",
+        rich_help_panel=LOSS,
+    ),
+]
+NoiseBias = Annotated[
+    float | None,
+    typer.Option(
+        metavar="B",
+        help="Density of noise level t is B·t^(B-1). (default: 1, uniform; sudoku on small models 2)",
+        rich_help_panel=LOSS,
+    ),
+]
 
 app = typer.Typer(
     help="Fine-tune a model.", no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}
@@ -84,25 +105,28 @@ def sudoku(
     learning_rate: LearningRate = None,
     seed: Seed = 0,
     evaluate_every: EvaluateEvery = None,
+    processes: Processes = 1,
     accumulate: Accumulate = 1,
     grad_checkpoint: GradCheckpoint = None,
     precision: Precision = "auto",
     own_samples: OwnSamples = 0.0,
-    draws: Draws = 1,
+    draws: Draws = None,
+    noise_bias: NoiseBias = None,
     device: given.Device = "auto",
     cache: Annotated[Path | None, typer.Option(metavar="DIR", help="Where seed puzzles are kept.")] = None,
 ) -> None:
     """Teach a model sudoku, on puzzles made by symmetries of seed puzzles.
 
-    Small models train whole for 50 minutes; the released 26B model trains LoRA of rank 8 for 2,000 steps. Afterwards:
+    Small models train whole for 55 minutes; the released 26B model trains LoRA of rank 8 for 2,000 steps. Afterwards:
     diffusiongemma eval sudoku --model DIR
     """
     from diffusiongemma.train.finetune import SUDOKU_LARGE, SUDOKU_SMALL, FineTune
-    from diffusiongemma.train.parallel import processes
+    from diffusiongemma.train.parallel import together
     from diffusiongemma.train.recipes import Places, sudoku_recipe
 
     options = _options(locals())
-    with processes():
+    _spread(processes)
+    with together():
         run = FineTune.prepare(options, SUDOKU_LARGE, SUDOKU_SMALL)
         mixture = sudoku_recipe(run.base.tokenizer, run.model.config, Places(cache or _user_cache()))
         batches = mixture.batches(run.model.config, run.batch, seed)
@@ -139,11 +163,13 @@ def sft(
     skip_bad_lines: Annotated[
         bool, typer.Option("--skip-bad-lines", help="Train on the other lines instead of stopping.")
     ] = False,
+    processes: Processes = 1,
     accumulate: Accumulate = 1,
     grad_checkpoint: GradCheckpoint = None,
     precision: Precision = "auto",
     own_samples: OwnSamples = 0.0,
-    draws: Draws = 1,
+    draws: Draws = None,
+    noise_bias: NoiseBias = None,
     device: given.Device = "auto",
 ) -> None:
     """Fine-tune a model on your own conversations.
@@ -154,10 +180,11 @@ def sft(
     from diffusiongemma.train import sft as chats
     from diffusiongemma.train.chats import check
     from diffusiongemma.train.finetune import CHATS_LARGE, CHATS_SMALL, FineTune
-    from diffusiongemma.train.parallel import processes
+    from diffusiongemma.train.parallel import together
 
     options = _options(locals())
-    with processes():
+    _spread(processes)
+    with together():
         file, bad = check(data)
         _tell(bad, len(file), data, skip_bad_lines)
         lines, held_out = chats.split(len(file), seed)
@@ -166,9 +193,7 @@ def sft(
         about = dict(tokenizer=run.base.tokenizer, config=run.model.config, limit=limit, seed=seed)
         batches = chats.chat_batches(file, lines, size=run.batch, **about)
         kept_apart = chats.held_out_batches(file, held_out, **about)
-        evaluate = (
-            chats.held_out_loss(kept_apart, options.objective, run.config.precision, seed) if kept_apart else None
-        )
+        evaluate = chats.held_out_loss(kept_apart, run.objective, run.config.precision, seed) if kept_apart else None
         settings = {"data": file.digest, "max_length": limit, "skip_bad_lines": skip_bad_lines}
         _train(run, batches, settings, evaluate)
 
@@ -176,10 +201,9 @@ def sft(
 def _options(given_options: dict[str, Any]) -> Options:
     """The options that both commands share. Raises `InputError`."""
     from diffusiongemma.train.finetune import Options
-    from diffusiongemma.train.objective import Objective
     from diffusiongemma.train.progress import seconds_of
 
-    for name in ("batch", "steps"):
+    for name in ("batch", "steps", "processes"):
         if given_options[name] is not None and given_options[name] < 1:
             raise InputError(f"{name} is {given_options[name]}: give at least 1")
     if given_options["lora"] is not None and given_options["lora"] < 0:
@@ -191,9 +215,15 @@ def _options(given_options: dict[str, Any]) -> Options:
     budget = seconds_of(given_options["budget"]) if given_options["budget"] is not None else None
     names = Options.__dataclass_fields__.keys() & given_options.keys()
     chosen = {name: given_options[name] for name in names} | {"budget": budget}
-    return Options(
-        **chosen, objective=Objective(own_samples=given_options["own_samples"], draws=given_options["draws"])
-    )
+    return Options(**chosen)
+
+
+def _spread(processes: int) -> None:
+    """Have several processes do this command's work, and exit with their code."""
+    from diffusiongemma.train.launch import launched, run_processes
+
+    if processes > 1 and not launched():
+        raise typer.Exit(run_processes(processes, sys.argv[1:]))
 
 
 def _tell(bad: Any, usable: int, data: Path, skip: bool) -> None:
@@ -211,7 +241,7 @@ def _tell(bad: Any, usable: int, data: Path, skip: bool) -> None:
 
 
 def _solving(run: FineTune) -> Evaluate | None:
-    """Held-out puzzles of 30 to 45 givens to keep the best weights by; not where several processes share a model."""
+    """Held-out puzzles of 30 to 45 givens to keep the best weights by; not where processes hold parts of a model."""
     from diffusiongemma.train.evaluation import Setting, ask, sudoku_suite, tally
     from diffusiongemma.train.parallel import LossModule, world_size
     from diffusiongemma.train.trainer import Evaluation
@@ -224,24 +254,22 @@ def _solving(run: FineTune) -> Evaluate | None:
         solved, cells = (measured.overall.means[name] for name in ("solved", "cell_accuracy"))
         return Evaluation(solved, {"solved": solved, "cell_accuracy": cells, "steps_per_canvas": steps})
 
-    return evaluate if world_size() == 1 else None
+    return evaluate if world_size() == 1 or not run.config.shard else None
 
 
 def _train(
     run: FineTune, batches: Batches, settings: dict[str, Any], evaluate: Evaluate | None, encoder_every: int = 1
 ) -> None:
     from contextlib import nullcontext
-    from dataclasses import replace
 
     from diffusiongemma.cli.running import say
     from diffusiongemma.train.parallel import rank
     from diffusiongemma.train.progress import Bar
 
-    objective = replace(run.options.objective, encoder_weight=float(encoder_every))
     bar = Bar() if rank() == 0 else None
     try:
         with bar or nullcontext():
-            run.run(batches, settings, bar.add if bar else lambda record: None, evaluate, objective)
+            run.run(batches, settings, bar.add if bar else lambda record: None, evaluate, encoder_every)
     except KeyboardInterrupt:
         say("stopped: the same command with --resume goes on")
         raise

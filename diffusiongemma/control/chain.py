@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from diffusiongemma.control.automaton import TokenAutomaton
-from diffusiongemma.control.evidence import FLOOR, Evidence, TokenBlocks, draw, first_maxima, ranges
+from diffusiongemma.control.evidence import Evidence, TokenBlocks, draw, draw_in_rows, first_maxima, ranges
 from diffusiongemma.control.lattice import Bundles, Lattice
 from diffusiongemma.control.sweeps import SetMasses, backward_sums, set_posterior
 
@@ -117,36 +117,56 @@ class Posterior:
     class_probability: np.ndarray  # [C, K] float64, rows sum to 1
 
     @cached_property
+    def block_scale(self) -> np.ndarray:
+        """[C, blocks] float32: the probability of each token, over its weight in the evidence."""
+        return self.evidence.block_scale(self.class_probability)
+
+    @cached_property
     def entropy(self) -> torch.Tensor:
         """[C] entropy of each position's marginal in nats, float32."""
-        q = self.class_probability
-        log_q = np.log(q, out=np.zeros_like(q), where=q > 0)
-        entropy = (q * (self.evidence.entropy - log_q)).sum(1)
-        return torch.from_numpy(np.maximum(entropy, 0).astype(np.float32)).to(self.evidence.blocks.tokens.device)
+        scale, evidence = self.block_scale, self.evidence
+        log_scale = np.log(np.maximum(scale, np.finfo(np.float32).tiny))
+        entropy = -(scale * (evidence.block_mass * log_scale + evidence.block_tilt)).sum(1)
+        return torch.from_numpy(np.maximum(entropy, 0)).to(evidence.weight.device)
 
-    def sample(self, uniforms: torch.Tensor) -> torch.Tensor:
-        """[C] one token from each position's marginal, drawn independently; uniforms [C] in [0, 1)."""
-        positions, num_classes = self.class_probability.shape
-        starts = np.arange(positions + 1) * num_classes
-        items, left = draw(self.class_probability.ravel(), starts, as_uniforms(uniforms))
-        return self.evidence.sampled_tokens(items % num_classes, left)
+    def sample(self, uniforms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        [C] one token from each position's marginal, drawn independently, and its log probability, float32.
 
-    def argmax(self) -> torch.Tensor:
-        """[C] the most probable token of each position's marginal. Together they need not be an accepted path."""
-        with np.errstate(divide="ignore"):
-            log_best = np.log(self.class_probability) + self.evidence.best - self.evidence.log_mass
-        return self.evidence.most_probable_tokens(log_best.argmax(1))
+        uniforms [C] in [0, 1).
+        """
+        probability = self.block_scale * self.evidence.block_mass
+        blocks, left = draw_in_rows(probability, as_uniforms(uniforms))
+        tokens, weight = self.evidence.drawn_tokens(blocks, left)
+        log_p = np.log(self.block_scale[np.arange(len(blocks)), blocks]) + np.log(weight).astype(np.float32)
+        return tokens, torch.from_numpy(log_p).to(tokens.device)
+
+    def most_probable(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """[C] the most probable token of each position's marginal, and its log probability, float32.
+
+        Together they need not be an accepted path.
+        """
+        blocks = self.block_scale.argmax(1)  # the best of a block has weight 1
+        log_p = np.log(self.block_scale[np.arange(len(blocks)), blocks])
+        tokens = self.evidence.best_tokens(blocks)
+        return tokens, torch.from_numpy(log_p).to(tokens.device)
 
     def log_probability(self, tokens: torch.Tensor) -> torch.Tensor:
         """[C] log marginal probability of one token per position (-inf: not possible there), float32."""
-        evidence, row = self.evidence, np.arange(len(tokens))
-        classes = evidence.blocks.class_of_token[tokens.cpu().numpy()]
-        scores = evidence.scores_of(tokens[:, None]).squeeze(1).float().clamp(min=FLOOR).cpu().numpy()
+        classes = self.evidence.blocks.class_of_token[tokens.cpu().numpy()]
         with np.errstate(divide="ignore"):
-            log_class = np.log(self.class_probability[row, classes])
-        log_p = log_class + (scores - evidence.log_mass[row, classes])
-        log_p[classes < 0] = -np.inf
+            log_class = np.log(self.class_probability[np.arange(len(tokens)), classes])
+        log_p = np.where(classes < 0, -np.inf, log_class + self.evidence.log_share_in_class(tokens))
         return torch.from_numpy(log_p.astype(np.float32)).to(tokens.device)
+
+    def token_probabilities(self, rows: slice) -> torch.Tensor:
+        """[n, V] float32, the marginals of some positions."""
+        blocks, weight = self.evidence.blocks, self.evidence.weight[rows]
+        tiles, _, lanes = blocks.tokens.shape
+        scale = np.zeros((len(weight), tiles * lanes), np.float32)
+        scale[:, : blocks.num_blocks] = self.block_scale[rows]
+        of_block = torch.from_numpy(scale).to(weight.device).view(-1, tiles, 1, lanes)
+        return (weight * of_block).flatten(1).index_select(1, blocks.slot_of_token)
 
 
 def as_uniforms(uniforms: torch.Tensor) -> np.ndarray:

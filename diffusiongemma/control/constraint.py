@@ -9,11 +9,12 @@ Constraints as users state them, compiled for one vocabulary and carried from ca
 
 import contextlib
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
-from typing import Any
+from functools import cached_property, lru_cache, partial
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from diffusiongemma.control import language as lang
@@ -23,7 +24,7 @@ from diffusiongemma.control.coarse import landing_states
 from diffusiongemma.control.dfa import CharDfa
 from diffusiongemma.control.evidence import TokenBlocks, token_blocks
 from diffusiongemma.control.json_text import JsonStyle, json_schema_language
-from diffusiongemma.control.lattice import Bundles, build_lattice, finishing_states, why_no_path
+from diffusiongemma.control.lattice import Bundles, Lattice, build_lattice, finishing_states, why_no_path
 from diffusiongemma.control.nfa import compile_language
 from diffusiongemma.control.regex import choices_language, regex_language, template_language
 from diffusiongemma.control.tokens import words_language
@@ -32,8 +33,15 @@ from diffusiongemma.control.vocabulary import Vocabulary
 from diffusiongemma.errors import InputError
 
 CACHED_CONSTRAINTS = 32
+CACHED_LATTICES = 4  # of each constraint: the same request again, and the same canvas of other requests, find them
 DEFAULT_STYLE = JsonStyle()
 MOST_EXACT_STATES = 1500  # beyond, characters are counted coarsely (see `coarse`)
+
+
+class Stated(Protocol):
+    """What a text must be, as a value that can be compared and hashed."""
+
+    def language(self) -> lang.Language: ...
 
 
 @dataclass(frozen=True)
@@ -79,8 +87,18 @@ class Constraint:
         return int(self.automaton.tokens_to_finish[0])
 
     @cached_property
+    def longest_finish(self) -> int:
+        """The fewest tokens to acceptance, from the state that needs most of them."""
+        return int(self.automaton.tokens_to_finish.max())
+
+    @cached_property
     def bundles(self) -> Bundles:
         return Bundles.of(self.automaton)
+
+    @cached_property
+    def lattice(self) -> Callable[..., Lattice]:
+        """`build_lattice` for this constraint; its latest results are kept."""
+        return lru_cache(maxsize=CACHED_LATTICES)(partial(build_lattice, self.automaton, self.bundles))
 
     @cached_property
     def _blocks(self) -> dict[torch.device, TokenBlocks]:
@@ -91,6 +109,11 @@ class Constraint:
         if device not in self._blocks:
             self._blocks[device] = token_blocks(self.automaton, device)
         return self._blocks[device]
+
+    def classes_of(self, tokens: Collection[int]) -> np.ndarray:
+        """[K] bool, the classes that any of the tokens is in."""
+        classes = self.automaton.class_of_token[np.fromiter(tokens, np.int64)]
+        return np.bincount(classes[classes >= 0], minlength=self.automaton.num_classes) > 0
 
     def begin(self, max_tokens: int, min_tokens: int = 0) -> "ConstraintState":
         """
@@ -125,24 +148,39 @@ class ConstraintState:
         """The text so far matches."""
         return bool(self.constraint.automaton.accepting[self.state]) and self.written >= self.min_tokens
 
-    def open_canvas(self, positions: int, device: torch.device | str = "cpu") -> CanvasChain:
+    def open_canvas(
+        self,
+        positions: int,
+        device: torch.device | str = "cpu",
+        permitted: Mapping[int, Collection[int]] | None = None,
+    ) -> CanvasChain:
         """
         The chain over the next canvas, or over what of it is still within `max_tokens`: `chain.positions` tells.
 
-        The last canvas ends in a match; any other where the tokens left suffice to reach one.
+        The last canvas ends in a match; any other where the tokens left suffice to reach one. `permitted` lists the
+        only tokens for some positions, counted from the start of this canvas; it looks beyond its end too. The scores
+        must leave out the others (`holding.Limits`). Raises `InputError` if nothing fits.
         """
         left = self.max_tokens - self.written
         used = min(positions, left)
         assert used > 0, "no tokens left"
-        lattice = build_lattice(
-            self.constraint.automaton,
-            self.constraint.bundles,
-            self.state,
-            used,
-            must_finish=left <= positions,
-            remaining=left - used,
-            end_not_before=max(0, self.min_tokens - self.written),
-        )
+        end_not_before = max(0, self.min_tokens - self.written)
+        rules: dict[str, Any] = dict(must_finish=left <= positions, end_not_before=end_not_before)
+        if permitted:
+            classes = {t: self.constraint.classes_of(tokens) for t, tokens in permitted.items()}
+            lattice = build_lattice(
+                self.constraint.automaton,
+                self.constraint.bundles,
+                self.state,
+                used,
+                remaining=left - used,
+                permitted=classes,
+                **rules,
+            )
+        else:
+            # Room beyond what any text needs to finish makes no difference, and would hide what is in the cache.
+            enough = self.constraint.longest_finish + max(0, end_not_before - used)
+            lattice = self.constraint.lattice(self.state, used, remaining=min(left - used, enough), **rules)
         blocks = self.constraint.blocks(torch.device(device))
         return CanvasChain(self.constraint.automaton, self.constraint.bundles, blocks, lattice)
 
@@ -192,6 +230,17 @@ def compile_constraint(
         ignore_case=ignore_case,
         style=style,
     )
+    return compile_structure(structure, vocabulary, end_ids, neutral_ids, preamble)
+
+
+def compile_structure(
+    structure: Stated,
+    vocabulary: Vocabulary,
+    end_ids: Collection[int],
+    neutral_ids: Collection[int] = (),
+    preamble: tuple[int, int] | None = None,
+) -> Constraint:
+    """`compile_constraint` for any hashable value that knows its language."""
     ids = tuple(sorted(end_ids)), tuple(sorted(neutral_ids))
     return _compiled(_Request(structure, vocabulary.fingerprint, *ids, preamble, vocabulary))
 
@@ -205,7 +254,7 @@ def _as_json(schema: Any) -> str:
 
 @dataclass(frozen=True)
 class _Request:
-    structure: Structure
+    structure: Stated
     fingerprint: str
     end_ids: tuple[int, ...]
     neutral_ids: tuple[int, ...]

@@ -5,6 +5,7 @@ It depends on the automaton, the state carried in and the number of positions, n
 per canvas and used at every step.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -56,11 +57,26 @@ class Bundles:
         return len(self.first) - 1
 
     @cached_property
+    def single(self) -> np.ndarray:
+        """The sets of one class, most of them."""
+        return np.flatnonzero(np.diff(self.first) == 1)
+
+    @cached_property
+    def several(self) -> np.ndarray:
+        """The other sets."""
+        return np.flatnonzero(np.diff(self.first) > 1)
+
+    @cached_property
     def membership(self) -> np.ndarray:
-        """[K, sets] 1.0 where the class is in the set: a matrix product sums all sets at once."""
+        """[K, several] 1.0 where the class is in the set: a matrix product sums all sets at once."""
         table = np.zeros((len(self.first_by_class), self.num_sets))
         table[self.classes, self.set_of] = 1.0
-        return table
+        return np.ascontiguousarray(table[:, self.several])
+
+    def with_any_of(self, classes: np.ndarray) -> np.ndarray:
+        """[P] which bundles read at least one of the classes, given as [K] bool."""
+        in_set = np.bincount(self.set_of, weights=classes[self.classes], minlength=self.num_sets) > 0
+        return in_set[self.class_set]
 
     @cached_property
     def set_of(self) -> np.ndarray:
@@ -90,12 +106,58 @@ class Lattice:
     states: tuple[np.ndarray, ...]
     forward: Moves  # sums arrive at the state after
     backward: Moves  # sums arrive at the state before
-    before: np.ndarray  # [M] of each move (in the order of `backward`), the node it leaves, counted over all positions
-    after: np.ndarray  # [M] and the node it reaches
+    before: np.ndarray  # [M] of each move (in the order of `backward`), the node it leaves, within its position
 
     @property
     def positions(self) -> int:
         return len(self.states) - 1
+
+    @property
+    def moves(self) -> int:
+        return len(self.before)
+
+    @cached_property
+    def both_ways(self) -> "BothWays":
+        return BothWays.of(self)
+
+
+@dataclass(frozen=True, eq=False)
+class BothWays:
+    """
+    The forward and the backward sweep in one loop, which halves the calls: turn i takes position i forward and
+    position C - 1 - i backward. Its values are the forward ones of states[i], then the backward ones of states[C - i].
+    """
+
+    leaves: tuple[np.ndarray, ...]  # as in `Moves`, of one turn after the other
+    begins: tuple[np.ndarray, ...]
+    slices: tuple[slice, ...]
+    values: tuple[slice, ...]  # [C + 1] where the values before each turn, and after the last, are kept
+    cell: np.ndarray  # [2 M]
+    backward_at: np.ndarray  # [M] where in `cell` the moves of `Lattice.backward` are, in their order
+    before_at: np.ndarray  # [M] where in the values the node is that each of them leaves
+
+    @classmethod
+    def of(cls, lattice: Lattice) -> "BothWays":
+        ahead, back, turns = lattice.forward, lattice.backward, lattice.positions
+        sizes = np.array([len(states) for states in lattice.states])
+        count = np.array([at.stop - at.start for at in back.slices])  # as many go in as come out of each position
+        first = np.concatenate([[0], np.cumsum(count + count[::-1])])
+        first_value = np.concatenate([[0], np.cumsum(sizes + sizes[::-1])])
+        leaves, begins, cells = [], [], []
+        for i, j in zip(range(turns), reversed(range(turns)), strict=True):
+            leaves.append(np.concatenate([ahead.leaves[i], back.leaves[j] + sizes[i]]))
+            begins.append(np.concatenate([ahead.begins[i], back.begins[j] + count[i]]))
+            cells += [ahead.cell[ahead.slices[i]], back.cell[back.slices[j]]]
+        shift = first[:-1][::-1] + count[::-1] - np.cumsum(count) + count  # turn C - 1 - t, behind its forward moves
+        return cls(
+            leaves=tuple(leaves),
+            begins=tuple(begins),
+            slices=tuple(slice(a, b) for a, b in pairwise(first.tolist())),
+            values=tuple(slice(a, b) for a, b in pairwise(first_value.tolist())),
+            cell=np.concatenate(cells),
+            backward_at=np.arange(lattice.moves) + np.repeat(shift, count),
+            before_at=lattice.before + np.repeat(first_value[:turns], count),
+        )
 
 
 def build_lattice(
@@ -107,18 +169,28 @@ def build_lattice(
     must_finish: bool = True,
     remaining: int = 0,
     end_not_before: int = 0,
+    permitted: Mapping[int, np.ndarray] | None = None,
 ) -> Lattice:
     """
     The paths of exactly `positions` tokens from state `start`.
 
     With `must_finish` they end in acceptance (end tokens fill the rest); without, wherever acceptance is at most
     `remaining` tokens further. No end token is placed before position `end_not_before`, which may lie beyond this
-    canvas. Raises `InputError` if there is no such path.
+    canvas. `permitted` [K] bool are the only classes for some positions, which may lie beyond this canvas too.
+    Raises `InputError` if there is no such path.
     """
+    limited = {t: bundles.with_any_of(classes) for t, classes in (permitted or {}).items()}
     ends = finishing_states(automaton, bundles, end_not_before - positions, 0 if must_finish else remaining)
     closes = (bundles.target == automaton.done) & (bundles.source != automaton.done)
     allowed = ~closes[None, :] | (np.arange(positions) >= end_not_before)[:, None]  # [C, P]
+    for t in [t for t in limited if t < positions]:
+        allowed[t] &= limited[t]
+    if any(t >= positions for t in limited):
+        ahead = range(positions, positions + (0 if must_finish else remaining))
+        ends &= _states_before(automaton, bundles, closes, [(limited.get(t), t >= end_not_before) for t in ahead])
     live = _live_states(bundles, start, ends, allowed)
+    if not live[0, start] and limited:
+        raise InputError("the pinned tokens and the constraint leave no text that fits: change the pins or the rest")
     if not live[0, start]:
         budget = positions + (0 if must_finish else remaining)
         raise InputError(why_no_path(int(automaton.tokens_to_finish[start]), budget, end_not_before))
@@ -135,10 +207,24 @@ def finishing_states(automaton: TokenAutomaton, bundles: Bundles, least: int, mo
     return finishing
 
 
+def _states_before(
+    automaton: TokenAutomaton, bundles: Bundles, closes: np.ndarray, ahead: list[tuple[np.ndarray | None, bool]]
+) -> np.ndarray:
+    """[S] states from which as many tokens as `ahead` lead to acceptance, end tokens counted.
+
+    For each of them `ahead` has the bundles [P] it may take (None: any), and whether it may be the first end token.
+    """
+    live = automaton.accepting.copy()
+    for limits, may_end in reversed(ahead):
+        usable = live[bundles.target] & (may_end | ~closes) & (True if limits is None else limits)
+        live = np.zeros_like(live)
+        live[bundles.source[usable]] = True
+    return live
+
+
 def _numbered(bundles: Bundles, live: np.ndarray, usable: np.ndarray) -> Lattice:
     """The lattice of the live states [C + 1, S] and usable bundles [C, P]."""
     node = np.cumsum(live, axis=1) - 1  # [C + 1, S] counted within the position
-    first_node = np.concatenate([[0], np.cumsum(live.sum(1))])
     by_target = np.argsort(bundles.target, kind="stable")
     position, bundle = np.nonzero(usable[:, by_target])
     into = position, by_target[bundle]
@@ -155,8 +241,7 @@ def _numbered(bundles: Bundles, live: np.ndarray, usable: np.ndarray) -> Lattice
         states=tuple(np.flatnonzero(row) for row in live),
         forward=_moves(into, before(into), after(into), bundles),
         backward=_moves(out, after(out), before(out), bundles),
-        before=first_node[out[0]] + before(out),
-        after=first_node[out[0] + 1] + after(out),
+        before=before(out),
     )
 
 

@@ -2,44 +2,85 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from diffusiongemma.control.chain import CanvasChain, Posterior
 from diffusiongemma.control.evidence import Evidence
-from diffusiongemma.diffusion.readout import Head, Prediction
+from diffusiongemma.diffusion.readout import CHUNK_ELEMENTS, Adjust, Head, Prediction
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Constrained:
-    """Reads a canvas through its chain: entropies and samples come from the constrained marginals, and the argmax is
-    the most probable accepted path, so that whatever step the canvas is committed at, it matches."""
+    """
+    Reads a canvas through its chain: entropies, samples and soft embeddings are those of the constrained marginals.
+
+    With `paths` every argmax is the most probable accepted path. Without, it is that of each position's marginal,
+    which together need not match, and `answer` gives the path of the latest step: a Viterbi pass less for each step
+    that is neither the last nor shown to anybody. Of all scores one [C, V] tensor of weights is kept, until the next.
+    """
 
     chain: CanvasChain
+    adjust: Adjust | None = None  # of the logits, before the temperature
+    paths: bool = True
+    _latest: Posterior | None = field(default=None, init=False, repr=False)
+
+    @property
+    def positions(self) -> int:
+        return self.chain.positions
+
+    def pinnable(self, tokens: Sequence[int]) -> int:
+        """How many of these leading tokens of the canvas can be pinned so that it can still match."""
+        state = self.chain.start
+        for count, (token, live) in enumerate(zip(tokens, self.chain.lattice.states[1:], strict=False)):
+            state = self.chain.automaton.advance(state, token)
+            if state not in live:
+                return count
+        return len(tokens)
 
     def __call__(self, head: Head, hidden: Tensor, temperature: float, uniforms: Tensor, greedy: bool) -> Prediction:
         """hidden [C, D] of exactly the chain's positions, uniforms [C]."""
-        scores = head.logits(hidden).div_(temperature)  # [C, V]
-        evidence = Evidence.of(scores, self.chain.blocks)
-        posterior = self.chain.posterior(evidence)
-        path = self.chain.most_probable_path(evidence)
-        sampled = path if greedy else posterior.sample(uniforms)
-        return Prediction(
-            argmax=path,
+        rows = max(1, CHUNK_ELEMENTS // len(self.chain.automaton.class_of_token))
+        scores = self._scores(head, hidden, temperature, rows)
+        weight = None if self._latest is None else self._latest.evidence.weight
+        posterior = self.chain.posterior(Evidence.gathered(scores, len(hidden), self.chain.blocks, weight))
+        self._latest = posterior
+        argmax, logprob = posterior.most_probable()
+        sampled, sampled_logprob = (argmax, logprob) if greedy else posterior.sample(uniforms)
+        prediction = Prediction(
+            argmax=argmax,
             sampled=sampled,
             entropy=posterior.entropy,
-            logprob=posterior.log_probability(path),
-            sampled_logprob=posterior.log_probability(sampled),
-            soft=head.soft_embedding(_probabilities(scores, posterior)),
+            logprob=logprob,
+            sampled_logprob=sampled_logprob,
+            soft=_soft_embedding(head, posterior, len(hidden), rows),
         )
+        return self._with_path(prediction) if self.paths else prediction
+
+    def answer(self, prediction: Prediction) -> Prediction:
+        """The latest prediction with the most probable accepted path as its argmax: what a commit writes."""
+        if self.paths:
+            return prediction
+        return self._with_path(prediction)
+
+    def _with_path(self, prediction: Prediction) -> Prediction:
+        posterior = self._latest
+        assert posterior is not None, "nothing has been read"
+        path = self.chain.most_probable_path(posterior.evidence)
+        return replace(prediction, argmax=path, logprob=posterior.log_probability(path))
+
+    def _scores(self, head: Head, hidden: Tensor, temperature: float, rows: int) -> Iterator[Tensor]:
+        """[n, V] of `rows` positions at a time: logits, adjusted, divided by the temperature."""
+        for first in range(0, len(hidden), rows):
+            logits = head.logits(hidden[first : first + rows])
+            if self.adjust is not None:
+                self.adjust(logits, first)
+            yield logits.div_(temperature)
 
 
-def _probabilities(scores: Tensor, posterior: Posterior) -> Tensor:
-    """[C, V] the constrained marginals; overwrites scores."""
-    classes = torch.from_numpy(posterior.evidence.blocks.class_of_token).to(scores.device)  # [V], -1: never allowed
-    log_share = torch.from_numpy(posterior.class_probability).log() - torch.from_numpy(posterior.evidence.log_mass)
-    log_share = log_share.float().to(scores.device)
-    log_share = torch.nn.functional.pad(log_share, (0, 1), value=float("-inf"))  # index -1
-    return scores.add_(log_share[:, classes]).exp_()
+def _soft_embedding(head: Head, posterior: Posterior, positions: int, rows: int) -> Tensor:
+    parts = [slice(first, first + rows) for first in range(0, positions, rows)]
+    return torch.cat([head.soft_embedding(posterior.token_probabilities(part)) for part in parts])

@@ -2,26 +2,55 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from diffusiongemma.control import language as lang
 from diffusiongemma.control.regex import regex_language
+from diffusiongemma.diffusion.readout import Adjust
 from diffusiongemma.errors import InputError
 
+STRONGEST_BIAS = 100.0
 
-def apply_logit_bias(logits: torch.Tensor, bias: Mapping[int, float]) -> torch.Tensor:
-    """
-    logits [..., V] with `bias[token]` added to each listed token's column, as a new tensor.
 
-    A bias makes a token likelier or not; -inf bans it as long as any other is possible. Tokens that must never be
-    written are taken out of the vocabulary instead (`Vocabulary.without`). Raises `InputError` for unknown tokens.
+@dataclass(frozen=True)
+class LogitBias:
+    """Amounts added to the logits of single tokens, before the temperature: a token becomes likelier or not.
+
+    What must never be written is banned as a word instead: there, other tokens can't spell it either.
     """
-    if unknown := [token for token in bias if not 0 <= token < logits.shape[-1]]:
-        raise InputError(f"logit_bias: token {unknown[0]} is not in the vocabulary of {logits.shape[-1]:,}")
-    tokens = torch.tensor(list(bias), dtype=torch.long, device=logits.device)
-    amounts = torch.tensor(list(bias.values()), dtype=logits.dtype, device=logits.device)
-    return logits.index_add(-1, tokens, amounts.expand(*logits.shape[:-1], -1).contiguous())
+
+    tokens: tuple[int, ...]
+    amounts: tuple[float, ...]
+
+    @classmethod
+    def of(cls, bias: Mapping[int, float], vocab_size: int) -> "LogitBias":
+        """Raises `InputError` for tokens that are not in the vocabulary and amounts beyond ±100."""
+        for token, amount in bias.items():
+            if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < vocab_size:
+                raise InputError(f"logit-bias: token {token!r} is not in the vocabulary of {vocab_size:,}")
+            if isinstance(amount, bool) or not isinstance(amount, int | float) or not abs(amount) <= STRONGEST_BIAS:
+                raise InputError(f"logit-bias of token {token} is {amount!r}: give a number from -100 to 100")
+        return cls(tuple(bias), tuple(float(amount) for amount in bias.values()))
+
+    def __call__(self, logits: Tensor, first: int) -> None:
+        """Add to logits [n, V] in place; `first`, the position of the first row, does not matter."""
+        tokens = torch.tensor(self.tokens, device=logits.device)
+        amounts = torch.tensor(self.amounts, dtype=logits.dtype, device=logits.device)
+        logits.index_add_(1, tokens, amounts.expand(len(logits), -1))
+
+
+def together(*adjusts: Adjust | None) -> Adjust | None:
+    """One change of logits that makes all of these, in order; None if there is none."""
+    present = [adjust for adjust in adjusts if adjust is not None]
+
+    def adjust(logits: Tensor, first: int) -> None:
+        for one in present:
+            one(logits, first)
+
+    return adjust if present else None
 
 
 def words_language(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor
 
 from diffusiongemma.config import GenerationConfig
-from diffusiongemma.diffusion.noise import INITIAL, SAMPLE, Noise
+from diffusiongemma.diffusion.noise import CORRUPT, INITIAL, SAMPLE, Noise, corrupt
+from diffusiongemma.diffusion.pins import Pins, at, noise_at
 from diffusiongemma.diffusion.readout import Prediction, Reader, read
 from diffusiongemma.diffusion.samplers import EntropyBound, Sampler, StepContext
 from diffusiongemma.diffusion.stop import StableAndConfident, StopRule
@@ -28,6 +30,11 @@ class Decoding:
     sampler: Sampler = field(default_factory=EntropyBound)
     stop: StopRule = field(default_factory=StableAndConfident)
     greedy: bool = False  # take the argmax where the sampler would draw
+    # Early text: pin the leading positions whose argmax has not changed for so many steps (0: never) and whose entropy
+    # is below the bound, in nats. An end token among them ends the canvas.
+    early_steps: int = 0
+    early_entropy: float = 0.0
+    end_ids: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, config: GenerationConfig) -> Decoding:
@@ -39,7 +46,14 @@ class Decoding:
             config.sampler or EntropyBound(config.entropy_bound),
             config.stop_rule or StableAndConfident(config.stability_threshold, config.confidence_threshold),
             greedy,
+            config.early_steps,
+            config.early_entropy,
+            tuple(config.eos_token_ids),
         )
+
+    def entry(self, strength: float) -> int:
+        """The steps to skip so that the canvas begins at noise level `strength`; at least one is left."""
+        return min(self.steps - 1, round((1 - strength) * self.steps))
 
 
 @dataclass
@@ -56,11 +70,40 @@ class Canvas:
     prediction: Prediction | None = None
     argmaxes: list[Tensor] = field(default_factory=list)
     settled: Tensor | None = None  # [C] step since which the argmax has not changed
+    logprob: Tensor | None = None  # [C] of the argmax, where it was pinned as early text as it was then
+    entropy: Tensor | None = None  # [C] likewise
     reader: Reader | None = None  # None reads the model's own distribution
+    shown: bool = False  # somebody looks at the argmax of every step: it is to be what a commit would write
+    pins: Pins | None = None
+    frozen: int = 0  # leading positions pinned as early text
+    entered: int = 0  # steps of the schedule that were skipped at the start
+    # How many of these leading tokens [n] may be pinned without making what the answer must match impossible.
+    pinnable: Callable[[Sequence[int]], int] = len
 
     @classmethod
-    def open(cls, sequence: Any, width: int, vocab_size: int, noise: Noise, decoding: Decoding, device: Any) -> Canvas:
-        return cls(sequence, noise.tokens(0, INITIAL, width, vocab_size).to(device), noise, decoding)
+    def open(
+        cls,
+        sequence: Any,
+        width: int,
+        vocab_size: int,
+        noise: Noise,
+        decoding: Decoding,
+        device: Any,
+        pins: Pins | None = None,
+    ) -> Canvas:
+        """A canvas of random tokens, with the pinned ones in their places."""
+        tokens = noise.tokens(0, INITIAL, width, vocab_size).to(device)
+        return cls(sequence, tokens if pins is None else pins.on(tokens), noise, decoding, pins=pins)
+
+    def start_from(self, tokens: Tensor, strength: float, vocab_size: int) -> None:
+        """Begin with these tokens [n], each replaced by a random one with probability `strength`, at the step of the
+        schedule that has this noise level."""
+        n, device = len(tokens), self.tokens.device
+        uniforms, fresh = self.noise.uniforms(0, CORRUPT, n), self.noise.tokens(0, INITIAL, n, vocab_size)
+        level = torch.tensor([strength], dtype=uniforms.dtype)
+        self.tokens[:n] = corrupt(tokens.cpu()[None], level, uniforms[None], fresh[None])[0].to(device)
+        self.tokens = self.tokens if self.pins is None else self.pins.on(self.tokens)
+        self.step = self.entered = self.decoding.entry(strength)
 
     @property
     def soft(self) -> Tensor | None:
@@ -74,15 +117,73 @@ class Canvas:
     def advance(self, prediction: Prediction, vocab_size: int) -> Tensor:
         """Take in a step's prediction -> which positions were accepted [C]."""
         self.step += 1
-        context = StepContext(self.noise, self.step, self.decoding.steps, vocab_size)
-        self.tokens, accepted = self.decoding.sampler(self.tokens, prediction, context)
-        changed = torch.ones_like(accepted) if self.prediction is None else prediction.argmax != self.prediction.argmax
+        self.tokens, accepted = self._sample(prediction, vocab_size)
+        changed = torch.ones_like(accepted) if not self.argmaxes else prediction.argmax != self.argmaxes[-1]
         self.settled = torch.where(changed, self.step, self.settled if self.settled is not None else self.step)
-        self.prediction = prediction
         self.argmaxes.append(prediction.argmax)
-        self.converged = self.decoding.stop(self.argmaxes, prediction.entropy)
+        self.converged = self._converged(prediction)
         self.done = self.converged or self.step == self.decoding.steps
+        self.prediction = prediction = self._answer(prediction)
+        self.logprob = self._remembered(self.logprob, prediction.logprob)
+        self.entropy = self._remembered(self.entropy, prediction.entropy)
+        self.converged = self.converged or self._freeze(prediction)
+        self.done = self.converged or self.done
         return accepted
+
+    def _answer(self, prediction: Prediction) -> Prediction:
+        """The prediction with what would be committed as its argmax, where that is needed and another than its own."""
+        answer = getattr(self.reader, "answer", None)
+        needed = self.done or self.shown or self.decoding.early_steps > 0
+        answered: Prediction = answer(prediction) if needed and answer is not None else prediction
+        return answered
+
+    def _sample(self, prediction: Prediction, vocab_size: int) -> tuple[Tensor, Tensor]:
+        """The next canvas and the accepted positions. Pinned positions are kept from the sampler: it counts, ranks and
+        renoises the free ones as if they were the whole canvas."""
+        context = StepContext(self.noise, self.step, self.decoding.steps, vocab_size)
+        if self.pins is None:
+            return self.decoding.sampler(self.tokens, prediction, context)
+        free, tokens, accepted = self.pins.free, self.tokens.clone(), self.pins.held.clone()
+        if len(free):
+            context = replace(context, noise=noise_at(self.noise, free))
+            tokens[free], accepted[free] = self.decoding.sampler(self.tokens[free], at(prediction, free), context)
+        return tokens, accepted
+
+    def _remembered(self, before: Tensor | None, now: Tensor) -> Tensor:
+        return now if before is None or not self.frozen else torch.cat([before[: self.frozen], now[self.frozen :]])
+
+    def _converged(self, prediction: Prediction) -> bool:
+        """The stop rule's word on the free positions: pinned ones are certain, and would vouch for the others."""
+        if self.pins is None:
+            return self.decoding.stop(self.argmaxes, prediction.entropy)
+        free = self.pins.free
+        if not len(free):
+            return True
+        return self.decoding.stop([argmax[free] for argmax in self.argmaxes], prediction.entropy[free])
+
+    def _freeze(self, prediction: Prediction) -> bool:
+        """Pin the stable prefix, if early text is wanted -> whether an end token is in it, which ends the canvas."""
+        stable = self._stable(prediction)
+        if stable <= self.frozen:
+            return False
+        prefix = prediction.argmax[:stable].tolist()
+        prefix = prefix[: self.pinnable(prefix)]
+        if len(prefix) <= self.frozen:
+            return False
+        pins = self.pins or Pins.of({}, len(self.tokens), self.tokens.device)
+        self.pins, self.frozen = pins.with_prefix(prefix), len(prefix)
+        self.tokens = self.pins.on(self.tokens)
+        return any(token in self.decoding.end_ids for token in prefix)
+
+    def _stable(self, prediction: Prediction) -> int:
+        """How many leading positions have kept their argmax for `early_steps` steps and are sure."""
+        steps = self.decoding.early_steps
+        if not steps or len(self.argmaxes) <= steps:
+            return 0
+        sure = prediction.entropy < self.decoding.early_entropy
+        for earlier in self.argmaxes[-1 - steps : -1]:
+            sure &= earlier == prediction.argmax
+        return int(sure.long().cumprod(0).sum())
 
 
 @torch.no_grad()
@@ -93,6 +194,7 @@ def denoise_step(model: Any, canvases: list[Canvas]) -> list[CanvasStep]:
     hidden = model.denoise_rows(sequences, tokens, [c.soft for c in canvases])
     temperatures = [canvas.temperature for canvas in canvases]
     parts = _read(model.backbone, canvases, hidden, temperatures)
+    parts = [p if c.pins is None else c.pins.hold(p, model.backbone) for c, p in zip(canvases, parts, strict=True)]
     vocab_size = model.config.vocab_size
     accepted = [canvas.advance(part, vocab_size) for canvas, part in zip(canvases, parts, strict=True)]
     seconds = time.perf_counter() - started
@@ -148,6 +250,7 @@ def _event(canvas: Canvas, accepted: Tensor, temperature: float, seconds: float)
         entropy=_array(prediction.entropy, np.float32),
         temperature=temperature,
         seconds=seconds,
+        pinned=np.zeros(0, np.bool_) if canvas.pins is None else _array(canvas.pins.held, np.bool_),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-INITIAL, SAMPLE, RENOISE, ANCESTRAL = range(4)  # independent streams within a step
+INITIAL, SAMPLE, RENOISE, ANCESTRAL, CORRUPT = range(5)  # independent streams within a step
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,18 @@ class Noise:
     def tokens(self, step: int, stream: int, n: int, vocab_size: int) -> Tensor:
         """n token ids, uniform over the vocabulary."""
         return (self.uniforms(step, stream, n) * vocab_size).long()
+
+
+@dataclass(frozen=True)
+class NoiseAt(Noise):
+    """The random numbers that `whole` has for some positions of the canvas."""
+
+    whole: Noise
+    positions: tuple[int, ...]
+
+    def uniforms(self, step: int, stream: int, n: int) -> Tensor:
+        assert n == len(self.positions), (n, self.positions)
+        return self.whole.uniforms(step, stream, max(self.positions, default=-1) + 1)[list(self.positions)]
 
 
 def corrupt(tokens: Tensor, level: Tensor, uniforms: Tensor, random_tokens: Tensor) -> Tensor:

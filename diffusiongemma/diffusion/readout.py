@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
@@ -42,24 +43,44 @@ class Reader(Protocol):
         ...
 
 
+# Changes the logits [n, V] of positions first, first + 1, … in place, before they are divided by the temperature.
+Adjust = Callable[[Tensor, int], None]
+
+
 def read(
-    head: Head, hidden: Tensor, temperature: Tensor, uniforms: Tensor, greedy: Tensor, want_soft: bool = True
+    head: Head,
+    hidden: Tensor,
+    temperature: Tensor,
+    uniforms: Tensor,
+    greedy: Tensor,
+    want_soft: bool = True,
+    adjust: Adjust | None = None,
 ) -> Prediction:
     """Predictions at N positions; at most `CHUNK_ELEMENTS` logits exist at a time, however large the vocabulary.
 
     hidden [N, D], temperature [N], uniforms [N] in [0, 1) -> Prediction. Where `greedy` [N] is set the sampled
-    token is the argmax.
+    token is the argmax. `adjust` may change the logits.
     """
     rows = max(1, CHUNK_ELEMENTS // head.config.vocab_size)
     chunks = zip(*(x.split(rows) for x in (hidden, temperature, uniforms, greedy)), strict=True)
-    parts = [_read_chunk(head, h, t, u, g, want_soft) for h, t, u, g in chunks]
+    parts = [_read_chunk(head, h, t, u, g, want_soft, adjust, i * rows) for i, (h, t, u, g) in enumerate(chunks)]
     return Prediction(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Prediction)))
 
 
 def _read_chunk(
-    head: Head, hidden: Tensor, temperature: Tensor, uniforms: Tensor, greedy: Tensor, want_soft: bool
+    head: Head,
+    hidden: Tensor,
+    temperature: Tensor,
+    uniforms: Tensor,
+    greedy: Tensor,
+    want_soft: bool,
+    adjust: Adjust | None,
+    first: int,
 ) -> Prediction:
-    shaped = head.logits(hidden).div_(temperature[:, None])  # [n, V]
+    shaped = head.logits(hidden)  # [n, V]
+    if adjust is not None:
+        adjust(shaped, first)
+    shaped = shaped.div_(temperature[:, None])
     top, argmax = shaped.max(-1)
     probabilities = shaped.sub_(top[:, None])
     entropy = _entropy(probabilities)

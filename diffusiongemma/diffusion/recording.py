@@ -160,7 +160,28 @@ def _pack_steps(trace: Sequence[CanvasStep]) -> dict[str, np.ndarray]:
         "tokens": _byte_planes(_joined(departures, "<u4")),
         "entropy": _byte_planes(_joined([step.entropy for step in trace], "<f2")),
         "accepted": np.packbits(_joined([step.accepted for step in trace], np.bool_)),
+        **_pack_pins(trace),
     }
+
+
+def _pack_pins(trace: Sequence[CanvasStep]) -> dict[str, np.ndarray]:
+    """Nothing where nothing was pinned, as in files from before there were pins."""
+    if not any(len(step.pinned) or step.sent for step in trace):
+        return {}
+    pinned = [step.pinned if len(step.pinned) else np.zeros(len(step.tokens), np.bool_) for step in trace]
+    return {"pinned": np.packbits(_joined(pinned, np.bool_)), "sent": np.array([s.sent for s in trace], np.uint32)}
+
+
+def _unpack_pins(arrays: Mapping[str, np.ndarray], cuts: np.ndarray, total: int) -> list[tuple[np.ndarray, int]]:
+    """Pinned positions and the number of sent ones, of every step."""
+    if "pinned" not in arrays:
+        return [(np.zeros(0, np.bool_), 0)] * len(cuts)
+    if len(arrays["pinned"]) != -(-total // 8) or len(arrays["sent"]) != len(cuts):
+        raise ValueError("pinned or sent")
+    pinned = np.split(np.unpackbits(arrays["pinned"], count=total).astype(np.bool_), cuts[:-1])
+    return [
+        (part if part.any() else part[:0], sent) for part, sent in zip(pinned, arrays["sent"].tolist(), strict=False)
+    ]
 
 
 def _unpack_steps(arrays: Mapping[str, np.ndarray]) -> Iterator[CanvasStep]:
@@ -174,13 +195,15 @@ def _unpack_steps(arrays: Mapping[str, np.ndarray]) -> Iterator[CanvasStep]:
     accepted = np.unpackbits(arrays["accepted"], count=total).astype(np.bool_)
     previous, argmax = -1, np.zeros(0, np.uint32)
     parts = (np.split(column, cuts[:-1]) for column in (changes, departures, accepted, entropy))
-    for (canvas, step, temperature, seconds), change, departure, mask, nats in zip(
-        zip(*columns, strict=True), *parts, strict=False
+    pins = _unpack_pins(arrays, cuts, total)
+    for (canvas, step, temperature, seconds), (pinned, sent), change, departure, mask, nats in zip(
+        zip(*columns, strict=True), pins, *parts, strict=False
     ):
         argmax = change ^ argmax if canvas == previous and len(change) == len(argmax) else change
         previous = canvas
         tokens = (argmax ^ departure).astype(np.int32)
-        yield CanvasStep(canvas, step, tokens, argmax.astype(np.int32), mask, nats, temperature, seconds)
+        marks = {"pinned": pinned, "sent": sent}
+        yield CanvasStep(canvas, step, tokens, argmax.astype(np.int32), mask, nats, temperature, seconds, **marks)
 
 
 def _references(trace: Sequence[CanvasStep], argmax: Sequence[np.ndarray]) -> Iterator[np.ndarray]:

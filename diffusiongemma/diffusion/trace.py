@@ -21,17 +21,25 @@ class CanvasStep:
     temperature: float
     seconds: float
     request: int = 0
+    pinned: np.ndarray = field(default_factory=lambda: np.zeros(0, np.bool_))  # [C] bool, after the step; [0] if none
+    sent: int = 0  # the text of so many leading positions has gone out
 
 
 @dataclass(frozen=True)
 class CanvasCommitted:
-    """A finished canvas, cut at its first stop token or at the token limit. In autoregressive mode: one token."""
+    """A finished canvas, cut at its first stop token or at the token limit. In autoregressive mode: one token.
+
+    The last three run parallel to `tokens` and mean what they mean in `Result`.
+    """
 
     canvas: int
     tokens: tuple[int, ...]
     steps: int
     converged: bool  # False when the steps ran out
     request: int = 0
+    logprobs: tuple[float, ...] = ()
+    entropies: tuple[float, ...] = ()
+    settled: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from diffusiongemma.diffusion.denoise import denoise_step
+from diffusiongemma.diffusion.denoise import Canvas, denoise_step
 from diffusiongemma.diffusion.readout import Prediction, read
-from diffusiongemma.diffusion.trace import Event, Finished, Result
-from diffusiongemma.engine.generation import Generation
+from diffusiongemma.diffusion.trace import CanvasStep, Event, Finished, Result
+from diffusiongemma.engine.generation import Chunk, Generation
+from diffusiongemma.engine.holds import Holds
+from diffusiongemma.engine.memory import cache_bytes, room
+from diffusiongemma.engine.prefixes import Prefixes
 from diffusiongemma.engine.request import Request
 from diffusiongemma.errors import InputError
 from diffusiongemma.model.model import Model
@@ -21,18 +25,41 @@ from diffusiongemma.model.model import Model
 class Engine:
     """Runs up to `max_batch` requests at a time; the others wait in order.
 
-    Requests do not see each other: every one has its own cache, random numbers, rules and step count.
+    Requests do not see each other: every one has its own cache, random numbers, rules and step count. `budget` bounds
+    the bytes of their caches together with those of `prefixes`. With `isolate`, a request in which something breaks
+    goes to `failed`, where it raises otherwise, and the others go on.
     """
 
-    def __init__(self, model: Model, tokenizer: Any = None, max_batch: int = 8):
+    def __init__(
+        self,
+        model: Model,
+        tokenizer: Any = None,
+        max_batch: int = 8,
+        *,
+        budget: int | None = None,
+        prefixes: Prefixes | None = None,
+        isolate: bool = False,
+    ):
         self.model, self.tokenizer, self.max_batch = model, tokenizer, max_batch
+        self.budget, self.prefixes, self.isolate = budget, prefixes, isolate
         self.waiting: deque[Request] = deque()
         self.running: list[Generation] = []
+        self.failed: dict[int, Exception] = {}
 
     def submit(self, request: Request) -> None:
         """Queue a request. Raises `InputError` when it can never run."""
         check(request, self.model)
+        if self.budget is not None and (needed := self.bytes_of(request)) > self.budget:
+            raise InputError(
+                f"the request needs {needed / 2**30:.2f} GiB for its caches, there are {self.budget / 2**30:.2f}: "
+                "shorten the prompt or lower max-new-tokens"
+            )
         self.waiting.append(request)
+
+    def bytes_of(self, request: Request) -> int:
+        """The most bytes its caches will take."""
+        answer = room(request.config, self.model.config.canvas_length)
+        return cache_bytes(self.model, len(request.prompt.ids) + answer)
 
     def cancel(self, request_id: int) -> Result | None:
         """Drop a request; returns what it had committed, or None if it had not started."""
@@ -67,39 +94,98 @@ class Engine:
         return [finished[request.id] for request in requests]
 
     def _admit(self) -> None:
-        while self.waiting and len(self.running) < self.max_batch:
-            self.running.append(Generation(self.waiting.popleft(), self.model, self.tokenizer))
+        while self.waiting and len(self.running) < self.max_batch and self._make_room(self.waiting[0]):
+            request = self._with_prefix(self.waiting.popleft())
+            try:
+                self.running.append(Generation(request, self.model, self.tokenizer))
+            except Exception as error:
+                self._fail([request], error)
+
+    def _make_room(self, request: Request) -> bool:
+        """Whether the request's caches fit beside those of the running ones; kept prefixes give way."""
+        if self.budget is None:
+            return True
+        left = self.budget - sum(self.bytes_of(r) for r in [request, *(g.request for g in self.running)])
+        if self.prefixes is not None and left >= 0:
+            self.prefixes.shrink(left)
+        return left >= 0
+
+    def _with_prefix(self, request: Request) -> Request:
+        """The request with what is kept of its prompt's beginning. Images are not part of a block's key."""
+        if self.prefixes is None or request.cache is not None or request.prompt.images:
+            return request
+        ids = request.prompt.ids
+        cache = self.prefixes.restore(ids)
+        return replace(request, cache=cache, chunks=self.prefixes.bounds(cache.length, len(ids)))
+
+    def _keep_prefix(self, generation: Generation) -> None:
+        request = generation.request
+        if self.prefixes is not None and request.chunks is not None and generation.sequence.length:
+            self.prefixes.keep(request.prompt.ids, generation.sequence)
+
+    def _fail(self, requests: list[Request], error: Exception) -> None:
+        if not self.isolate:
+            raise error
+        self.failed |= {request.id: error for request in requests}
+        self.running = [g for g in self.running if g.request.id not in self.failed]
 
     def _encode(self) -> Iterator[Event]:
         """One chunk of each prompt, committed canvas or token that waits to be encoded."""
-        work = [(g, chunk) for g in self.running if g.canvas is None and (chunk := g.chunk()) is not None]
+        work = self._chunks()
         if not work:
             return
         embeddings = [x for _, (x, _) in work]
         spans = [spans for _, (_, spans) in work]
-        hidden = self.model.encode_rows([g.sequence for g, _ in work], embeddings, spans)
+        try:
+            hidden = self.model.encode_rows([g.sequence for g, _ in work], embeddings, spans)
+        except Exception as error:
+            # Some layers have stored these tokens and some have not: none of the caches can be used any more.
+            self._fail([g.request for g, _ in work], error)
+            return
+        for generation, _ in work:
+            self._keep_prefix(generation)
         last = torch.tensor([len(x) for x in embeddings], device=hidden.device).cumsum(0) - 1
         ready = [(g, hidden[i]) for (g, _), i in zip(work, last, strict=True) if not g.waiting]
         yield from self._next_tokens([(g, h) for g, h in ready if g.autoregressive])
         for generation, _ in ready:
-            if not generation.autoregressive:
-                generation.open_canvas()
+            try:
+                if not generation.autoregressive:
+                    generation.open_canvas()
+            except Exception as error:
+                self._fail([generation.request], error)
+
+    def _chunks(self) -> list[tuple[Generation, Chunk]]:
+        work = []
+        for generation in list(self.running):
+            try:
+                chunk = generation.chunk() if generation.canvas is None else None
+            except Exception as error:
+                self._fail([generation.request], error)
+                continue
+            if chunk is not None:
+                work.append((generation, chunk))
+        return work
 
     def _next_tokens(self, ready: list[tuple[Generation, Tensor]]) -> Iterator[Event]:
+        free = []
         for generation, hidden in ready:
+            if (token := generation.forced) is not None:
+                yield from generation.take_token(token, 0.0, 0.0)
+                continue
             reader = generation.reader(1)
-            if reader is not None:
+            if reader is None:
+                free.append((generation, hidden))
+            else:
                 t = generation.config.temperature or 0.0
                 uniform = generation.uniform().to(hidden.device)
                 one = reader(self.model.backbone, hidden[None], t or 1.0, uniform, greedy=t == 0)
                 yield from generation.take_token(*_first(one))
-        ready = [(g, h) for g, h in ready if g.constrained is None]
-        if not ready:
+        if not free:
             return
-        temperatures = [g.config.temperature or 0.0 for g, _ in ready]
-        prediction = self._read(ready, temperatures)
+        temperatures = [g.config.temperature or 0.0 for g, _ in free]
+        prediction = self._read(free, temperatures)
         for (generation, _), token, logprob, entropy in zip(
-            ready,
+            free,
             prediction.sampled.tolist(),
             prediction.sampled_logprob.tolist(),
             prediction.entropy.tolist(),
@@ -124,8 +210,25 @@ class Engine:
         active = [(g, g.canvas) for g in self.running if g.canvas is not None and g.finish_reason is None]
         if not active:
             return
-        for (generation, _), event in zip(active, denoise_step(self.model, [c for _, c in active]), strict=True):
-            yield from generation.take_step(event)
+        for generation, event in self._stepped(active):
+            yield from self._guarded(generation, generation.take_step(event))
+
+    def _guarded(self, generation: Generation, events: Iterator[Event]) -> Iterator[Event]:
+        try:
+            yield from events
+        except Exception as error:
+            self._fail([generation.request], error)
+
+    def _stepped(self, active: list[tuple[Generation, Canvas]]) -> list[tuple[Generation, CanvasStep]]:
+        try:
+            events = denoise_step(self.model, [canvas for _, canvas in active])
+            return [(generation, event) for (generation, _), event in zip(active, events, strict=True)]
+        except Exception as error:
+            if len(active) == 1 or not self.isolate:
+                self._fail([active[0][0].request], error)
+                return []
+        # A step changes a canvas only once all have been read, so it can be tried again one by one.
+        return [pair for one in active for pair in self._stepped([one])]
 
 
 def _first(prediction: Prediction) -> tuple[int, float, float]:
@@ -142,13 +245,12 @@ def check(request: Request, model: Model) -> None:
     bad = next((i for i in ids if not 0 <= i < config.vocab_size), None)
     if bad is not None:
         raise InputError(f"token id {bad} is outside the vocabulary of {config.vocab_size:,} tokens")
-    if request.constraint is not None:
-        request.constraint.begin(request.config.max_new_tokens)
-    # Canvases are denoised whole, also the last one.
-    width = 1 if request.config.mode == "ar" else config.canvas_length
-    room = -(-request.config.max_new_tokens // width) * width
-    if len(ids) + room > config.max_position_embeddings:
+    state = request.begin_constraint()
+    if (holds := Holds.of(request)).any:
+        holds.check(state, request, config.vocab_size, config.canvas_length)
+    answer = room(request.config, config.canvas_length)
+    if len(ids) + answer > config.max_position_embeddings:
         raise InputError(
-            f"the prompt has {len(ids):,} tokens and up to {room:,} are to be written, the model takes "
+            f"the prompt has {len(ids):,} tokens and up to {answer:,} are to be written, the model takes "
             f"{config.max_position_embeddings:,}: shorten the prompt or lower max-new-tokens"
         )

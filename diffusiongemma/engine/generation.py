@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from diffusiongemma.chat import Prompt, ReplyStream
-from diffusiongemma.control.reader import Constrained
 from diffusiongemma.diffusion.denoise import Canvas, Decoding
 from diffusiongemma.diffusion.noise import SAMPLE, Noise
+from diffusiongemma.diffusion.readout import Reader
 from diffusiongemma.diffusion.trace import CanvasCommitted, CanvasStep, Event, Finished, Result, TextDelta
+from diffusiongemma.engine.holds import Holds
 from diffusiongemma.engine.request import Request
 from diffusiongemma.model.model import ENCODE_CHUNK, Model
 
@@ -32,10 +33,13 @@ class Generation:
         self.sequence = request.cache or model.new_sequence()
         self.cached = self.sequence.length
         self.decoding = Decoding.of(request.config)
-        self.reply = ReplyStream(tokenizer, request.thinking) if tokenizer is not None else None
+        early = request.config.early_steps > 0
+        self.reply = ReplyStream(tokenizer, request.thinking, binding=early) if tokenizer is not None else None
         # Where the answer stands in what it must match, and the same for the canvas that is open.
-        self.constrained = request.constraint.begin(request.config.max_new_tokens) if request.constraint else None
+        self.constrained = request.begin_constraint()
+        self.holds = Holds.of(request)
         self.canvas: Canvas | None = None
+        self.early = 0  # tokens of the open canvas whose text has gone out
         self.tokens: list[int] = []
         self.columns: dict[str, list[float]] = {"logprobs": [], "entropies": [], "settled": []}
         self.steps: list[int] = []
@@ -68,44 +72,70 @@ class Generation:
     # Diffusion.
 
     def open_canvas(self) -> Canvas:
-        noise = Noise(self.config.seed, len(self.steps))
-        config, reader = self.model.config, self.reader(self.model.config.canvas_length)
-        width = config.canvas_length if reader is None else reader.chain.positions
-        self.canvas = Canvas.open(self.sequence, width, config.vocab_size, noise, self.decoding, self.model.device)
-        self.canvas.reader = reader
-        return self.canvas
+        index, branch = len(self.steps), self.request.branch
+        noise = Noise(self.config.seed, index) if branch is None else branch.noise(self.config.seed, index)
+        decoding = self.decoding if branch is None else branch.decoding(self.decoding, index)
+        config, offset = self.model.config, len(self.tokens)
+        reader = self.reader(config.canvas_length)
+        width = config.canvas_length if reader is None else getattr(reader, "positions", config.canvas_length)
+        pins = self.holds.canvas_pins(offset, width, self.model.device)
+        canvas = Canvas.open(self.sequence, width, config.vocab_size, noise, decoding, self.model.device, pins)
+        self.holds.begin(canvas, offset, config.vocab_size)
+        canvas.shown = self.request.record or self.request.frames
+        canvas.reader, canvas.pinnable = reader, getattr(reader, "pinnable", len)
+        self.canvas, self.early = canvas, 0
+        return canvas
 
-    def reader(self, positions: int) -> Constrained | None:
-        """How the next `positions` tokens, or fewer where the limit is near, are read under the constraint."""
-        if self.constrained is None:
-            return None
-        return Constrained(self.constrained.open_canvas(positions, self.model.device))
+    def reader(self, positions: int) -> Reader | None:
+        """How the next `positions` tokens, or fewer where a constraint's limit is near, are read."""
+        frozen: list[int] = []
+        if self.canvas is not None and self.canvas.pins is not None:
+            frozen = self.canvas.pins.tokens[: self.canvas.frozen].tolist()
+        return self.holds.reader(self.constrained, len(self.tokens), positions, self.model.device, tuple(frozen))
+
+    @property
+    def forced(self) -> int | None:
+        """The token that the next position is pinned to."""
+        return self.holds.pins.get(len(self.tokens))
 
     def take_step(self, event: CanvasStep) -> Iterator[Event]:
         """Account for a denoise step; commits the canvas when it is done."""
         assert self.canvas is not None
         self.forward_passes += 1
-        event = replace(event, request=self.request.id)
+        canvas, before = self.canvas, self.early
+        self.early = max(self.early, len(self._until_end(canvas)))
+        event = replace(event, request=self.request.id, sent=self.early)
         if self.request.record:
             self.trace.append(event)
         yield event
-        if self.canvas.done:
-            yield from self._commit(self.canvas)
+        if canvas.done:
+            self.early = before
+            yield from self._commit(canvas)
+        elif self.early > before:
+            yield from self._emit(self._until_end(canvas)[before:])
+            canvas.reader = self.reader(len(canvas.tokens)) if self.constrained is not None else canvas.reader
+
+    def _until_end(self, canvas: Canvas) -> list[int]:
+        """The tokens of the canvas that are pinned as early text, as far as they are within the limit."""
+        if not canvas.frozen or canvas.pins is None:
+            return []
+        return canvas.pins.tokens[: min(canvas.frozen, self.config.max_new_tokens - len(self.tokens))].tolist()
 
     def _commit(self, canvas: Canvas) -> Iterator[Event]:
         assert canvas.prediction is not None and canvas.settled is not None
+        assert canvas.logprob is not None and canvas.entropy is not None
         self.canvas = None
-        self.steps.append(canvas.step)
-        prediction = canvas.prediction
-        kept = self._keep(prediction.argmax.tolist())
+        steps = canvas.step - canvas.entered
+        self.steps.append(steps)
+        kept = self._keep(canvas.prediction.argmax.tolist())
         for name, column in (
-            ("logprobs", prediction.logprob),
-            ("entropies", prediction.entropy),
+            ("logprobs", canvas.logprob),
+            ("entropies", canvas.entropy),
             ("settled", canvas.settled),
         ):
             self.columns[name] += column[: len(kept)].tolist()
-        yield CanvasCommitted(canvas.noise.canvas, tuple(kept), canvas.step, canvas.converged, self.request.id)
-        yield from self._emit(kept)
+        yield self._committed(canvas.noise.canvas, kept, steps, canvas.converged)
+        yield from self._emit(kept[self.early :])
         if self.finish_reason is None:
             self._encode_next(kept)
 
@@ -122,12 +152,18 @@ class Generation:
         for name, value in (("logprobs", logprob), ("entropies", entropy), ("settled", 1)):
             self.columns[name].append(value)
         kept = self._keep([token])
-        yield CanvasCommitted(index, tuple(kept), 1, True, self.request.id)
+        yield self._committed(index, kept, 1, True)
         yield from self._emit(kept)
         if self.finish_reason is None:
             self._encode_next(kept)
 
     # The end.
+
+    def _committed(self, canvas: int, kept: list[int], steps: int, converged: bool) -> CanvasCommitted:
+        first = len(self.tokens) - len(kept)
+        logprobs, entropies, settled = (self.columns[name][first:] for name in ("logprobs", "entropies", "settled"))
+        columns = tuple(logprobs), tuple(entropies), tuple(int(step) for step in settled)
+        return CanvasCommitted(canvas, tuple(kept), steps, converged, self.request.id, *columns)
 
     def _keep(self, tokens: list[int]) -> list[int]:
         """Tokens up to the first stop token or the limit; sets the finish reason."""
@@ -185,7 +221,7 @@ class Generation:
 def _prompt_chunks(model: Model, request: Request, cached: int) -> Iterator[Callable[[], Chunk]]:
     """The prompt behind its `cached` first tokens, as chunks that are embedded when their turn comes."""
     prompt = request.prompt
-    for start, end in chunk_bounds(cached, len(prompt.ids), prompt.image_spans):
+    for start, end in request.chunks or chunk_bounds(cached, len(prompt.ids), prompt.image_spans):
         yield partial(_embed, model, prompt, start, end)
 
 

@@ -6,7 +6,11 @@ from dataclasses import dataclass, field
 
 from diffusiongemma.chat import Prompt
 from diffusiongemma.config import GenerationConfig
-from diffusiongemma.control.constraint import Constraint
+from diffusiongemma.control.constraint import Constraint, ConstraintState
+from diffusiongemma.control.holding import Region
+from diffusiongemma.control.tokens import LogitBias
+from diffusiongemma.engine.branch import Branch
+from diffusiongemma.engine.holds import Start
 from diffusiongemma.model.cache import SequenceCache
 
 
@@ -16,7 +20,14 @@ class Request:
 
     `cache`, if given, already holds the first `cache.length` tokens of the prompt and is extended in place.
     `constraint`, if given, is what the answer must match. `thinking` says that the prompt asks for a thought channel;
-    `record` keeps every step in the result.
+    `record` keeps every step in the result; `frames` says that every step is shown to somebody, so that under a
+    constraint each is to show a text that matches. `bias` is added to the logits. `chunks` says how what is not cached
+    of the prompt is cut for encoding; None cuts it evenly. `branch` leaves the seed's path at a step.
+
+    Positions of the answer, from 0 across canvases: `pins` (position -> token id) are held to their token, `regions`
+    are written under a constraint of their own; `start` is the text to begin with in place of noise.
+    With `score`, tokens of one canvas, nothing is written: the answer is these tokens, its log-probabilities what the
+    model gives each of them (temperature 1) when it reads them on the canvas.
     """
 
     prompt: Prompt
@@ -26,4 +37,18 @@ class Request:
     thinking: bool = False
     record: bool = False
     note: str = ""
+    chunks: list[tuple[int, int]] | None = None
+    branch: Branch | None = None
+    pins: dict[int, int] = field(default_factory=dict)
+    regions: tuple[Region, ...] = ()
+    start: Start | None = None
+    score: tuple[int, ...] = ()
+    bias: LogitBias | None = None
+    frames: bool = False
     id: int = field(default=0)
+
+    def begin_constraint(self) -> ConstraintState | None:
+        """Where the answer stands in its constraint before the first token. Raises `InputError` if none fits."""
+        if self.constraint is None:
+            return None
+        return self.constraint.begin(self.config.max_new_tokens, self.config.min_tokens)

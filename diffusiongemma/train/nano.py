@@ -1,6 +1,7 @@
 """Train the embedded models: `python -m diffusiongemma.train.nano OUT_DIR --budget 3600 --recipe sudoku|base|skills`.
 
-`base` makes nano-base, from random weights; `skills` with `--init` makes nano of it; `sudoku` is the one skill alone.
+`base` makes nano-base, from random weights; `sudoku` with `--init` teaches it that one skill, which `skills` mixes with
+the others to make nano.
 The directory gets everything that `load` and transformers need; the tokenizer is copied from the package. `--resume`
 goes on with a run that was stopped or killed.
 """
@@ -89,6 +90,8 @@ def parsed_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--own-samples", type=float, default=0.0, help="share of the noise that is the model's own")
     parser.add_argument("--draws", type=int, default=1, help="corruptions of each canvas per encoder pass")
+    parser.add_argument("--noise-bias", type=float, default=1.0, help="more than 1: mostly noisy canvases")
+    parser.add_argument("--ema", type=float, default=0.998, help="decay of the average of the weights, per step")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="where seed puzzles are kept")
@@ -112,12 +115,13 @@ def _run(options: argparse.Namespace) -> None:
     write_configs(model.config, tokenizer, options.out)
     mixture = RECIPES[options.recipe](tokenizer, model.config, Places(options.cache, options.corpora))
     config = TrainConfig(
-        steps=options.steps, budget=options.budget, learning_rate=options.learning_rate, optimiser="muon", ema=0.998,
-        accumulate=options.accumulate, precision="bfloat16", seed=options.seed,
+        steps=options.steps, budget=options.budget, learning_rate=options.learning_rate, optimiser="muon",
+        ema=options.ema, accumulate=options.accumulate, precision="bfloat16", seed=options.seed,
     )  # fmt: skip
     objective = Objective(
-        encoder_weight=float(mixture.encoder_every), own_samples=options.own_samples, draws=options.draws
-    )
+        encoder_weight=float(mixture.encoder_every), own_samples=options.own_samples, draws=options.draws,
+        noise_bias=options.noise_bias,
+    )  # fmt: skip
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
     means = Means(every=25)
     train(

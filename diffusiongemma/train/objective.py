@@ -26,19 +26,23 @@ class Objective:
     `self_conditioning` is the share of canvases read a second time with the first reading's prediction as soft
     embedding; the others get zeros. `own_samples` is the share of the corrupted positions that hold a sample of the
     first reading's prediction instead of a uniform token, as canvases do while they are sampled. `draws` is the
-    number of corruptions of each canvas behind one encoder pass.
+    number of corruptions of each canvas behind one encoder pass. Noise levels have the density b·t^(b-1) with b the
+    `noise_bias`: 1 is the recipe's uniform one, more favours canvases that are mostly noise.
     """
 
     self_conditioning: float = 0.5
     encoder_weight: float = 1.0
     own_samples: float = 0.0
     draws: int = 1
+    noise_bias: float = 1.0
 
     def __post_init__(self) -> None:
         if not (0 <= self.self_conditioning <= 1 and 0 <= self.own_samples <= 1):
             raise InputError("self-conditioning and own-samples are shares: give numbers from 0 to 1")
         if self.encoder_weight < 0 or self.draws < 1:
             raise InputError("encoder-weight must be at least 0 and draws at least 1")
+        if not self.noise_bias > 0:
+            raise InputError(f"noise-bias is {self.noise_bias}: give a number above 0")
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class Draw:
     def sample(cls, batch: int, width: int, vocab_size: int, objective: Objective, generator: torch.Generator) -> Draw:
         count = batch * objective.draws
         shape = (count, width)
-        level = torch.rand(count, generator=generator)
+        level = torch.rand(count, generator=generator) ** (1 / objective.noise_bias)
         uniforms = torch.rand(shape, generator=generator)
         tokens = torch.randint(vocab_size, shape, generator=generator)
         # Rounded up or down at random, so that single examples are self-conditioned as often as they should be.

@@ -1,12 +1,13 @@
-"""Several processes training one model, its weights sharded over them by PyTorch's FSDP2. Start them with torchrun.
+"""Several processes training one model: its weights sharded over them by PyTorch's FSDP2, or small ones whole in each.
 
-Each process works off its share of every batch; the sum of their gradients is the gradient of the whole batch.
+Each process works off its share of every batch; the sum of their gradients is the gradient of the whole batch. Start
+them with torchrun, or on one machine's cores with `launch.run_processes`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -22,7 +23,7 @@ class LossModule(nn.Module):
 
     def __init__(self, model: Model):
         super().__init__()
-        self.model = model
+        self.model, self.sharded = model, False
 
     def forward(
         self, batch: Batch, draw: Draw, objective: Objective, totals: Totals
@@ -30,12 +31,12 @@ class LossModule(nn.Module):
         result = loss(self.model, batch, draw, objective, totals)
         # FSDP2 gathers a layer's weights for the backward pass when a gradient reaches the layer's output. Without a
         # loss on the encoder none reaches its last, whose keys and values need theirs all the same.
-        anchor = 0.0 * result.hidden.sum() if world_size() > 1 else 0.0
+        anchor = 0.0 * result.hidden.sum() if self.sharded else 0.0
         return result.total + anchor, result.denoise, result.encoder
 
 
 @contextmanager
-def processes() -> Iterator[None]:
+def together() -> Iterator[None]:
     """Together with the other processes, if torchrun started this one."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
@@ -64,6 +65,8 @@ def shard(module: LossModule) -> None:
         return
     from torch.distributed.fsdp import fully_shard
 
+    module.sharded = True
+
     vision = module.model.vision
     ignored = set(vision.parameters()) if vision is not None else set()  # not part of the loss
     for layer in module.model.backbone.layers:
@@ -71,9 +74,18 @@ def shard(module: LossModule) -> None:
     fully_shard(module, ignored_params=ignored)
 
 
+def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Where every process holds all weights: the sum of their gradients, in all of them."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
 def reshard(module: LossModule) -> None:
     """Free the weights that a forward pass without a backward pass left gathered."""
-    if world_size() == 1:
+    if not module.sharded:
         return
     from torch.distributed.fsdp import FSDPModule
 

@@ -30,7 +30,7 @@ Report = Callable[[Record], None]
 Export = Callable[[Model], None]
 
 # What may differ between a run and its continuation: how long it goes, and what only watches it.
-MAY_CHANGE = ("steps", "budget", "save_seconds", "evaluate_every")
+MAY_CHANGE = ("steps", "budget", "save_seconds", "evaluate_every", "shard")
 SAVING_SHARE = 0.02  # of the time, at most, goes into saving
 
 
@@ -97,12 +97,14 @@ class Training:
     def __init__(
         self, model: Model, batches: Batches, config: TrainConfig, objective: Objective, directory: RunDirectory | None
     ):
-        if config.optimiser == "muon" and parallel.world_size() > 1:
+        if config.optimiser == "muon" and config.shard and parallel.world_size() > 1:
             raise InputError("muon does not work on sharded matrices: choose adam, or train in one process")
         self.model, self.config, self.objective, self.directory = model.train(), config, objective, directory
         self.batches = Ahead(batches)
         self.module = LossModule(model)
-        parallel.shard(self.module)
+        if config.shard:
+            parallel.shard(self.module)
+        self.replicated = parallel.world_size() > 1 and not config.shard
         self.steppers = optimisers(model, config)
         self.average = Average(model, config.ema)
         self.clock = Clock()
@@ -123,9 +125,12 @@ class Training:
         means = {"denoise": 0.0, "encoder": 0.0}
         for batch, draw in self._parts(batches):
             total, denoise, encoder = self._loss(batch, draw, totals)
-            (total * parallel.world_size()).backward()  # sharded gradients are averaged over the processes
+            # Sharded gradients are averaged over the processes.
+            (total * (parallel.world_size() if self.module.sharded else 1)).backward()
             means["denoise"] += float(denoise.detach())
             means["encoder"] += float(encoder.detach())
+        if self.replicated:
+            parallel.sum_gradients(trained_parameters(self.model).values())
         rate = self.config.rate(self.step, self.progress)
         norm = self._descend(rate)
         self.average.update(self.model, self.step)
@@ -197,11 +202,12 @@ class Training:
             result = evaluate(self.module)
             parallel.reshard(self.module)
         self.judged = self.step
-        better = self.best is None or result.score >= self.best
+        score = parallel.agreed(result.score)
+        better = self.best is None or score >= self.best
         if better:
-            self.best = result.score
+            self.best = score
             self._export(export)
-        record = {"step": self.step, "score": result.score, "best": better, **result.figures}
+        record = {"step": self.step, "score": score, "best": better, **result.figures}
         self._note(record)
         return record
 

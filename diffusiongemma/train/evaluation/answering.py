@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from diffusiongemma.diffusion.trace import CanvasCommitted, Finished, Result
@@ -20,13 +20,16 @@ MODES = ("diffusion", "ar", "both")
 
 @dataclass(frozen=True)
 class Setting:
-    """One way to decode: the mode and, for diffusion, the most steps that a canvas may take."""
+    """One way to decode: the mode, for diffusion the most steps that a canvas may take, and whether answers are held
+    to the structure of their question."""
 
     mode: str
     steps: int | None = None
+    constrained: bool = False
 
     def __str__(self) -> str:
-        return "autoregressive" if self.mode == "ar" else f"diffusion, ≤ {self.steps} steps"
+        how = "autoregressive" if self.mode == "ar" else f"diffusion, ≤ {self.steps} steps"
+        return how + (", constrained" if self.constrained else "")
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,11 @@ class Answer:
     seed: int = 0
 
 
-def settings(mode: str, steps: Sequence[int], default_steps: int) -> list[Setting]:
-    """The ways to decode that `mode` and the `steps` asked for name. Raises `InputError` for a bad combination."""
+def settings(mode: str, steps: Sequence[int], default_steps: int, constrained: bool = False) -> list[Setting]:
+    """The ways to decode that `mode` and the `steps` asked for name; with `constrained` each without and with it.
+
+    Raises `InputError` for a bad combination.
+    """
     if mode not in MODES:
         raise InputError(f"mode is {mode!r}: choose {', '.join(MODES)}")
     if mode == "ar" and steps:
@@ -60,7 +66,8 @@ def settings(mode: str, steps: Sequence[int], default_steps: int) -> list[Settin
     if wrong is not None:
         raise InputError(f"steps is {wrong}: give a whole number of at least 1")
     by_diffusion = [Setting("diffusion", count) for count in dict.fromkeys(steps or (default_steps,))]
-    return {"diffusion": by_diffusion, "ar": [Setting("ar")], "both": [*by_diffusion, Setting("ar")]}[mode]
+    ways = {"diffusion": by_diffusion, "ar": [Setting("ar")], "both": [*by_diffusion, Setting("ar")]}[mode]
+    return [replace(way, constrained=held) for way in ways for held in ((False, True) if constrained else (False,))]
 
 
 def ask(
@@ -78,10 +85,14 @@ def ask(
     if setting.steps is not None:
         decoding["steps"] = setting.steps
     requests = [
-        model.request(question.prompt, id=i, seed=(seed + i) % 2**64, **decoding)
+        model.request(question.prompt, id=i, seed=(seed + i) % 2**64, **decoding, **_held(question, setting))
         for i, question in enumerate(suite.questions)
     ]
     yield from _answers(Engine(model.model, model.tokenizer, batch), requests, suite.questions, model.tokenizer)
+
+
+def _held(question: Question, setting: Setting) -> dict[str, Any]:
+    return question.structure if setting.constrained else {}
 
 
 def _answers(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -15,6 +15,8 @@ class Question:
     wanted: str
     score: Callable[[str], dict[str, Any]]
     group: str
+    # What is known of any right answer before it is given, as options of `DiffusionGemma.request`.
+    structure: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

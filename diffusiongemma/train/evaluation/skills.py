@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -35,9 +36,17 @@ def skill_suite(name: str, n: int, seed: int) -> Suite:
     """`n` different questions of a task's test half; fewer where it has no more."""
     skill, task = SKILLS[name], TASKS[name]
     examples = _different(partial(task.generate, split="test"), n, np.random.default_rng(seed))
-    questions = [Question(e.prompt, e.answer, partial(task.score, e), str(e.meta[skill.grouping])) for e in examples]
+    questions = [
+        Question(e.prompt, e.answer, partial(task.score, e), str(e.meta[skill.grouping]), _structure(e))
+        for e in examples
+    ]
     notes = () if len(questions) == n else (f"the test half has {len(questions)} different questions, not {n}",)
     return Suite(name, questions, skill.figures, skill.grouping, skill.room, notes)
+
+
+def _structure(example: Example) -> dict[str, Any]:
+    """The shape that the question asks for, where the task states one."""
+    return {"json_schema": example.meta["schema"]} if "schema" in example.meta else {}
 
 
 def _different(draw: Callable[[np.random.Generator], Example], n: int, rng: np.random.Generator) -> list[Example]:

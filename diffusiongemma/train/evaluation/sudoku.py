@@ -64,7 +64,13 @@ def _question(puzzle: np.ndarray, solution: np.ndarray, unique: bool = True) -> 
         sudoku.format_solution(solution) if solution.all() else "",
         partial(_score, puzzle, solution, unique),
         sudoku.bucket(int((puzzle > 0).sum())),
+        {"regex": _form(puzzle)},
     )
+
+
+def _form(puzzle: np.ndarray) -> str:
+    """The answers that keep the givens, as a regular expression: each of the other cells is 1 to 9."""
+    return sudoku.format_solution(puzzle).replace("0", "[1-9]")
 
 
 def _score(puzzle: np.ndarray, solution: np.ndarray, unique: bool, text: str) -> dict[str, Any]:

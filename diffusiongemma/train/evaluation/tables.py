@@ -69,6 +69,16 @@ def text_tables(report: dict[str, Any]) -> Iterator[RenderableType]:
         yield _continuations(report)
 
 
+def infilling_table(report: dict[str, Any]) -> Table:
+    """The report of `eval infill`."""
+    table = _table("words in the gap by", "judge bits per byte, with what follows", "better than the continuation")
+    low, high = report["better_95"]
+    better = {"fill": f"{report['better']:.0%} ({low:.0%} to {high:.0%})"}
+    for name, bits in report["judge_bits_per_byte"].items():
+        table.add_row(name, f"{bits:.3f}", better.get(name, _NONE))
+    return table
+
+
 def _continuations(report: dict[str, Any]) -> Table:
     table = _table("continuations by", "judge perplexity", "judge bits per byte", "different word pairs", *_COST)
     table.add_row("the human", *_judged(report["human"]), *[_NONE] * len(_COST))

@@ -1,0 +1,100 @@
+"""`diffusiongemma edit`: change a file by instruction."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diffusiongemma.cli import options as given
+from diffusiongemma.errors import InputError
+
+if TYPE_CHECKING:
+    from diffusiongemma.engine.plans.edit import EditResult
+
+Instruction = Annotated[str | None, typer.Argument(metavar="INSTRUCTION", help="What to change.")]
+Lines = Annotated[
+    str | None, typer.Option(metavar="FROM-TO", help="Change these lines only (10-20, or 7), counted from 1.")
+]
+Strength = Annotated[
+    float, typer.Option(metavar="0…1", help="How much noise to start from: 0 changes nothing, 1 starts anew.")
+]
+Diff = Annotated[bool, typer.Option("--diff", help="Write what changes, word by word, in place of the text.")]
+
+
+def edit(
+    file: given.File,
+    instruction: Instruction = None,
+    lines: Lines = None,
+    strength: Strength = 0.7,
+    diff: Diff = False,
+    model: given.Model = "nano",
+    steps: given.Steps = None,
+    seed: given.Seed = None,
+    temperature: given.Temperature = None,
+    sampler: given.Sampler = None,
+    in_place: given.InPlace = False,
+    as_json: given.Json = False,
+    device: given.Device = "auto",
+    dtype: given.Dtype = "auto",
+) -> None:
+    """Change a text, starting from the text itself.
+
+    Reads a file, or stdin for -, and writes to stdout.
+    """
+    from diffusiongemma.cli.texts import read_text, write_result
+
+    if diff and (in_place or as_json):
+        raise InputError("--diff writes the changes to stdout: leave out --in-place and --json, which has them too")
+    if not 0 <= strength <= 1:
+        raise InputError(f"strength is {strength}: give a number from 0 to 1")
+    decoding = given.decoding_options(
+        mode="diffusion", steps=steps, seed=seed, temperature=temperature, sampler=sampler
+    )
+    text = read_text(file, in_place)
+    spans = None if lines is None else [span_of_lines(text, lines)]
+    from diffusiongemma.cli.running import open_model
+
+    loaded = open_model(model, device, dtype)
+    result = loaded.edit(text, instruction, spans=spans, strength=strength, **given.with_sampler(decoding))
+    shown = marked(result) if diff else result.text
+    write_result(file, shown, in_place, as_object(result) if as_json else None)
+
+
+def span_of_lines(text: str, lines: str) -> tuple[int, int]:
+    """The characters of lines `FROM-TO` (or one number), the break of the last line left out.
+
+    Raises `InputError` for lines that the text does not have, or that are empty.
+    """
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", lines, re.ASCII)
+    if match is None:
+        raise InputError(f"lines are {lines!r}: give two numbers as in 10-20, or one")
+    first, last = int(match[1]), int(match[2] or match[1])
+    starts = [0, *(found.end() for found in re.finditer("\n", text))]
+    count = len(starts) - (starts[-1] == len(text))
+    if not 1 <= first <= last <= count:
+        raise InputError(f"lines {lines}: the text has {count}, give 1 <= from <= to <= {count}")
+    stop = starts[last] - 1 if last < len(starts) else len(text)
+    start = starts[first - 1]
+    stop -= text[start:stop].endswith("\r")
+    if start >= stop:
+        raise InputError(f"lines {lines} are empty: choose others")
+    return start, stop
+
+
+def marked(result: EditResult) -> str:
+    """The diff as text: `[-gone-]` and `{+come+}`, as `git diff --word-diff` writes them."""
+    marks = {"same": "{}", "delete": "[-{}-]", "insert": "{{+{}+}}"}
+    return "".join(marks[kind].format(text) for kind, text in result.diff)
+
+
+def as_object(result: EditResult) -> dict[str, Any]:
+    """The object that `--json` writes."""
+    return {
+        "text": result.text,
+        "diff": [list(change) for change in result.diff],
+        "changed_outside": round(result.changed_outside, 4),
+        "steps": sum(result.steps),
+        "seed": result.seed,
+    }

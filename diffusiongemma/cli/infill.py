@@ -1,0 +1,74 @@
+"""`diffusiongemma infill`: write what is missing in a file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diffusiongemma.cli import options as given
+from diffusiongemma.errors import InputError
+
+if TYPE_CHECKING:
+    from diffusiongemma.engine.plans.infill import InfillResult
+
+Hole = Annotated[str, typer.Option(metavar="MARK", help="What marks a hole in the text.")]
+Instruction = Annotated[str | None, typer.Option(metavar="TEXT", help="What to write.")]
+Length = Annotated[str, typer.Option(metavar="auto|N|LEAST-MOST", help="Tokens of each hole.")]
+
+
+def infill(
+    file: given.File,
+    hole: Hole = "<<>>",
+    instruction: Instruction = None,
+    length: Length = "auto",
+    model: given.Model = "nano",
+    steps: given.Steps = None,
+    seed: given.Seed = None,
+    temperature: given.Temperature = None,
+    sampler: given.Sampler = None,
+    in_place: given.InPlace = False,
+    as_json: given.Json = False,
+    device: given.Device = "auto",
+    dtype: given.Dtype = "auto",
+) -> None:
+    """Fill the holes of a text; the rest of it comes back as it is, byte for byte.
+
+    Reads a file, or stdin for -, and writes to stdout.
+    """
+    from diffusiongemma.cli.texts import read_text, write_result
+
+    bounds = parsed_length(length)
+    decoding = given.decoding_options(
+        mode="diffusion", steps=steps, seed=seed, temperature=temperature, sampler=sampler
+    )
+    text = read_text(file, in_place)
+    # Before the model is loaded, which may take long.
+    given.hole_texts(text, hole)
+    from diffusiongemma.cli.running import open_model
+
+    loaded = open_model(model, device, dtype)
+    result = loaded.infill_text(text, hole, instruction=instruction, length=bounds, **given.with_sampler(decoding))
+    write_result(file, result.text, in_place, as_object(result) if as_json else None)
+
+
+def parsed_length(length: str) -> Any:
+    """What `infill` takes, of an option's text. Raises `InputError`."""
+    least, dash, most = length.partition("-")
+    if length == "auto":
+        return length
+    if least.isdecimal() and (most.isdecimal() if dash else not most):
+        return (int(least), int(most)) if dash else int(least)
+    raise InputError(f"length is {length!r}: give a number of tokens, two as in 4-12, or auto")
+
+
+def as_object(result: InfillResult) -> dict[str, Any]:
+    """The object that `--json` writes."""
+    return {
+        "text": result.text,
+        "fills": list(result.fills),
+        "lengths": list(result.lengths),
+        "candidates": [{str(length): round(score, 4) for length, score in hole} for hole in result.candidates],
+        "steps": sum(result.steps),
+        "seed": result.seed,
+    }

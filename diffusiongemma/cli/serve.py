@@ -1,0 +1,123 @@
+"""`diffusiongemma serve`: the OpenAI-compatible server and the page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diffusiongemma.cli import options as given
+from diffusiongemma.errors import InputError
+
+LIMITS, ACCESS, KEEPING = "Limits", "Access", "Keeping"
+
+Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is all of them.", rich_help_panel=ACCESS)]
+Port = Annotated[int, typer.Option(help="0 takes any free one.", min=0, max=65535, rich_help_panel=ACCESS)]
+ApiKeys = Annotated[
+    list[str] | None,
+    typer.Option("--api-key", metavar="KEY|@FILE", help="Ask for one of these; a file has one a line; may be repeated.",
+                 rich_help_panel=ACCESS),
+]  # fmt: skip
+Origins = Annotated[
+    list[str] | None,
+    typer.Option("--cors-origin", metavar="URL", help="Web pages of this origin may call; may be repeated.",
+                 rich_help_panel=ACCESS),
+]  # fmt: skip
+AllowUrls = Annotated[
+    bool, typer.Option("--allow-urls", help="Fetch images from public web addresses.", rich_help_panel=ACCESS)
+]
+Aliases = Annotated[
+    list[str] | None,
+    typer.Option("--alias", metavar="NAME", help="Model name to answer to as well; * is any.", rich_help_panel=ACCESS),
+]
+MaxRequests = Annotated[int, typer.Option(help="Requests computed together.", rich_help_panel=LIMITS)]
+MaxQueue = Annotated[int, typer.Option(help="Requests that may wait.", rich_help_panel=LIMITS)]
+MaxTokens = Annotated[int, typer.Option(help="Tokens of all accepted requests.", rich_help_panel=LIMITS)]
+Memory = Annotated[
+    float | None,
+    typer.Option(metavar="GIB", help="For caches. (default: half of what is free, of a GPU 80 %)",
+                 rich_help_panel=LIMITS),
+]  # fmt: skip
+MaxBody = Annotated[int, typer.Option(metavar="MIB", help="Size of a request's body.", rich_help_panel=LIMITS)]
+Grace = Annotated[float, typer.Option(metavar="SECONDS", help="To finish after a stop signal.", rich_help_panel=LIMITS)]
+TraceDir = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Keep a trace of each request.", rich_help_panel=KEEPING)
+]
+LogPrompts = Annotated[bool, typer.Option("--log-prompts", help="Log prompts too.", rich_help_panel=KEEPING)]
+
+
+def serve(
+    model: given.Model = "nano",
+    device: given.Device = "auto",
+    dtype: given.Dtype = "auto",
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    api_key: ApiKeys = None,
+    cors_origin: Origins = None,
+    allow_urls: AllowUrls = False,
+    alias: Aliases = None,
+    max_requests: MaxRequests = 16,
+    max_queue: MaxQueue = 64,
+    max_tokens: MaxTokens = 1_000_000,
+    memory: Memory = None,
+    max_body: MaxBody = 32,
+    grace: Grace = 30.0,
+    trace_dir: TraceDir = None,
+    log_prompts: LogPrompts = False,
+) -> None:
+    """Serve a model: OpenAI's API, the streaming protocol for drafts, and a page to watch it."""
+    from diffusiongemma.cli.running import open_model
+    from diffusiongemma.serve.settings import Settings
+
+    if memory is not None and not 0 < memory < 2**20:
+        raise InputError(f"memory is {memory}: give GiB above 0")
+    if not 0 <= grace <= 3600:
+        raise InputError(f"grace is {grace}: give seconds from 0 to 3600")
+    settings = Settings(
+        model_name=Path(model).name if Path(model).exists() else model,
+        aliases=tuple(alias or ()),
+        max_requests=max_requests,
+        max_queue=max_queue,
+        max_tokens=max_tokens,
+        memory=None if memory is None else int(memory * 2**30),
+        api_keys=_keys(api_key or []),
+        cors_origins=tuple(cors_origin or ()),
+        allow_urls=allow_urls,
+        trace_dir=_folder(trace_dir),
+        log_prompts=log_prompts,
+        max_body=max_body * 2**20,
+        grace=grace,
+    )
+    loaded = open_model(model, device, dtype)
+    if loaded.tokenizer is None:
+        raise InputError(f"{model} has no tokenizer files: a server is about text")
+    from diffusiongemma.serve.run import serve as run
+
+    run(loaded, settings, host, port)
+
+
+def _keys(values: list[str]) -> tuple[str, ...]:
+    keys: list[str] = []
+    for value in values:
+        if not value.startswith("@"):
+            keys.append(value)
+            continue
+        try:
+            lines = Path(value[1:]).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read the keys in {value[1:]}: {error}") from error
+        found = [line.strip() for line in lines if line.strip()]
+        if not found:
+            raise InputError(f"{value[1:]} holds no key: write one a line")
+        keys += found
+    return tuple(keys)
+
+
+def _folder(folder: Path | None) -> Path | None:
+    if folder is not None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot keep traces in {folder}: {error.strerror}") from error
+    return folder

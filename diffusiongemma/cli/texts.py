@@ -1,0 +1,79 @@
+"""Files in and out, byte for byte: for the subcommands that change a text."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from diffusiongemma.errors import InputError
+
+
+def read_text(file: str, in_place: bool) -> str:
+    """A file's text, or stdin's for "-". Raises `InputError` where there is none, or it is not UTF-8, or is empty."""
+    if file == "-" and in_place:
+        raise InputError("--in-place needs a file: stdin cannot be written")
+    if file == "-":
+        from diffusiongemma.cli.running import read_stdin
+
+        text, name = read_stdin(), "stdin"
+    else:
+        text, name = _file_text(Path(file)), file
+    if not text.strip():
+        raise InputError(f"{name} is empty: give some text")
+    return text
+
+
+def _file_text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text (byte {error.start + 1:,}): convert it first") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def write_result(file: str, text: str, in_place: bool, as_json: dict[str, Any] | None) -> None:
+    """The text to stdout, exactly, or to the file; with `as_json` that object to stdout."""
+    if in_place:
+        replace_text(Path(file), text)
+    if as_json is not None:
+        _to_stdout(json.dumps(as_json, ensure_ascii=False) + "\n")
+    elif not in_place:
+        _to_stdout(text)
+
+
+def _to_stdout(text: str) -> None:
+    """Bytes, so that no line end and no character is changed on the way."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode("utf-8"))
+    sys.stdout.buffer.flush()
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Put a text in a file's place: whole or not at all, with the file's permissions, through links.
+
+    Raises `InputError` where that is not possible; the file is then as it was.
+    """
+    target = path.resolve()
+    try:
+        mode = stat.S_IMODE(target.stat().st_mode)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        try:
+            with os.fdopen(handle, "wb") as partial:
+                partial.write(text.encode("utf-8"))
+                partial.flush()
+                os.fsync(partial.fileno())
+            os.chmod(name, mode)
+            os.replace(name, target)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(name)
+            raise
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}, nothing was changed") from None

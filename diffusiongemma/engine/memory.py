@@ -1,0 +1,39 @@
+"""How much memory a request's keys and values will take, told before it runs."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from diffusiongemma.config import GenerationConfig
+from diffusiongemma.model.cache import BLOCK
+from diffusiongemma.model.model import ENCODE_CHUNK, Model
+
+CPU_SHARE, GPU_SHARE = 0.5, 0.8  # of what is free once the model is loaded
+
+
+def room(config: GenerationConfig, canvas_length: int) -> int:
+    """Tokens the answer may take up in the context: canvases are denoised whole, also the last one."""
+    width = 1 if config.mode == "ar" else canvas_length
+    return -(-config.max_new_tokens // width) * width
+
+
+def cache_bytes(model: Model, tokens: int) -> int:
+    """The most bytes a sequence of `tokens` tokens takes in the caches, with what they keep spare as they grow."""
+    config, size = model.config, model.dtype.itemsize
+    total = 0
+    for layer in range(config.num_layers):
+        heads, head_dim = config.heads(layer)
+        held = tokens + tokens // 4
+        if config.is_sliding(layer):
+            held = min(held, config.sliding_window + max(ENCODE_CHUNK, config.canvas_length))
+        total += 2 * heads * head_dim * size * (held + BLOCK)
+    return total
+
+
+def free_bytes(device: torch.device) -> int:
+    """A budget for caches on this machine: a share of the memory that is free now."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0] * GPU_SHARE)
+    return int(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * CPU_SHARE)

@@ -1,0 +1,76 @@
+"""What a plan is, and what every plan needs of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from diffusiongemma.chat import Prompt, encode_prompt
+from diffusiongemma.config import GenerationConfig, ModelConfig
+from diffusiongemma.control.seams import TextTokens
+from diffusiongemma.diffusion.trace import Result
+from diffusiongemma.engine.request import Request
+from diffusiongemma.errors import InputError
+
+T = TypeVar("T")
+
+# Yields requests that can run together, with ids 0, 1, …; is sent their results in the same order; returns its value.
+# Any engine can drive it: `plan.send(results)` until `StopIteration`, whose `value` is what came out.
+Plan = Generator[list[Request], list[Result], T]
+
+
+def drive(plan: Plan[T], results_of: Any) -> T:
+    """Run a plan to its end; `results_of` takes a list of requests and gives their results."""
+    try:
+        requests = next(plan)
+        while True:
+            requests = plan.send(results_of(requests))
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A model's tokens, shape and decoding rules: all that a plan knows of it."""
+
+    tokens: TextTokens
+    model: ModelConfig
+    config: GenerationConfig
+
+    @property
+    def canvas_length(self) -> int:
+        return self.model.canvas_length
+
+    def raw_prompt(self, text_ids: Iterable[int]) -> Prompt:
+        """A text to go on with, without chat markup."""
+        return Prompt([self.model.bos_token_id, *text_ids], [], [])
+
+    def chat_prompt(self, message: str, written: Iterable[int]) -> Prompt:
+        """A user's message, and what has been written of the answer."""
+        ids = encode_prompt(message, self.tokens.tokenizer).ids
+        return Prompt([*ids, *written], [], [])
+
+    def tail(self, count: int, chat: bool) -> list[int]:
+        """`count` end tokens as models are trained to fill a canvas: the end of the turn first, in a chat."""
+        ends = self.config.eos_token_ids
+        fill = self.model.eos_token_id if isinstance(self.model.eos_token_id, int) else self.model.eos_token_id[0]
+        turn = self.tokens.tokenizer.convert_tokens_to_ids("<turn|>")
+        first = turn if chat and turn in ends else fill
+        return [first, *[fill] * (count - 1)] if count else []
+
+    def request(self, prompt: Prompt, id: int, **fields: Any) -> Request:
+        config = fields.pop("config", self.config).with_options(max_new_tokens=fields.pop("max_new_tokens"))
+        return Request(prompt, config, id=id, **fields)
+
+
+def plan_config(config: GenerationConfig, options: dict[str, Any]) -> GenerationConfig:
+    """The decoding rules of a plan. Raises `InputError` for options that contradict what a plan does."""
+    if given := {"max_new_tokens", "min_tokens"} & set(options):
+        raise InputError(f"{min(given)} does not go with infilling and editing: the text and the holes set the length")
+    if options.get("mode", "diffusion") not in ("diffusion", "auto"):
+        raise InputError("infilling and editing work on a canvas: leave mode at diffusion")
+    if options.get("early_steps"):
+        raise InputError("early text does not go with infilling and editing: leave early_steps at 0")
+    return config.with_options(**{**options, "mode": "diffusion", "early_steps": 0})

@@ -1,0 +1,111 @@
+"""Prompts that begin alike share their beginning: keys and values of token blocks, kept for later prompts.
+
+A block is known by the tokens in it and before it. With reuse on, every prompt is cut at the same multiples of the
+block size whether or not a block was at hand, so that the same products are computed over the same rows: the text
+does not depend on what other requests left behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffusiongemma.model.cache import LayerCache, SequenceCache
+from diffusiongemma.model.model import Model
+
+BLOCK = 256  # tokens
+# A prompt's last chunk has at least this many tokens: on a CPU, products of fewer rows may round differently alone
+# and in a batch.
+LEAST_ROWS = 16
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Keys and values [H, T, head_dim] of each layer; T is the block size, or the window where that is shorter."""
+
+    layers: list[tuple[Tensor, Tensor]]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(keys.nbytes + values.nbytes for keys, values in self.layers)
+
+
+class Prefixes:
+    """Blocks of at most `budget` bytes in all; the ones used longest ago make room."""
+
+    def __init__(self, model: Model, budget: int, block: int = BLOCK):
+        self.model, self.budget, self.block = model, budget, block
+        self.nbytes = 0
+        self._blocks: OrderedDict[bytes, _Block] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def bounds(self, start: int, length: int) -> list[tuple[int, int]]:
+        """The chunks in which tokens `start .. length` are encoded; `start` is a multiple of the block size."""
+        cuts = [*range(start, max(start, length - LEAST_ROWS) + 1, self.block)]
+        return list(zip(cuts, [*cuts[1:], length], strict=True))
+
+    def restore(self, ids: list[int]) -> SequenceCache:
+        """A new cache of as many of the prompt's first blocks as are at hand, perhaps none."""
+        known = []
+        for key in self._keys(ids):
+            if key not in self._blocks:
+                break
+            known.append(key)
+        self._touch(known)
+        sequence = self.model.new_sequence()
+        if known:
+            blocks = [self._blocks[key] for key in known]
+            for layer, parts in zip(sequence.layers, zip(*(b.layers for b in blocks), strict=True), strict=True):
+                _fill(layer, list(parts))
+            sequence.length = len(known) * self.block
+        return sequence
+
+    def keep(self, ids: list[int], sequence: SequenceCache) -> None:
+        """Store the block that ends where the sequence, which holds the first tokens of `ids`, ends now."""
+        if sequence.length % self.block or not 0 < sequence.length <= len(ids) - LEAST_ROWS:
+            return
+        keys = list(self._keys(ids[: sequence.length + LEAST_ROWS]))
+        if keys[-1] not in self._blocks and all(key in self._blocks for key in keys[:-1]):
+            block = _Block([_last(layer, self.block) for layer in sequence.layers])
+            self._blocks[keys[-1]] = block
+            self.nbytes += block.nbytes
+        self._touch([key for key in keys if key in self._blocks])
+        self.shrink(self.budget)
+
+    def shrink(self, nbytes: int) -> None:
+        """Forget the blocks used longest ago until at most `nbytes` are held."""
+        while self._blocks and self.nbytes > nbytes:
+            self.nbytes -= self._blocks.popitem(last=False)[1].nbytes
+
+    def _keys(self, ids: list[int]) -> Iterator[bytes]:
+        key = b""
+        for start, end in self.bounds(0, len(ids))[:-1]:
+            key = hashlib.sha256(key + np.array(ids[start:end], np.uint32).tobytes()).digest()
+            yield key
+
+    def _touch(self, keys: list[bytes]) -> None:
+        # The first block last: a block is of no use without those before it, so it must not outlive them.
+        for key in reversed(keys):
+            self._blocks.move_to_end(key)
+
+
+def _last(layer: LayerCache, block: int) -> tuple[Tensor, Tensor]:
+    count = block if layer.keep is None else min(block, layer.keep)
+    held = slice(layer.end - count, layer.end)
+    return layer.keys[:, held].clone(), layer.values[:, held].clone()
+
+
+def _fill(layer: LayerCache, parts: list[tuple[Tensor, Tensor]]) -> None:
+    if layer.keep is not None and parts[0][0].shape[1]:
+        parts = parts[(-layer.keep) // parts[0][0].shape[1] :]  # the blocks that the window reaches
+    layer.keys = torch.cat([keys for keys, _ in parts], dim=1)
+    layer.values = torch.cat([values for _, values in parts], dim=1)
+    layer.end = layer.keys.shape[1]

@@ -1,0 +1,123 @@
+"""What the server says of itself, and trace files turned into events."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from typing import Any
+
+import diffusiongemma
+from diffusiongemma.api import DiffusionGemma
+from diffusiongemma.diffusion.recording import Recording, load_trace
+from diffusiongemma.diffusion.samplers import SAMPLERS
+from diffusiongemma.diffusion.trace import CanvasCommitted
+from diffusiongemma.serve.errors import blaming, refusal
+from diffusiongemma.serve.frames import FrameEncoder, commit_event, done_event
+from diffusiongemma.serve.settings import MIB, Settings
+
+MOST_UNPACKED = 256 * MIB  # of a trace: a small file can unpack to gigabytes
+
+
+def info(model: DiffusionGemma, settings: Settings) -> dict[str, Any]:
+    config, generation, auto = model.config, model.generation, model.auto
+    return {
+        "v": 1,
+        "version": diffusiongemma.__version__,
+        "model": settings.model_name,
+        "canvas_length": config.canvas_length,
+        "vocab_size": config.vocab_size,
+        "context": config.max_position_embeddings,
+        "images": config.vision_config is not None,
+        "modes": ["auto", "diffusion", "ar"],
+        "samplers": [name.replace("-", "_") for name in SAMPLERS],
+        "defaults": {
+            "steps": generation.steps,
+            "entropy_bound": generation.entropy_bound,
+            "max_tokens": generation.max_new_tokens,
+            "sampler": "entropy_bound",
+            "mode": "diffusion",
+            "early_entropy": generation.early_entropy,
+        },
+        "limits": {
+            "max_requests": settings.max_requests,
+            "max_queue": settings.max_queue,
+            "max_tokens": settings.max_tokens,
+            "max_body_bytes": settings.max_body,
+        },
+        "machine": {
+            "step_ms": _milliseconds(auto.step_seconds),
+            "token_ms": _milliseconds(auto.token_seconds),
+            "steps": round(auto.steps, 2),
+            "note": auto.choose(generation)[1] if auto.step_seconds and auto.token_seconds else "not measured yet",
+        },
+    }
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1e3, 3)
+
+
+def trace_events(data: bytes) -> dict[str, Any]:
+    """A trace file as the events that a stream of it would have been. Raises `ApiError` for what is not one."""
+    _check_size(data)
+    with blaming(None):
+        recording = load_trace(io.BytesIO(data))  # type: ignore[arg-type]  # numpy reads either
+    try:
+        return {"v": 1, "start": _start(recording), "events": _events(recording)}
+    except (ValueError, IndexError, KeyError, TypeError) as error:
+        raise refusal("the trace is damaged: its parts contradict each other", None) from error
+
+
+def _check_size(data: bytes) -> None:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+        raise refusal("this is not a trace: make one with `run --trace FILE`", None) from error
+    if unpacked > MOST_UNPACKED:
+        raise refusal(f"the trace unpacks to {unpacked / MIB:,.0f} MiB, at most {MOST_UNPACKED / MIB:.0f}", None)
+
+
+def _start(recording: Recording) -> dict[str, Any]:
+    result = recording.result
+    return {
+        "v": 1,
+        "request": "",
+        "model": recording.model,
+        "mode": result.mode,
+        "seed": result.seed,
+        "canvas_length": max((len(step.tokens) for step in result.trace), default=1),
+        "steps": recording.steps,
+        "vocab_size": None,
+        "prompt_tokens": result.prompt_tokens,
+        "prompt": recording.prompt,
+    }
+
+
+def _events(recording: Recording) -> list[list[Any]]:
+    result, text_of = recording.result, lambda token: recording.texts.get(token, "\ufffd")
+    encode, events, canvas = FrameEncoder(text_of, max(1, recording.steps)), [], 0
+    commits = _commits(recording)
+    for step in result.trace:
+        if step.canvas != canvas and canvas < len(commits):
+            events.append(["commit", commit_event(commits[canvas], text_of)])
+            canvas = step.canvas
+        events.append(["canvas", encode(step)])
+    events += [["commit", commit_event(commit, text_of)] for commit in commits[canvas:]]
+    return [*events, ["done", done_event(result, result.finish_reason)]]
+
+
+def _commits(recording: Recording) -> list[CanvasCommitted]:
+    """The committed tokens, canvas by canvas; in autoregressive mode token by token."""
+    result, commits, start = recording.result, [], 0
+    widths = {step.canvas: len(step.tokens) for step in result.trace}
+    count = len(result.steps) if result.trace else len(result.tokens)
+    for canvas in range(count):
+        end = start + widths.get(canvas, 1)
+        cut = slice(start, end)
+        steps = result.steps[canvas] if canvas < len(result.steps) else 1
+        columns = result.logprobs[cut], result.entropies[cut], result.settled[cut]
+        converged = steps < recording.steps
+        commits.append(CanvasCommitted(canvas, result.tokens[cut], steps, converged, 0, *columns))
+        start = end
+    return commits

@@ -1,0 +1,81 @@
+/** Requests to the server that this page came from. */
+
+import { ServerError, serverSentEvents } from "./protocol.js";
+import { Timeline } from "./timeline.js";
+
+async function checked(response) {
+  if (response.ok) return response;
+  const body = await response.json().catch(() => null);
+  const message = body?.error?.message ?? `The server answered ${response.status} ${response.statusText}.`;
+  throw new ServerError(message, response.status);
+}
+
+let key = null;
+let model = "nano"; // until /v1/info says which
+
+function headers(type) {
+  key ??= sessionStorage.getItem("key");
+  return { "Content-Type": type, ...(key ? { Authorization: `Bearer ${key}` } : {}) };
+}
+
+/** The key that the server wants of its clients; kept for this tab only. */
+export function setKey(value) {
+  key = value || null;
+  if (key) sessionStorage.setItem("key", key);
+  else sessionStorage.removeItem("key");
+}
+
+async function send(path, body, type, signal) {
+  try {
+    return await checked(await fetch(path, { method: "POST", headers: headers(type), body, signal }));
+  } catch (error) {
+    if (error instanceof TypeError) throw new ServerError("The server cannot be reached: is it still running?");
+    throw error;
+  }
+}
+
+export async function getInfo() {
+  const info = await (await checked(await fetch("/v1/info", { headers: headers("application/json") }))).json();
+  model = info.model;
+  return info;
+}
+
+export async function post(path, body, signal) {
+  return (await send(path, JSON.stringify(body), "application/json", signal)).json();
+}
+
+/** A trace file (bytes) -> the trace object that `Timeline.fromTrace` takes. */
+export async function readTrace(bytes) {
+  return (await send("/v1/traces", bytes, "application/octet-stream")).json();
+}
+
+/** The body of a chat completion that is watched. */
+export function chatBody(prompt, { system = "", diffusion = {}, ...options } = {}) {
+  const messages = [...(system ? [{ role: "system", content: system }] : []), { role: "user", content: prompt }];
+  return { model, messages, stream: true, ...options, diffusion: { frames: true, details: true, ...diffusion } };
+}
+
+/**
+ * Run a streamed request into a `Timeline`; `onEvent(timeline)` is called after each event.
+ * Raises `ServerError`, also for an error that the server reports in the middle of the stream.
+ */
+export async function watch(path, body, { signal, onEvent = () => {}, timeline = new Timeline() } = {}) {
+  timeline.request = { path, body };
+  const began = performance.now();
+  const response = await send(path, JSON.stringify(body), "application/json", signal);
+  for await (const [name, data] of serverSentEvents(response.body)) {
+    if (data === "[DONE]") break;
+    const value = JSON.parse(data);
+    if (value.error) throw new ServerError(value.error.message);
+    if (name === "message") timeline.text += textOf(value);
+    else timeline.add(name, value, (performance.now() - began) / 1000);
+    onEvent(timeline);
+  }
+  if (!timeline.done) throw new ServerError("The answer broke off: the server ended the stream early.");
+  return timeline;
+}
+
+function textOf(chunk) {
+  const choice = (chunk.choices ?? []).find((one) => (one.index ?? 0) === 0);
+  return choice?.delta?.content ?? choice?.text ?? "";
+}

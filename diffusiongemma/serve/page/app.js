@@ -1,0 +1,87 @@
+/** The frame of the page: which view is open, light or dark, what the server says of itself. */
+
+import { getInfo, setKey } from "./api.js";
+import { el } from "./util.js";
+import { EditView } from "./views/edit.js";
+import { RaceView } from "./views/race.js";
+import { ReplayView } from "./views/replay.js";
+import { StructureView } from "./views/structure.js";
+import { SudokuView } from "./views/sudoku.js";
+import { WatchView } from "./views/watch.js";
+
+const VIEWS = { watch: WatchView, race: RaceView, edit: EditView, structure: StructureView, sudoku: SudokuView, replay: ReplayView };
+const THEMES = ["auto", "light", "dark"];
+
+const main = document.getElementById("main");
+const opened = new Map();
+let info = null;
+
+function open() {
+  const name = location.hash.slice(1) in VIEWS ? location.hash.slice(1) : "watch";
+  if (!opened.has(name)) opened.set(name, new VIEWS[name](info, { goTo }));
+  for (const [other, view] of opened) view.root.hidden = other !== name;
+  const view = opened.get(name);
+  if (!view.root.isConnected) main.append(view.root);
+  for (const link of document.querySelectorAll("nav a")) {
+    if (link.hash === `#${name}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  document.title = `${name[0].toUpperCase()}${name.slice(1)} · DiffusionGemma`;
+  return view;
+}
+
+/** Open a view and hand it something, as Watch does with a trace for Replay. */
+function goTo(name, call) {
+  history.pushState(null, "", `#${name}`);
+  call(open());
+}
+
+function setTheme(theme) {
+  if (theme === "auto") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = theme;
+  localStorage.setItem("theme", theme);
+  const button = document.getElementById("theme");
+  button.title = `Colours: ${theme}`;
+  button.setAttribute("aria-label", `Colours: ${theme}. Change`);
+  dispatchEvent(new Event("themechange"));
+}
+
+function nextTheme() {
+  const now = localStorage.getItem("theme") ?? "auto";
+  setTheme(THEMES[(THEMES.indexOf(now) + 1) % THEMES.length]);
+}
+
+async function start() {
+  setTheme(THEMES.find((theme) => theme === localStorage.getItem("theme")) ?? "auto");
+  try {
+    info = await getInfo();
+    document.getElementById("model").replaceChildren(info.model, el("span", {}, ` · canvas of ${info.canvas_length}`));
+  } catch (error) {
+    if (error.status === 401) return askForKey();
+    document.getElementById("model").textContent = "no server";
+  }
+  addEventListener("hashchange", open);
+  open();
+}
+
+/** Past the header without changing the address, which names the view. */
+function skip(event) {
+  event.preventDefault();
+  main.focus();
+}
+
+function askForKey() {
+  const field = el("input", { type: "password", autocomplete: "off", id: "key", required: true });
+  const form = el("form", { class: "card key", onsubmit: (event) => {
+    event.preventDefault();
+    setKey(field.value);
+    form.remove();
+    start();
+  } }, el("label", { for: "key" }, "This server asks for an API key"), field, el("button", { class: "primary" }, "Continue"));
+  main.append(form);
+  field.focus();
+}
+
+document.getElementById("theme").addEventListener("click", nextTheme);
+document.querySelector(".skip").addEventListener("click", skip);
+start();

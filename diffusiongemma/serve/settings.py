@@ -1,0 +1,45 @@
+"""What `diffusiongemma serve` is told: limits, keys, what is allowed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffusiongemma.errors import InputError
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Raises `InputError` for a number out of range."""
+
+    model_name: str = "nano"
+    aliases: tuple[str, ...] = ()  # further names that requests may give; "*" takes any
+    max_requests: int = 16  # running at a time, in one batch
+    max_queue: int = 64  # waiting behind them
+    max_tokens: int = 1_000_000  # prompt and answer, of all requests accepted and not finished
+    memory: int | None = None  # bytes for caches; None takes half of what is free, of a GPU's four fifths
+    prefix_share: float = 0.5  # of that memory, at most, for beginnings of prompts kept for later
+    api_keys: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
+    allow_urls: bool = False
+    trace_dir: Path | None = None
+    log_prompts: bool = False
+    max_body: int = 32 * MIB
+    max_images: int = 16
+    max_image_bytes: int = 20 * MIB
+    max_image_pixels: int = 25_000_000
+    body_timeout: float = 30.0  # seconds in which a body must arrive
+    grace: float = 30.0  # seconds that running requests get after a stop signal
+
+    def __post_init__(self) -> None:
+        for name in ("max_requests", "max_tokens", "max_body"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name.replace('_', '-')} is {getattr(self, name)}: give at least 1")
+        if self.max_queue < 0:
+            raise InputError(f"max-queue is {self.max_queue}: give at least 0")
+        if self.memory is not None and self.memory < MIB:
+            raise InputError(f"memory is {self.memory} bytes: give at least 0.001 GiB")
+        if any(len(key) < 8 or not key.isascii() for key in self.api_keys):
+            raise InputError("an API key is shorter than 8 characters or not ASCII: choose another")
