@@ -55,7 +55,8 @@ def nano_config(tokenizer: Any) -> ModelConfig:
 def write_configs(config: ModelConfig, tokenizer: Any, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     ends = tuple(tokenizer.convert_tokens_to_ids(["<eos>", "<turn|>"]))
-    generation = GenerationConfig(max_new_tokens=config.canvas_length, eos_token_ids=ends)
+    # Closer to 1, the temperature of the first reading in training, than the release: see the log.
+    generation = GenerationConfig(max_new_tokens=config.canvas_length, eos_token_ids=ends, t_min=0.8, t_max=1.0)
     hf = {"config": config.to_hf(), "generation_config": generation.to_hf(config.pad_token_id, config.bos_token_id)}
     for name, value in hf.items():
         (directory / f"{name}.json").write_text(json.dumps(value, indent=2) + "\n")
