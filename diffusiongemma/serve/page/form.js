@@ -70,6 +70,12 @@ function label(control, text) {
   return el("label", { for: control.id }, text);
 }
 
+/** What a view opens with: for the embedded model, whose one skill it is, a sudoku. */
+export function firstPrompt(info, prompts) {
+  const [, text] = (info.model === "nano" && prompts.find(([name]) => name === "Sudoku")) || prompts[0];
+  return text;
+}
+
 /** Example prompts as small buttons that fill in a field. */
 export function examples(list, use) {
   const buttons = list.map(([name, ...values]) => el("button", { type: "button", class: "chip", onclick: () => use(...values) }, name));

@@ -3,7 +3,7 @@
 import { chatBody, getInfo, watch } from "../api.js";
 import { CanvasView } from "../canvas.js";
 import { crossingChart, crossingSentence } from "../crossing.js";
-import { Options, Runner, examples, field } from "../form.js";
+import { Options, Runner, examples, field, firstPrompt } from "../form.js";
 import { clamp, decimal, el, icon, isTyping, seconds } from "../util.js";
 import { submitOnEnter } from "./watch.js";
 
@@ -23,7 +23,7 @@ export class RaceView {
 
   constructor(info) {
     this.info = info;
-    this.prompt = el("textarea", { rows: 2, required: true, value: PROMPTS[0][1] });
+    this.prompt = el("textarea", { rows: 2, required: true, value: firstPrompt(info, PROMPTS) });
     this.options = new Options(info);
     this.status = el("p", { class: "status", role: "status" });
     this.runner = new Runner("Race", (signal) => this.#run(signal), (...message) => this.#say(...message));

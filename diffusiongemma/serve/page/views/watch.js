@@ -2,7 +2,7 @@
 
 import { chatBody, watch } from "../api.js";
 import { exportPage } from "../export.js";
-import { Options, Runner, examples, field } from "../form.js";
+import { Options, Runner, examples, field, firstPrompt } from "../form.js";
 import { Stage } from "../stage.js";
 import { Timeline } from "../timeline.js";
 import { download, el } from "../util.js";
@@ -28,7 +28,7 @@ export class WatchView {
     const form = el("form", { class: "card ask", onsubmit: (event) => this.runner.toggle(event) },
       field("Prompt", this.prompt, { wide: true }),
       el("div", { class: "row" }, examples(PROMPTS, (text) => (this.prompt.value = text)), this.runner.button), this.options.root);
-    this.prompt.value = PROMPTS[0][1];
+    this.prompt.value = firstPrompt(info, PROMPTS);
     submitOnEnter(this.prompt, form);
     this.root = el("section", { class: "view", "aria-label": "Watch" }, form, this.stage.root);
     this.#enable(false);
