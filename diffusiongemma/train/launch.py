@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 from diffusiongemma.errors import InputError
 
+INTERRUPTED = 130  # a process that was asked to stop and has: the others save too, and must not be hurried
+
 
 def launched() -> bool:
     """Whether this process is already one of several."""
@@ -53,7 +55,7 @@ def run_processes(count: int, arguments: Sequence[str]) -> int:
 
 def _wait(running: list[subprocess.Popen[bytes]]) -> int:
     while any(process.poll() is None for process in running):
-        failed = [code for process in running if (code := process.poll()) not in (None, 0)]
+        failed = [code for process in running if (code := process.poll()) not in (None, 0, INTERRUPTED)]
         if failed:
             time.sleep(2)  # those that fail for the same reason may say so themselves
             _stop(running)
