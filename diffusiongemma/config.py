@@ -9,6 +9,7 @@ from typing import Any
 
 from diffusiongemma.errors import CheckpointError, InputError
 
+MOST_TOLD = 20  # alternatives of a token
 SLIDING, FULL = "sliding_attention", "full_attention"
 
 
@@ -217,6 +218,10 @@ class GenerationConfig:
     for that many steps, and whose entropy is below `early_entropy` nats, are pinned, and their text goes out at once.
     That makes the answer another one than without, as those tokens cannot change any more.
 
+    With `top_p` below 1 every position's distribution is cut down to its nucleus, the fewest tokens that hold that
+    share of its probability, before anything else is made of it. `top_logprobs` is how many of the most probable tokens
+    the result tells of each token of the answer, at most 20.
+
     Raises `InputError` when a number is out of range.
     """
 
@@ -234,6 +239,8 @@ class GenerationConfig:
     eos_token_ids: tuple[int, ...] = (1, 106, 50)
     early_steps: int = 0
     early_entropy: float = 0.05
+    top_p: float = 1.0
+    top_logprobs: int = 0
     sampler: Any = field(default=None, compare=False)
     stop_rule: Any = field(default=None, compare=False)
 
@@ -253,6 +260,11 @@ class GenerationConfig:
         # Below a thousandth, logits divided by it leave the range of float32's exponential.
         if self.temperature is not None and not (self.temperature == 0 or 1e-3 <= self.temperature <= 100):
             raise InputError(f"temperature is {self.temperature!r}: give 0, or a number from 0.001 to 100")
+        if isinstance(self.top_p, bool) or not 0 <= self.top_p <= 1:
+            raise InputError(f"top-p is {self.top_p!r}: give a number from 0 to 1")
+        most = self.top_logprobs
+        if isinstance(most, bool) or not isinstance(most, int) or not 0 <= most <= MOST_TOLD:
+            raise InputError(f"top-logprobs is {most!r}: give a whole number from 0 to {MOST_TOLD}")
         if not 0 < self.t_min <= self.t_max:
             raise InputError(f"t-min {self.t_min} and t-max {self.t_max}: need 0 < t-min <= t-max")
         if self.entropy_bound <= 0 or self.confidence_threshold < 0 or self.stability_threshold < 0:

@@ -105,6 +105,38 @@ def test_readout_in_chunks_is_the_same(monkeypatch):
     assert chunked.sampled.equal(whole.sampled) and chunked.entropy.equal(whole.entropy)
 
 
+@settings(deadline=None)
+@given(st.integers(0, 999), st.integers(1, 40), st.floats(0, 1), st.sampled_from([1, 5, 256]))
+def test_a_nucleus_is_the_fewest_tokens_that_hold_its_share(seed, size, top_p, first_look):
+    torch.manual_seed(seed)
+    scores = torch.randn(4, size, dtype=torch.float64) * 3
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(readout, "FIRST_LOOK", first_look)
+        kept = readout.keep_nucleus(scores.clone(), top_p) > readout.NEVER
+    for row, members in zip(scores.softmax(-1).tolist(), kept.tolist(), strict=True):
+        inside = sorted((p for p, member in zip(row, members, strict=True) if member), reverse=True)
+        outside = [p for p, member in zip(row, members, strict=True) if not member]
+        assert inside and sum(inside) >= top_p - 1e-9
+        assert max(outside, default=0) < inside[-1]
+        assert len(inside) == 1 or sum(inside[:-1]) < top_p + 1e-9, "one fewer would do"
+
+
+def test_what_is_drawn_predicted_and_told_lies_in_the_nucleus():
+    torch.manual_seed(0)
+    logits = torch.randn(300, 12) * 2
+    uniforms, never = torch.rand(300, dtype=torch.float64), torch.zeros(300, dtype=torch.bool)
+    head = Head(12)
+    got = read(head, logits, torch.full((300,), 1.5), uniforms, never, top_p=0.7, top=12)
+    cut = torch.distributions.Categorical(logits=readout.keep_nucleus(logits / 1.5, 0.7))
+    assert (cut.probs.gather(1, got.sampled[:, None]) > 0).all() and len(set(got.sampled.tolist())) > 5
+    torch.testing.assert_close(got.entropy, cut.entropy(), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(got.soft, cut.probs @ head.embedding, atol=1e-5, rtol=1e-4)
+    assert got.top[:, 0].equal(got.argmax) and got.top_logprob[:, 0].allclose(got.logprob)
+    assert got.top_logprob.exp().sum(-1).allclose(torch.ones(300)), "all that is left of the distribution"
+    plain = read(head, logits, torch.full((300,), 1.5), uniforms, never)
+    assert plain.top.shape == (300, 0) and (plain.entropy >= got.entropy - 1e-5).all()
+
+
 def test_greedy_positions_take_the_argmax():
     logits = torch.randn(50, 9)
     greedy = torch.arange(50) % 2 == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -44,6 +45,8 @@ MIXED = dict(
     temperature=[None, 0.5, 1.5, 0, 2.0, None],
     sampler=[None, Confidence(0.5), FixedK(), Ancestral(), None, FixedK(2)],
     mode=["diffusion", "diffusion", "ar", "diffusion", "diffusion", "ar"],
+    top_p=[1.0, 0.9, 1.0, 0.5, 0.8, 0.6],
+    top_logprobs=[0, 3, 2, 0, 5, 1],
 )
 
 
@@ -61,6 +64,32 @@ def test_a_request_gives_the_same_alone_and_in_any_batch(model):
             c.forward_passes,
         )
         assert a.logprobs == pytest.approx(c.logprobs, abs=0.02)
+        assert _told(a) == _told(b) == _told(c)
+    assert [len(r.alternatives) // len(r.tokens) for r in alone] == [0, 1, 1, 0, 1, 1]
+
+
+def _told(result):
+    return [[token for token, _ in alternatives] for alternatives in result.alternatives]
+
+
+@pytest.mark.parametrize("held", [{}, {"regex": "[a-f]{4}"}, {"pins": {0: "a", 2: "b"}}, {"early_steps": 1}])
+@pytest.mark.parametrize("mode", ["diffusion", "ar"])
+def test_alternatives_are_those_of_the_distribution_the_tokens_are_from(model, mode, held):
+    if mode == "ar":
+        held = {name: value for name, value in held.items() if name != "early_steps"}
+    options = dict(mode=mode, steps=4, max_new_tokens=8, seed=3, temperature=1.5, early_entropy=9.0, **held)
+    result, plain = model.generate("hi", top_logprobs=4, **options), model.generate("hi", **options)
+    assert result.tokens == plain.tokens and result.logprobs == plain.logprobs and plain.alternatives == ()
+    assert len(result.alternatives) == len(result.tokens)
+    for token, logprob, told in zip(result.tokens, result.logprobs, result.alternatives, strict=True):
+        assert [p for _, p in told] == sorted((p for _, p in told), reverse=True) and 1 <= len(told) <= 4
+        assert sum(np.exp(p) for _, p in told) <= 1 + 1e-5
+        assert dict(told).get(token, logprob) == pytest.approx(logprob, abs=1e-4)
+    if "regex" in held:
+        written = {model.tokenizer.decode(token) for token, _ in result.alternatives[0]}
+        assert all(set(text) <= set("abcdef") for text in written)
+    if "pins" in held:
+        assert [len(result.alternatives[i]) for i in (0, 2)] == [1, 1], "a pin leaves no alternative"
 
 
 def test_seeds_matter_and_repeat(model):

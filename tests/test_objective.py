@@ -16,7 +16,7 @@ from diffusiongemma.diffusion.noise import corrupt
 from diffusiongemma.errors import InputError
 from diffusiongemma.kernels.head_loss import head_loss, plain_head_loss
 from diffusiongemma.train import objective as module
-from diffusiongemma.train.attention import DenoiseBatch, explicit_attention
+from diffusiongemma.train.attention import DenoiseBatch, explicit_attention, shared_start
 from diffusiongemma.train.objective import Batch, Draw, Objective, Totals, denoise, encode, loss
 
 PLAIN = Objective(self_conditioning=0.0, encoder_weight=0.0)
@@ -174,7 +174,7 @@ def test_gradients_reach_the_self_conditioner_but_not_the_first_reading():
     model.zero_grad()
     _, context = encode(model, batch.ids)
     noisy = corrupt(batch.canvas, draw.level, draw.uniforms, draw.random_tokens)
-    _, soft = module._first_reading(model, noisy, batch.start, context, draw, objective)
+    _, soft = module._first_reading(model, noisy, batch.start, context, None, draw, objective.own_samples)
     assert not soft.requires_grad and not soft[2:].any()
 
     def total() -> Tensor:
@@ -260,10 +260,10 @@ def test_cutting_equals_masking_where_all_start_alike():
     model = tiny_model()
     batch = random_batch(generator(), 4, (9,))
     _, context = encode(model, batch.ids)
-    cut = DenoiseBatch(context, batch.start, WIDTH)
-    assert cut.common == 9 and DenoiseBatch(context, torch.tensor([9, 9, 8, 9]), WIDTH).common is None
+    assert shared_start(batch.start) == 9 and shared_start(torch.tensor([9, 9, 8, 9])) is None
+    cut = DenoiseBatch(context, batch.start, WIDTH, shared=9)
     positions = (batch.start[:, None] + torch.arange(WIDTH)).flatten()
-    masked = DenoiseBatch(context, batch.start, WIDTH, cut=False)
+    masked = DenoiseBatch(context, batch.start, WIDTH)
     results = [model.backbone.denoise(batch.canvas.flatten(), None, positions, c) for c in (cut, masked)]
     torch.testing.assert_close(*results, atol=1e-5, rtol=0)
 

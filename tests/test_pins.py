@@ -84,7 +84,8 @@ def test_a_canvas_of_pins_is_done_at_once(model):
 
 def certain(argmax: list[int], entropy: list[float]) -> Prediction:
     tokens, nats = torch.tensor(argmax), torch.tensor(entropy)
-    return Prediction(tokens, tokens, nats, -nats, -nats, torch.zeros(len(argmax), 0))
+    none = torch.zeros(len(argmax), 0)
+    return Prediction(tokens, tokens, nats, -nats, -nats, none, none.long(), none)
 
 
 def test_the_stop_rule_asks_the_free_positions():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import openai
 import pytest
@@ -119,6 +120,30 @@ def test_logprobs_are_those_of_the_tokens(client, model):
     assert [row.logprob for s in streams if s for row in s.content] == [row.logprob for row in content]
 
 
+def test_alternatives_are_told_best_first(client):
+    rows = ask(client, logprobs=True, top_logprobs=3, max_tokens=12).choices[0].logprobs.content
+    for row in rows:
+        told = [one.logprob for one in row.top_logprobs]
+        assert len(told) == 3 and told == sorted(told, reverse=True)
+        assert {one.token: one.logprob for one in row.top_logprobs}[row.token] == pytest.approx(row.logprob, abs=1e-5)
+    streams = ask(client, logprobs=True, top_logprobs=3, max_tokens=12, stream=True)
+    assert [row for c in streams if c.choices and (l := c.choices[0].logprobs) for row in l.content] == rows
+    plain = client.completions.create(model="tiny", prompt="Once", seed=1, max_tokens=8, logprobs=2).choices[0].logprobs
+    for token, logprob, told in zip(plain.tokens, plain.token_logprobs, plain.top_logprobs, strict=True):
+        assert told[token] == logprob == pytest.approx(max(told.values()), abs=1e-5) and len(told) in (2, 3)
+    assert ask(client, logprobs=True).choices[0].logprobs.content[0].top_logprobs == []
+
+
+@pytest.mark.parametrize("mode", ["diffusion", "ar"])
+def test_the_smallest_nucleus_is_the_most_probable_token(client, mode):
+    options = dict(max_tokens=8, extra_body={"diffusion": {"mode": mode, "steps": 4}}, temperature=2)
+    texts = {ask(client, top_p=0, seed=seed, **options).choices[0].message.content for seed in (1, 2, 3)}
+    free = {ask(client, seed=seed, **options).choices[0].message.content for seed in (1, 2, 3)}
+    assert len(free) == 3 and (mode == "diffusion" or len(texts) == 1)
+    with_rule = ask(client, top_p=0.5, extra_body={"diffusion": {"mode": mode, "regex": "[a-c]{3}"}})
+    assert re.fullmatch("[a-c]{3}", with_rule.choices[0].message.content)
+
+
 def test_json_schema_and_json_object_hold(client):
     shape = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA, "strict": True}}
     validate(json.loads(ask(client, response_format=shape).choices[0].message.content), SCHEMA)
@@ -184,10 +209,11 @@ def test_models_are_listed_and_named(client):
 @pytest.mark.parametrize(
     ("options", "param"),
     [
-        ({"top_p": 0.9}, "top_p"),
+        ({"top_p": 1.1}, "top_p"),
         ({"presence_penalty": 1}, "presence_penalty"),
         ({"frequency_penalty": 0.5}, "frequency_penalty"),
-        ({"logprobs": True, "top_logprobs": 3}, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"top_logprobs": 3}, "top_logprobs"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"max_tokens": 10**6}, "max_tokens"),
         ({"temperature": 3}, "temperature"),

@@ -58,6 +58,14 @@ Temperature = Annotated[
         metavar="X", help="Scales the schedule; 0 takes the likeliest. (default: 1)", rich_help_panel=DECODING
     ),
 ]
+TopP = Annotated[
+    float | None,
+    typer.Option(
+        metavar="P",
+        help="Cut every distribution down to the fewest tokens that hold this share of it.",
+        rich_help_panel=DECODING,
+    ),
+]
 Sampler = Annotated[
     str | None,
     typer.Option(
@@ -120,6 +128,7 @@ def decoding_options(
     steps: int | None = None,
     seed: int | None = None,
     temperature: float | None = None,
+    top_p: float | None = None,
     sampler: str | None = None,
 ) -> dict[str, Any]:
     """Fields of `GenerationConfig` for the options that were given; `sampler` is still a name, see `with_sampler`.
@@ -130,7 +139,14 @@ def decoding_options(
 
     if sampler is not None and sampler not in SAMPLER_NAMES:
         raise InputError(f"no sampler {sampler!r}: choose {', '.join(SAMPLER_NAMES)}")
-    given = dict(max_new_tokens=max_new_tokens, min_tokens=min_tokens, steps=steps, seed=seed, temperature=temperature)
+    given = dict(
+        max_new_tokens=max_new_tokens,
+        min_tokens=min_tokens,
+        steps=steps,
+        seed=seed,
+        temperature=temperature,
+        top_p=top_p,
+    )
     options: dict[str, Any] = {"mode": mode} | {name: value for name, value in given.items() if value is not None}
     # What the checkpoint allows is not known yet; a minimum alone is held against that later.
     GenerationConfig(**{"max_new_tokens": max(1, min_tokens or 0), **options})

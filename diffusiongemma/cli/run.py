@@ -45,6 +45,7 @@ def run(
     steps: given.Steps = None,
     seed: given.Seed = None,
     temperature: given.Temperature = None,
+    top_p: given.TopP = None,
     sampler: given.Sampler = None,
     json_schema: given.JsonSchema = None,
     regex: given.Regex = None,
@@ -71,6 +72,7 @@ def run(
         steps=steps,
         seed=seed,
         temperature=temperature,
+        top_p=top_p,
         sampler=sampler,
     )
     given.check_delay(delay)

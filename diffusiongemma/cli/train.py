@@ -63,6 +63,14 @@ GradCheckpoint = Annotated[
         rich_help_panel=SPEED,
     ),
 ]
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile",
+        help="Compile the loss for batches whose shapes come back: minutes at first, then faster steps.",
+        rich_help_panel=SPEED,
+    ),
+]
 Precision = Annotated[
     str, typer.Option(metavar="auto|bfloat16|float32", help="Of matrix products.", rich_help_panel=SPEED)
 ]
@@ -109,6 +117,7 @@ def sudoku(
     accumulate: Accumulate = 1,
     grad_checkpoint: GradCheckpoint = None,
     precision: Precision = "auto",
+    compile: Compile = False,
     own_samples: OwnSamples = 0.0,
     draws: Draws = None,
     noise_bias: NoiseBias = None,
@@ -167,6 +176,7 @@ def sft(
     accumulate: Accumulate = 1,
     grad_checkpoint: GradCheckpoint = None,
     precision: Precision = "auto",
+    compile: Compile = False,
     own_samples: OwnSamples = 0.0,
     draws: Draws = None,
     noise_bias: NoiseBias = None,

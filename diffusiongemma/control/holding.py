@@ -12,9 +12,7 @@ from diffusiongemma.control.chain import CanvasChain
 from diffusiongemma.control.constraint import Constraint
 from diffusiongemma.control.reader import Constrained
 from diffusiongemma.control.tokens import together
-from diffusiongemma.diffusion.readout import CHUNK_ELEMENTS, Adjust, Head, Prediction, Reader, read
-
-NEVER = -1e30  # added up, divided and exponentiated this stays a number, which minus infinity does not
+from diffusiongemma.diffusion.readout import CHUNK_ELEMENTS, NEVER, Adjust, Head, Prediction, Reader, read
 
 
 @dataclass(frozen=True)
@@ -57,8 +55,10 @@ class Region:
         size = self.stop - self.start
         return self.constraint.begin(size, size).open_canvas(size, device, self.only)
 
-    def reader(self, device: torch.device | str, bias: Adjust | None = None) -> Constrained:
-        return Constrained(self.chain(device), together(bias, Limits(self.only)))
+    def reader(
+        self, device: torch.device | str, bias: Adjust | None = None, top_p: float = 1.0, top: int = 0
+    ) -> Constrained:
+        return Constrained(self.chain(device), together(bias, Limits(self.only)), top_p=top_p, top=top)
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,14 @@ class Plain:
     """Reads the model's own distribution, some tokens left out."""
 
     adjust: Adjust | None
+    top_p: float = 1.0
+    top: int = 0
 
     def __call__(self, head: Head, hidden: Tensor, temperature: float, uniforms: Tensor, greedy: bool) -> Prediction:
         full = torch.full((len(hidden),), temperature, device=hidden.device)
         at_best = torch.full((len(hidden),), greedy, device=hidden.device)
-        return read(head, hidden, full, uniforms.to(hidden.device), at_best, adjust=self.adjust)
+        uniforms = uniforms.to(hidden.device)
+        return read(head, hidden, full, uniforms, at_best, adjust=self.adjust, top_p=self.top_p, top=self.top)
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ class Patchwork:
     free: Tensor
     limits: Limits
     bias: Adjust | None = None  # of the free positions; the readers of the parts have their own
+    top_p: float = 1.0  # likewise
+    top: int = 0
 
     def __call__(self, head: Head, hidden: Tensor, temperature: float, uniforms: Tensor, greedy: bool) -> Prediction:
         pieces = [
@@ -94,7 +99,7 @@ class Patchwork:
         rows = self.free.nonzero()[:, 0].cpu()
         if len(rows):
             one_by_one = Limits({}, self.limits.end_ids, int((rows < self.limits.no_end_before).sum()))
-            plain = Plain(together(self.bias, one_by_one))
+            plain = Plain(together(self.bias, one_by_one), self.top_p, self.top)
             pieces.append((rows, plain(head, hidden[rows], temperature, uniforms[rows], greedy)))
         return _assembled(len(hidden), pieces)
 
@@ -113,7 +118,9 @@ class Scoring:
         ]
         logprob, entropy = (torch.cat(column) for column in zip(*parts, strict=True))
         tokens = self.tokens.to(hidden.device)
-        return Prediction(tokens, tokens, entropy, logprob, logprob, hidden[:, :0])
+        return Prediction(
+            tokens, tokens, entropy, logprob, logprob, hidden[:, :0], tokens[:, None][:, :0], hidden[:, :0]
+        )
 
     @staticmethod
     def _scores(logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffusiongemma.control.chain import CanvasChain, Posterior
 from diffusiongemma.control.evidence import Evidence
-from diffusiongemma.diffusion.readout import CHUNK_ELEMENTS, Adjust, Head, Prediction
+from diffusiongemma.diffusion.readout import CHUNK_ELEMENTS, Adjust, Head, Prediction, keep_nucleus, most_probable
 
 
 @dataclass(eq=False)
@@ -26,6 +26,8 @@ class Constrained:
     chain: CanvasChain
     adjust: Adjust | None = None  # of the logits, before the temperature
     paths: bool = True
+    top_p: float = 1.0  # of the model's own distribution, before the constraint
+    top: int = 0
     _latest: Posterior | None = field(default=None, init=False, repr=False)
 
     @property
@@ -50,6 +52,7 @@ class Constrained:
         self._latest = posterior
         argmax, logprob = posterior.most_probable()
         sampled, sampled_logprob = (argmax, logprob) if greedy else posterior.sample(uniforms)
+        top, top_logprob = self._top(posterior, len(hidden), rows)
         prediction = Prediction(
             argmax=argmax,
             sampled=sampled,
@@ -57,6 +60,8 @@ class Constrained:
             logprob=logprob,
             sampled_logprob=sampled_logprob,
             soft=_soft_embedding(head, posterior, len(hidden), rows),
+            top=top,
+            top_logprob=top_logprob,
         )
         return self._with_path(prediction) if self.paths else prediction
 
@@ -78,7 +83,17 @@ class Constrained:
             logits = head.logits(hidden[first : first + rows])
             if self.adjust is not None:
                 self.adjust(logits, first)
-            yield logits.div_(temperature)
+            yield keep_nucleus(logits.div_(temperature), self.top_p)
+
+    def _top(self, posterior: Posterior, positions: int, rows: int) -> tuple[Tensor, Tensor]:
+        """The most probable tokens [C, k] under the constraint, and their log-probabilities."""
+        if not self.top:
+            none = posterior.evidence.weight.new_zeros(positions, 0)
+            return none.long(), none
+        parts = [slice(first, first + rows) for first in range(0, positions, rows)]
+        tops = [most_probable(posterior.token_probabilities(part), self.top) for part in parts]
+        tokens, logprobs = zip(*tops, strict=True)
+        return torch.cat(tokens), torch.cat(logprobs)
 
 
 def _soft_embedding(head: Head, posterior: Posterior, positions: int, rows: int) -> Tensor:

@@ -35,6 +35,7 @@ class Decoding:
     early_steps: int = 0
     early_entropy: float = 0.0
     end_ids: tuple[int, ...] = ()
+    top: int = 0  # how many of the most probable tokens are told of each position
 
     @classmethod
     def of(cls, config: GenerationConfig) -> Decoding:
@@ -49,6 +50,7 @@ class Decoding:
             config.early_steps,
             config.early_entropy,
             tuple(config.eos_token_ids),
+            config.top_logprobs,
         )
 
     def entry(self, strength: float) -> int:
@@ -72,6 +74,8 @@ class Canvas:
     settled: Tensor | None = None  # [C] step since which the argmax has not changed
     logprob: Tensor | None = None  # [C] of the argmax, where it was pinned as early text as it was then
     entropy: Tensor | None = None  # [C] likewise
+    top: Tensor | None = None  # [C, k] likewise
+    top_logprob: Tensor | None = None  # [C, k] likewise
     reader: Reader | None = None  # None reads the model's own distribution
     shown: bool = False  # somebody looks at the argmax of every step: it is to be what a commit would write
     pins: Pins | None = None
@@ -124,8 +128,8 @@ class Canvas:
         self.converged = self._converged(prediction)
         self.done = self.converged or self.step == self.decoding.steps
         self.prediction = prediction = self._answer(prediction)
-        self.logprob = self._remembered(self.logprob, prediction.logprob)
-        self.entropy = self._remembered(self.entropy, prediction.entropy)
+        for name in ("logprob", "entropy", "top", "top_logprob"):
+            setattr(self, name, self._remembered(getattr(self, name), getattr(prediction, name)))
         self.converged = self.converged or self._freeze(prediction)
         self.done = self.converged or self.done
         return accepted
@@ -221,6 +225,7 @@ def _read(head: Any, canvases: list[Canvas], hidden: Tensor, temperatures: list[
             _spread([temperatures[i] for i in free], chosen, torch.float32).to(hidden.device),
             torch.cat([uniforms[i] for i in free]),
             _spread([canvases[i].decoding.greedy for i in free], chosen, torch.bool).to(hidden.device),
+            top=max(canvases[i].decoding.top for i in free),
         )
         parts |= dict(zip(free, together.split(chosen), strict=True))
     return [parts[i] for i in range(len(canvases))]

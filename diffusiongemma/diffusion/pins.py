@@ -64,6 +64,10 @@ class Pins:
         if soft.shape[1]:
             soft = soft.clone()
             soft[held] = head.embed(self.tokens[held]).to(soft.dtype)
+        top, top_logprob = prediction.top, prediction.top_logprob
+        if top.shape[1]:
+            top, top_logprob = top.clone(), top_logprob.masked_fill(held[:, None], -torch.inf)
+            top[held, 0], top_logprob[held, 0] = self.tokens[held], 0.0
         return Prediction(
             argmax=self.on(prediction.argmax),
             sampled=self.on(prediction.sampled),
@@ -71,6 +75,8 @@ class Pins:
             logprob=prediction.logprob.masked_fill(held, 0.0),
             sampled_logprob=prediction.sampled_logprob.masked_fill(held, 0.0),
             soft=soft,
+            top=top,
+            top_logprob=top_logprob,
         )
 
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 CHUNK_ELEMENTS = 1 << 24  # logits held at a time: 64 MiB in float32
+NEVER = -1e30  # added up, divided and exponentiated this stays a number, which minus infinity does not
+FIRST_LOOK = 256  # a nucleus is mostly found among so many tokens, and the vocabulary need not be sorted
 
 
 class Head(Protocol):
@@ -29,6 +31,8 @@ class Prediction:
     logprob: Tensor  # [N] of the argmax
     sampled_logprob: Tensor  # [N]
     soft: Tensor  # [N, D] expected embedding; [N, 0] where it was not asked for
+    top: Tensor  # [N, k] the most probable tokens, best first
+    top_logprob: Tensor  # [N, k]
 
     def split(self, widths: list[int]) -> list[Prediction]:
         columns = [getattr(self, f.name).split(widths) for f in fields(self)]
@@ -55,15 +59,20 @@ def read(
     greedy: Tensor,
     want_soft: bool = True,
     adjust: Adjust | None = None,
+    top_p: float = 1.0,
+    top: int = 0,
 ) -> Prediction:
     """Predictions at N positions; at most `CHUNK_ELEMENTS` logits exist at a time, however large the vocabulary.
 
     hidden [N, D], temperature [N], uniforms [N] in [0, 1) -> Prediction. Where `greedy` [N] is set the sampled
-    token is the argmax. `adjust` may change the logits.
+    token is the argmax. `adjust` may change the logits; below 1, `top_p` cuts each distribution down to its nucleus.
+    `top` is how many of the most probable tokens are told.
     """
     rows = max(1, CHUNK_ELEMENTS // head.config.vocab_size)
     chunks = zip(*(x.split(rows) for x in (hidden, temperature, uniforms, greedy)), strict=True)
-    parts = [_read_chunk(head, h, t, u, g, want_soft, adjust, i * rows) for i, (h, t, u, g) in enumerate(chunks)]
+    parts = [
+        _read_chunk(head, h, t, u, g, want_soft, adjust, i * rows, top_p, top) for i, (h, t, u, g) in enumerate(chunks)
+    ]
     return Prediction(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Prediction)))
 
 
@@ -76,13 +85,15 @@ def _read_chunk(
     want_soft: bool,
     adjust: Adjust | None,
     first: int,
+    top_p: float,
+    most: int,
 ) -> Prediction:
     shaped = head.logits(hidden)  # [n, V]
     if adjust is not None:
         adjust(shaped, first)
-    shaped = shaped.div_(temperature[:, None])
-    top, argmax = shaped.max(-1)
-    probabilities = shaped.sub_(top[:, None])
+    shaped = keep_nucleus(shaped.div_(temperature[:, None]), top_p)
+    best, argmax = shaped.max(-1)
+    probabilities = shaped.sub_(best[:, None])
     entropy = _entropy(probabilities)
     probabilities = probabilities.exp_()
     total = probabilities.sum(-1)
@@ -90,7 +101,32 @@ def _read_chunk(
     soft = head.soft_embedding(probabilities) if want_soft else hidden[:, :0]
     sampled = torch.where(greedy, argmax, inverse_cdf(probabilities, uniforms))
     sampled_logprob = probabilities.gather(1, sampled[:, None])[:, 0].log()
-    return Prediction(argmax, sampled, entropy, -total.log(), sampled_logprob, soft)
+    return Prediction(
+        argmax, sampled, entropy, -total.log(), sampled_logprob, soft, *most_probable(probabilities, most)
+    )
+
+
+def most_probable(probabilities: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` most probable tokens [n, count] under probabilities [n, V], and their log-probabilities."""
+    best, tokens = probabilities.topk(min(count, probabilities.shape[-1]))
+    return tokens, best.log()
+
+
+def keep_nucleus(scores: Tensor, top_p: float) -> Tensor:
+    """Leave of each row of log-scores [n, V] the fewest tokens that hold `top_p` of its probability, in place.
+
+    The best one stays in any case, and so do those as probable as the last that is needed.
+    """
+    if top_p >= 1:
+        return scores
+    probabilities = scores.softmax(-1)
+    best = probabilities.topk(min(FIRST_LOOK, probabilities.shape[-1])).values
+    if bool((best.sum(-1) < top_p).any()):
+        best = probabilities.sort(-1, descending=True).values
+    before = best.cumsum(-1) - best
+    needed = (before < top_p).sum(-1).clamp(min=1)
+    last = best.gather(1, needed[:, None] - 1)
+    return scores.masked_fill_(probabilities < last, NEVER)
 
 
 def _entropy(shifted: Tensor) -> Tensor:  # logits minus their maximum [n, V] -> [n]

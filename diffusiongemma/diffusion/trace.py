@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+Alternatives = tuple[tuple[int, float], ...]  # tokens and log-probabilities
+
 
 @dataclass(frozen=True)
 class CanvasStep:
@@ -29,7 +31,7 @@ class CanvasStep:
 class CanvasCommitted:
     """A finished canvas, cut at its first stop token or at the token limit. In autoregressive mode: one token.
 
-    The last three run parallel to `tokens` and mean what they mean in `Result`.
+    The last ones run parallel to `tokens` and mean what they mean in `Result`.
     """
 
     canvas: int
@@ -40,6 +42,7 @@ class CanvasCommitted:
     logprobs: tuple[float, ...] = ()
     entropies: tuple[float, ...] = ()
     settled: tuple[int, ...] = ()
+    alternatives: tuple[Alternatives, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,8 @@ class Result:
     """One finished request. Per-token tuples run parallel to `tokens`, which includes the stop token if there is one.
 
     `logprobs` and `entropies` are of the distribution each token was committed from (temperature-shaped, nats);
-    `settled` is the step since which the position's most probable token did not change.
+    `settled` is the step since which the position's most probable token did not change. `alternatives`, where
+    `top_logprobs` asked for them, are the most probable tokens and their log-probabilities, best first.
     """
 
     text: str
@@ -80,6 +84,7 @@ class Result:
     logprobs: tuple[float, ...] = ()
     entropies: tuple[float, ...] = ()
     settled: tuple[int, ...] = ()
+    alternatives: tuple[Alternatives, ...] = ()
     prompt_tokens: int = 0
     cached_tokens: int = 0  # prompt tokens that were already encoded
     thinking: str | None = None

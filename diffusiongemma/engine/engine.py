@@ -170,7 +170,7 @@ class Engine:
         free = []
         for generation, hidden in ready:
             if (token := generation.forced) is not None:
-                yield from generation.take_token(token, 0.0, 0.0)
+                yield from generation.take_token(token, None)
                 continue
             reader = generation.reader(1)
             if reader is None:
@@ -179,19 +179,13 @@ class Engine:
                 t = generation.config.temperature or 0.0
                 uniform = generation.uniform().to(hidden.device)
                 one = reader(self.model.backbone, hidden[None], t or 1.0, uniform, greedy=t == 0)
-                yield from generation.take_token(*_first(one))
+                yield from generation.take_token(int(one.sampled[0]), one)
         if not free:
             return
         temperatures = [g.config.temperature or 0.0 for g, _ in free]
         prediction = self._read(free, temperatures)
-        for (generation, _), token, logprob, entropy in zip(
-            free,
-            prediction.sampled.tolist(),
-            prediction.sampled_logprob.tolist(),
-            prediction.entropy.tolist(),
-            strict=True,
-        ):
-            yield from generation.take_token(token, logprob, entropy)
+        for (generation, _), one in zip(free, prediction.split([1] * len(free)), strict=True):
+            yield from generation.take_token(int(one.sampled[0]), one)
 
     def _read(self, ready: list[tuple[Generation, Tensor]], temperatures: list[float]) -> Prediction:
         device = self.model.device
@@ -203,6 +197,7 @@ class Engine:
             torch.cat([g.uniform() for g, _ in ready]).to(device),
             greedy,
             want_soft=False,
+            top=max(g.config.top_logprobs for g, _ in ready),
         )
 
     def _denoise(self) -> Iterator[Event]:
@@ -229,11 +224,6 @@ class Engine:
                 return []
         # A step changes a canvas only once all have been read, so it can be tried again one by one.
         return [pair for one in active for pair in self._stepped([one])]
-
-
-def _first(prediction: Prediction) -> tuple[int, float, float]:
-    """Token, log-probability and entropy of a prediction at one position."""
-    return int(prediction.sampled[0]), float(prediction.sampled_logprob[0]), float(prediction.entropy[0])
 
 
 def check(request: Request, model: Model) -> None:

@@ -15,12 +15,13 @@ from torch import Tensor
 from diffusiongemma.chat import Prompt, ReplyStream
 from diffusiongemma.diffusion.denoise import Canvas, Decoding
 from diffusiongemma.diffusion.noise import SAMPLE, Noise
-from diffusiongemma.diffusion.readout import Reader
-from diffusiongemma.diffusion.trace import CanvasCommitted, CanvasStep, Event, Finished, Result, TextDelta
+from diffusiongemma.diffusion.readout import Prediction, Reader
+from diffusiongemma.diffusion.trace import Alternatives, CanvasCommitted, CanvasStep, Event, Finished, Result, TextDelta
 from diffusiongemma.engine.holds import Holds
 from diffusiongemma.engine.request import Request
 from diffusiongemma.model.model import ENCODE_CHUNK, Model
 
+IMPOSSIBLE = -1e3  # the log-probability of a token that is left out, or nearly so
 Span = tuple[int, int]
 Chunk = tuple[Tensor, list[Span]]  # embeddings [T, D] and the image spans among them
 
@@ -42,6 +43,7 @@ class Generation:
         self.early = 0  # tokens of the open canvas whose text has gone out
         self.tokens: list[int] = []
         self.columns: dict[str, list[float]] = {"logprobs": [], "entropies": [], "settled": []}
+        self.alternatives: list[Alternatives] = []
         self.steps: list[int] = []
         self.trace: list[CanvasStep] = []
         self.forward_passes = 0
@@ -134,6 +136,7 @@ class Generation:
             ("settled", canvas.settled),
         ):
             self.columns[name] += column[: len(kept)].tolist()
+        self._tell(canvas.top, canvas.top_logprob, len(kept))
         yield self._committed(canvas.noise.canvas, kept, steps, canvas.converged)
         yield from self._emit(kept[self.early :])
         if self.finish_reason is None:
@@ -145,8 +148,15 @@ class Generation:
         """The random number of the next token, [1]."""
         return Noise(self.config.seed, 0).uniforms(len(self.tokens) + 1, SAMPLE, 1)
 
-    def take_token(self, token: int, logprob: float, entropy: float) -> Iterator[Event]:
+    def take_token(self, token: int, prediction: Prediction | None) -> Iterator[Event]:
+        """The next token, and the prediction [1] it is from; None where it was forced."""
         index = len(self.tokens)
+        logprob = entropy = 0.0
+        if prediction is not None:
+            logprob, entropy = float(prediction.sampled_logprob), float(prediction.entropy)
+            self._tell(prediction.top, prediction.top_logprob, 1)
+        elif self.config.top_logprobs:
+            self.alternatives.append(((token, 0.0),))
         if index == 0:
             self.forward_passes += 1  # the prompt's last pass gave the first token
         for name, value in (("logprobs", logprob), ("entropies", entropy), ("settled", 1)):
@@ -159,10 +169,16 @@ class Generation:
 
     # The end.
 
+    def _tell(self, top: Tensor | None, logprob: Tensor | None, count: int) -> None:
+        """Note the alternatives [C, k] of the next `count` tokens, without those that are impossible."""
+        if (most := self.config.top_logprobs) and top is not None and logprob is not None:
+            rows = zip(top[:count, :most].tolist(), logprob[:count, :most].tolist(), strict=True)
+            self.alternatives += [tuple((t, p) for t, p in zip(*row, strict=True) if p > IMPOSSIBLE) for row in rows]
+
     def _committed(self, canvas: int, kept: list[int], steps: int, converged: bool) -> CanvasCommitted:
         first = len(self.tokens) - len(kept)
         logprobs, entropies, settled = (self.columns[name][first:] for name in ("logprobs", "entropies", "settled"))
-        columns = tuple(logprobs), tuple(entropies), tuple(int(step) for step in settled)
+        columns = tuple(logprobs), tuple(entropies), tuple(map(int, settled)), tuple(self.alternatives[first:])
         return CanvasCommitted(canvas, tuple(kept), steps, converged, self.request.id, *columns)
 
     def _keep(self, tokens: list[int]) -> list[int]:
@@ -211,6 +227,7 @@ class Generation:
             logprobs=tuple(self.columns["logprobs"]),
             entropies=tuple(self.columns["entropies"]),
             settled=tuple(int(step) for step in self.columns["settled"]),
+            alternatives=tuple(self.alternatives),
             prompt_tokens=len(self.request.prompt.ids),
             cached_tokens=self.cached,
             note=self.request.note,

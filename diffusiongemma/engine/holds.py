@@ -41,12 +41,14 @@ class Holds:
     score: tuple[int, ...] = ()
     min_tokens: int = 0
     bias: LogitBias | None = None
+    top_p: float = 1.0
+    top: int = 0  # of the most probable tokens that are told
 
     @classmethod
     def of(cls, request: Request) -> Holds:
         ends = tuple(request.config.eos_token_ids)
-        least = request.config.min_tokens
-        return cls(request.pins, request.regions, request.start, ends, request.score, least, request.bias)
+        config, given = request.config, (request.pins, request.regions, request.start)
+        return cls(*given, ends, request.score, config.min_tokens, request.bias, config.top_p, config.top_logprobs)
 
     @property
     def any(self) -> bool:
@@ -93,14 +95,15 @@ class Holds:
         if constrained is not None:
             chain = constrained.open_canvas(positions, device, ahead)
             mine = {p: token for p, token in ahead.items() if p < chain.positions}
-            return Constrained(chain, together(self.bias, Limits(mine) if mine else None), paths=False)
+            adjust = together(self.bias, Limits(mine) if mine else None)
+            return Constrained(chain, adjust, paths=False, top_p=self.top_p, top=self.top)
         limits = Limits({}, self.end_ids, min(positions, max(0, self.no_end_before - offset)))
         regions = [r for r in self.regions if offset <= r.start < offset + positions]
         if regions:
             return self._patchwork(regions, offset, positions, limits, set(ahead), device)
         open_before = any(p not in ahead for p in range(limits.no_end_before))
         adjust = together(self.bias, limits if limits and open_before else None)
-        return Plain(adjust) if adjust is not None else None
+        return Plain(adjust, self.top_p, self.top) if adjust is not None or self.top_p < 1 else None
 
     def _patchwork(
         self, regions: list[Region], offset: int, positions: int, limits: Limits, pinned: set[int], device: torch.device
@@ -110,8 +113,8 @@ class Holds:
         for region in regions:
             first, last = region.start - offset, region.stop - offset
             free[first:last] = False
-            parts.append((first, last, region.reader(device, self.bias)))
-        return Patchwork(tuple(parts), free, limits, self.bias)
+            parts.append((first, last, region.reader(device, self.bias, self.top_p, self.top)))
+        return Patchwork(tuple(parts), free, limits, self.bias, self.top_p, self.top)
 
     def check(self, constrained: ConstraintState | None, request: Request, vocab_size: int, canvas_length: int) -> None:
         """Raises `InputError` for pins, regions or a start that cannot be kept."""

@@ -65,7 +65,9 @@ class Answer:
     def _described(self, event: CanvasCommitted) -> list[dict[str, Any]]:
         columns = zip(event.tokens, event.logprobs, event.entropies, event.settled, strict=True)
         names = ("id", "logprob", "entropy", "settled")
-        rows = [dict(zip(names, row, strict=True)) for row in columns]
+        rows: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in columns]
+        for row, alternatives in zip(rows, event.alternatives, strict=False):
+            row["alternatives"] = [{"token": self._texts.of(token), "logprob": p} for token, p in alternatives]
         return [{"token": self._texts.of(row["id"]), **row} for row in rows if row["id"] not in self._texts.end_ids]
 
     def _piece(self, text: str, thinking: str) -> Piece:

@@ -17,8 +17,6 @@ from diffusiongemma.serve.tools import CallMode
 def completion_job(body: CompletionRequest, model: DiffusionGemma, settings: Settings) -> Job:
     """Choices of the first prompt, then those of the next. Raises `ApiError` for what cannot be honoured."""
     check_common(body, settings)
-    if body.logprobs not in (None, 0):
-        raise refusal("logprobs takes 0 only: alternatives are not kept", "logprobs", "unsupported_value")
     if body.diffusion is not None and body.diffusion.think:
         raise refusal("a plain completion has no thought channel: use chat", "diffusion.think")
     prompts, count = prompts_of(body), body.n or 1

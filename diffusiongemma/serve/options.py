@@ -24,8 +24,7 @@ MOST_STOPS = 4
 EARLY_STEPS = 2  # of early text, where a request says no more than true
 _STRUCTURE = ("regex", "choices", "template")
 _PASSED_ON = ("mode", "steps", "entropy_bound", "banned_words", "required_words", "min_tokens", *_STRUCTURE)
-# In this server every position is drawn from the model's whole distribution, and nothing is penalised.
-_ONLY = {"top_p": 1, "frequency_penalty": 0, "presence_penalty": 0, "top_logprobs": 0, "echo": False, "best_of": 1}
+_ONLY = {"frequency_penalty": 0, "presence_penalty": 0, "echo": False, "best_of": 1}
 
 
 def check_model(name: str | None, settings: Settings) -> None:
@@ -66,6 +65,12 @@ def max_tokens_of(body: Common) -> int | None:
     return newer if newer is not None else body.max_tokens
 
 
+def alternatives_of(body: Common) -> int | None:
+    """How many alternatives of each token a body asks for: chat and plain completions say it in fields of their own."""
+    told: int | None = getattr(body, "top_logprobs", None)
+    return told if told is not None else body.logprobs if isinstance(body, CompletionRequest) else None
+
+
 def seed_of(seed: int | None) -> int:
     """Negative seeds count down from 2**64. One that is drawn is small enough for every JSON reader."""
     return secrets.randbits(32) if seed is None else seed % 2**64
@@ -74,8 +79,9 @@ def seed_of(seed: int | None) -> int:
 def decoding(body: Common, model: DiffusionGemma) -> dict[str, Any]:
     """Options of `DiffusionGemma.request`, without the prompt."""
     options: dict[str, Any] = {"seed": seed_of(body.seed)}
-    if body.temperature is not None:
-        options["temperature"] = body.temperature
+    options |= {name: value for name in ("temperature", "top_p") if (value := getattr(body, name)) is not None}
+    if (told := alternatives_of(body)) is not None:
+        options["top_logprobs"] = told
     if (most := max_tokens_of(body)) is not None:
         options["max_new_tokens"] = most
     if body.logit_bias:

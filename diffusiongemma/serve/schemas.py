@@ -102,7 +102,7 @@ class Common(Strict):
     max_tokens: Count | None = None
     seed: Seed | None = None
     temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = Field(None, description="only 1: sampling is from the whole distribution")
+    top_p: float | None = Field(None, ge=0, le=1, description="cuts each position's distribution down to its nucleus")
     frequency_penalty: float | None = Field(None, description="only 0")
     presence_penalty: float | None = Field(None, description="only 0")
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
@@ -201,7 +201,7 @@ class ChatRequest(Common):
     messages: list[Message] = Field(min_length=1)
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
-    top_logprobs: int | None = Field(None, description="only 0: alternatives are not kept")
+    top_logprobs: int | None = Field(None, ge=0, le=20, description="alternatives told of each token")
     response_format: ResponseFormat | None = None
     tools: list[Tool] | None = Field(None, max_length=128)
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
@@ -219,7 +219,7 @@ class CompletionRequest(Common):
     suffix: Text | None = Field(None, description="text that follows: the answer fills the gap")
     echo: bool | None = Field(None, description="only false")
     best_of: int | None = Field(None, description="only 1")
-    logprobs: int | None = Field(None, description="only 0, for the chosen tokens")
+    logprobs: int | None = Field(None, ge=0, le=5, description="alternatives told of each token, beside the chosen one")
 
 
 class InfillRequest(Strict):

@@ -70,7 +70,9 @@ class Style:
         return {
             "tokens": [row["token"] for row in tokens],
             "token_logprobs": [row["logprob"] for row in tokens],
-            "top_logprobs": None,
+            "top_logprobs": [_by_token(row) for row in tokens]
+            if any("alternatives" in row for row in tokens)
+            else None,
             "text_offset": offsets,
         }
 
@@ -109,18 +111,19 @@ class ChatStyle(Style):
         return choice | self.extra(answer)
 
     def logprobs(self, tokens: list[dict[str, Any]]) -> dict[str, Any]:
-        content = [
-            {
-                "token": row["token"],
-                "logprob": row["logprob"],
-                "bytes": list(row["token"].encode("utf-8", "replace")),
-                "top_logprobs": [],
-            }
-            for row in tokens
-        ]
+        content = [_told(row) | {"top_logprobs": [_told(one) for one in row.get("alternatives", [])]} for row in tokens]
         return {"content": content, "refusal": None}
 
     def _delta(self, index: int, delta: dict[str, Any], logprobs: Any = None) -> dict[str, Any]:
         return self.envelope(
             self.chunk_kind, [{"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": None}]
         )
+
+
+def _told(row: dict[str, Any]) -> dict[str, Any]:
+    return {"token": row["token"], "logprob": row["logprob"], "bytes": list(row["token"].encode("utf-8", "replace"))}
+
+
+def _by_token(row: dict[str, Any]) -> dict[str, float]:
+    """Log-probabilities by text: of a text that several tokens have the chosen one's, else the most probable one's."""
+    return {one["token"]: one["logprob"] for one in [*reversed(row.get("alternatives", [])), row]}

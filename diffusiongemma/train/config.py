@@ -33,6 +33,7 @@ class TrainConfig:
     precision: str = "float32"  # of the products, "bfloat16" by autocast; weights keep their own
     grad_checkpoint: bool = False
     shard: bool = True  # among several processes; else each holds all weights, which is faster for small models
+    compile: bool = False  # the loss, for batches whose shapes come back
     seed: int = 0
     save_seconds: float = 120.0
     evaluate_every: int = 0

@@ -73,6 +73,7 @@ class Options:
     accumulate: int = 1
     grad_checkpoint: bool | None = None
     precision: str = "auto"
+    compile: bool = False
     seed: int = 0
     resume: bool = False
     device: str = "auto"
@@ -189,6 +190,7 @@ def _config(options: Options, preset: Preset, device: torch.device, lora: int) -
         precision=_precision(device) if options.precision == "auto" else options.precision,
         grad_checkpoint=preset.grad_checkpoint if options.grad_checkpoint is None else options.grad_checkpoint,
         shard=preset.shard,
+        compile=options.compile,
         seed=options.seed,
         evaluate_every=preset.evaluate_every if options.evaluate_every is None else options.evaluate_every,
     )

@@ -3,7 +3,8 @@
 `base` makes nano-base, from random weights; `sudoku` with `--init` teaches it that one skill, which `skills` mixes with
 the others to make nano.
 The directory gets everything that `load` and transformers need; the tokenizer is copied from the package. `--resume`
-goes on with a run that was stopped or killed.
+goes on with a run that was stopped or killed. In two processes: `torchrun --nproc-per-node 2 -m
+diffusiongemma.train.nano …`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from diffusiongemma.train.checkpointing import RunDirectory
 from diffusiongemma.train.config import TrainConfig
 from diffusiongemma.train.objective import Objective
 from diffusiongemma.train.optimisation import initialise
+from diffusiongemma.train.parallel import rank, together
 from diffusiongemma.train.progress import Means, plain_line, seconds_of
 from diffusiongemma.train.recipes import RECIPES, Places
 from diffusiongemma.train.trainer import train
@@ -92,6 +94,7 @@ def parsed_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--own-samples", type=float, default=0.0, help="share of the noise that is the model's own")
     parser.add_argument("--draws", type=int, default=1, help="corruptions of each canvas per encoder pass")
     parser.add_argument("--noise-bias", type=float, default=1.0, help="more than 1: mostly noisy canvases")
+    parser.add_argument("--compile", action="store_true", help="compile the loss where shapes come back: see the log")
     parser.add_argument("--ema", type=float, default=0.998, help="decay of the average of the weights, per step")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true")
@@ -102,7 +105,8 @@ def parsed_options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     try:
-        _run(parsed_options(arguments))
+        with together():
+            _run(parsed_options(arguments))
     except UserError as error:
         raise SystemExit(str(error)) from None
 
@@ -118,12 +122,14 @@ def _run(options: argparse.Namespace) -> None:
     config = TrainConfig(
         steps=options.steps, budget=options.budget, learning_rate=options.learning_rate, optimiser="muon",
         ema=options.ema, accumulate=options.accumulate, precision="bfloat16", seed=options.seed,
+        compile=options.compile, shard=False,
     )  # fmt: skip
     objective = Objective(
         encoder_weight=float(mixture.encoder_every), own_samples=options.own_samples, draws=options.draws,
         noise_bias=options.noise_bias,
     )  # fmt: skip
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
+    if rank() == 0:
+        print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
     means = Means(every=25)
     train(
         model,

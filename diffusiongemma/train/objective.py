@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from diffusiongemma.diffusion.readout import inverse_cdf
 from diffusiongemma.errors import InputError
 from diffusiongemma.kernels.head_loss import head_loss
 from diffusiongemma.model.model import Model
-from diffusiongemma.train.attention import DenoiseBatch, EncodeBatch
+from diffusiongemma.train.attention import DenoiseBatch, EncodeBatch, shared_start
 
 CHUNK_ELEMENTS = 1 << 24  # probabilities of the first reading held at a time: 64 MiB in float32
 
@@ -140,21 +140,43 @@ class Loss:
     hidden: Tensor  # [B, S, D] what the encoder predicts from
 
 
-def loss(model: Model, batch: Batch, draw: Draw, objective: Objective, totals: Totals | None = None) -> Loss:
-    """The loss of one batch. Gradients flow from the canvas through the encoder's keys and values."""
+def loss(
+    model: Model,
+    batch: Batch,
+    draw: Draw,
+    objective: Objective,
+    totals: Totals | None = None,
+    canvas_loss: Callable[..., Any] | None = None,
+) -> Loss:
+    """The loss of one batch. Gradients flow from the canvas through the encoder's keys and values.
+
+    `canvas_loss` stands in for the function of that name, compiled for instance.
+    """
     totals = totals or Totals.of([batch], objective)
-    hidden, context = encode(model, batch.ids)
     canvas, start = batch.canvas.repeat(objective.draws, 1), batch.start.repeat(objective.draws)  # [N, C], [N]
-    noisy = corrupt(canvas, draw.level, draw.uniforms, draw.random_tokens)
-    noisy, soft = _first_reading(model, noisy, start, context, draw, objective)
-    denoised = denoise(model, noisy, start, context, soft)  # [N*C, D]
-    denoise_loss = _cross_entropy(model, denoised, canvas.flatten()) * (len(canvas) / totals.canvases)
+    denoise_loss, hidden = (canvas_loss or mean_canvas_loss)(
+        model, batch.ids, canvas, start, shared_start(start), draw, objective.own_samples
+    )
+    denoise_loss = denoise_loss * (len(canvas) / totals.canvases)
     encoder_loss = torch.zeros((), device=hidden.device)
     supervised = int(batch.supervised[:, 1:].sum())
     if objective.encoder_weight and supervised:
         encoder_loss = next_token_loss(model, hidden, batch) * (supervised / totals.supervised)
-    total = denoise_loss + objective.encoder_weight * encoder_loss
-    return Loss(total, denoise_loss, encoder_loss, hidden)
+    return Loss(denoise_loss + objective.encoder_weight * encoder_loss, denoise_loss, encoder_loss, hidden)
+
+
+def mean_canvas_loss(
+    model: Model, ids: Tensor, canvas: Tensor, start: Tensor, shared: int | None, draw: Draw, own_samples: float
+) -> tuple[Tensor, Tensor]:
+    """Mean loss [] over canvas [N, C], and what the encoder makes of ids [B, S]: hidden states [B, S, D].
+
+    start [N], which is `shared` where all are alike.
+    """
+    hidden, context = encode(model, ids)
+    noisy = corrupt(canvas, draw.level, draw.uniforms, draw.random_tokens)
+    noisy, soft = _first_reading(model, noisy, start, context, shared, draw, own_samples)
+    denoised = denoise(model, noisy, start, context, soft, shared)  # [N*C, D]
+    return _cross_entropy(model, denoised, canvas.flatten()), hidden
 
 
 def encode(model: Model, ids: Tensor) -> tuple[Tensor, EncodeBatch]:
@@ -166,14 +188,16 @@ def encode(model: Model, ids: Tensor) -> tuple[Tensor, EncodeBatch]:
     return hidden.view(batch, size, -1), context
 
 
-def denoise(model: Model, canvas: Tensor, start: Tensor, encoded: EncodeBatch, soft: Tensor | None) -> Tensor:
+def denoise(
+    model: Model, canvas: Tensor, start: Tensor, encoded: EncodeBatch, soft: Tensor | None, shared: int | None = None
+) -> Tensor:
     """Bidirectional pass over canvas [N, C] behind the first `start` [N] tokens -> hidden states [N*C, D].
 
-    Canvas n stands behind encoded row n % B. soft [N, C, D] or None for zeros.
+    Canvas n stands behind encoded row n % B. soft [N, C, D] or None for zeros. `shared` as in `DenoiseBatch`.
     """
     width = canvas.shape[1]
     positions = (start[:, None] + torch.arange(width, device=canvas.device)).flatten()
-    context = DenoiseBatch(encoded, start, width)
+    context = DenoiseBatch(encoded, start, width, shared)
     flat = soft.flatten(0, 1) if soft is not None else None
     return model.backbone.denoise(canvas.flatten(), flat, positions, context)
 
@@ -191,7 +215,13 @@ def _cross_entropy(model: Model, hidden: Tensor, targets: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _first_reading(
-    model: Model, noisy: Tensor, start: Tensor, context: EncodeBatch, draw: Draw, objective: Objective
+    model: Model,
+    noisy: Tensor,
+    start: Tensor,
+    context: EncodeBatch,
+    shared: int | None,
+    draw: Draw,
+    own_samples: float,
 ) -> tuple[Tensor, Tensor]:
     """The canvases [N, C] to learn from, own samples put in, and their soft embeddings [N, C, D].
 
@@ -201,11 +231,11 @@ def _first_reading(
     if not draw.read:
         return noisy, soft
     read = slice(draw.read)
-    hidden = denoise(model, noisy[read], start[read], context, None)  # [read*C, D]
+    hidden = denoise(model, noisy[read], start[read], context, None, shared)  # [read*C, D]
     predicted, sampled = _predict(model, hidden, draw.sample_at)
     soft[: draw.conditioned] = predicted.view(-1, *soft.shape[1:])[: draw.conditioned]
     if draw.own is not None and sampled is not None:
-        chosen = (draw.uniforms < draw.level[:, None]) & (draw.own < objective.own_samples)
+        chosen = (draw.uniforms < draw.level[:, None]) & (draw.own < own_samples)
         noisy = torch.where(chosen, sampled.view_as(noisy), noisy)
     return noisy, soft
 

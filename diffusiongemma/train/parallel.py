@@ -7,28 +7,29 @@ them with torchrun, or on one machine's cores with `launch.run_processes`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from diffusiongemma.model.model import Model
-from diffusiongemma.train.objective import Batch, Draw, Objective, Totals, loss
+from diffusiongemma.train.objective import Batch, Draw, Objective, Totals, loss, mean_canvas_loss
 
 
 class LossModule(nn.Module):
     """The objective as one module call, around which FSDP2 gathers and frees the weights."""
 
-    def __init__(self, model: Model):
+    def __init__(self, model: Model, canvas_loss: Callable[..., Any] = mean_canvas_loss):
         super().__init__()
-        self.model, self.sharded = model, False
+        self.model, self.canvas_loss, self.sharded = model, canvas_loss, False
 
     def forward(
         self, batch: Batch, draw: Draw, objective: Objective, totals: Totals
     ) -> tuple[Tensor, Tensor, Tensor]:  # total, denoise and encoder loss, each []
-        result = loss(self.model, batch, draw, objective, totals)
+        result = loss(self.model, batch, draw, objective, totals, self.canvas_loss)
         # FSDP2 gathers a layer's weights for the backward pass when a gradient reaches the layer's output. Without a
         # loss on the encoder none reaches its last, whose keys and values need theirs all the same.
         anchor = 0.0 * result.hidden.sum() if self.sharded else 0.0

@@ -29,10 +29,11 @@ HARDER_EVERY = 800  # boards after which the fewest givens fall by one
 
 @dataclass(frozen=True)
 class Part:
-    """A source and its share of every batch."""
+    """A source and its share of every batch; `apart`, as a batch of its own, for which code can be compiled."""
 
     source: Source
     share: float
+    apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,10 @@ class Mixture:
         def batches(step: int) -> list[Batch]:
             rng = np.random.default_rng((seed, step))
             encoder = step % self.encoder_every == 0
-            examples = [e for part, n in zip(self.parts, counts, strict=True) if n for e in part.source(rng, n, step)]
-            groups = [[some[i] for i in rng.permutation(len(some))] for some in by_length(examples, self.groups)]
+            made = [(part.apart, part.source(rng, n, step)) for part, n in zip(self.parts, counts, strict=True) if n]
+            together = [example for apart, examples in made if not apart for example in examples]
+            groups = [examples for apart, examples in made if apart]
+            groups += [[some[i] for i in rng.permutation(len(some))] for some in by_length(together, self.groups)]
             return [collate(group, config, rng, encoder) for group in groups]
 
         return batches
@@ -173,12 +176,12 @@ def skills_recipe(tokenizer: Any, config: ModelConfig, places: Places) -> Mixtur
     sentences = _sentences(training_documents(corpora["factbook"]))
     return Mixture(
         (
-            Part(sudoku_source(tokenizer, config, seeds, harder_every=0), 0.4),
-            Part(task_source("extraction", tokenizer, config), 0.2),
-            Part(task_source("repair", tokenizer, config, sentences=sentences), 0.15),
-            Part(task_source("words", tokenizer, config), 0.1),
-            Part(task_source("answers", tokenizer, config), 0.05),
-            Part(prose_source(prose, tokenizer, config, chat=True), 0.1),
+            Part(sudoku_source(tokenizer, config, seeds, harder_every=0), 0.57, apart=True),
+            Part(task_source("extraction", tokenizer, config), 0.16),
+            Part(task_source("repair", tokenizer, config, sentences=sentences), 0.14),
+            Part(task_source("words", tokenizer, config), 0.07),
+            Part(task_source("answers", tokenizer, config), 0.02),
+            Part(prose_source(prose, tokenizer, config, chat=True), 0.04),
         ),
         encoder_every=2,
         groups=2,

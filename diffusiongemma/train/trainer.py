@@ -18,8 +18,9 @@ from diffusiongemma.errors import CheckpointError, InputError, UserError
 from diffusiongemma.model.model import Model
 from diffusiongemma.train import parallel
 from diffusiongemma.train.checkpointing import RunDirectory, restore, snapshot
+from diffusiongemma.train.compiled import Compiled
 from diffusiongemma.train.config import TrainConfig
-from diffusiongemma.train.objective import Batch, Draw, Objective, Totals
+from diffusiongemma.train.objective import Batch, Draw, Objective, Totals, mean_canvas_loss
 from diffusiongemma.train.optimisation import Average, optimisers, trained_parameters
 from diffusiongemma.train.parallel import LossModule
 from diffusiongemma.train.runtime import Ahead, Clock, keep_freed_memory, recomputed, stop_on_signal
@@ -30,7 +31,7 @@ Report = Callable[[Record], None]
 Export = Callable[[Model], None]
 
 # What may differ between a run and its continuation: how long it goes, and what only watches it.
-MAY_CHANGE = ("steps", "budget", "save_seconds", "evaluate_every", "shard")
+MAY_CHANGE = ("steps", "budget", "save_seconds", "evaluate_every", "shard", "compile")
 SAVING_SHARE = 0.02  # of the time, at most, goes into saving
 
 
@@ -99,9 +100,11 @@ class Training:
     ):
         if config.optimiser == "muon" and config.shard and parallel.world_size() > 1:
             raise InputError("muon does not work on sharded matrices: choose adam, or train in one process")
+        if config.compile and (config.grad_checkpoint or (config.shard and parallel.world_size() > 1)):
+            raise InputError("compile works on whole weights without gradient checkpointing: leave one of them out")
         self.model, self.config, self.objective, self.directory = model.train(), config, objective, directory
         self.batches = Ahead(batches)
-        self.module = LossModule(model)
+        self.module = LossModule(model, Compiled(mean_canvas_loss) if config.compile else mean_canvas_loss)
         if config.shard:
             parallel.shard(self.module)
         self.replicated = parallel.world_size() > 1 and not config.shard
