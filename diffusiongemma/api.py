@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from diffusiongemma.chat import Prompt, encode_prompt
+from diffusiongemma.chat.messages import THOUGHT
 from diffusiongemma.chat.prompt import encode_text
 from diffusiongemma.config import GenerationConfig, ModelConfig
 from diffusiongemma.control.constraint import Constraint, compile_constraint
@@ -147,7 +148,9 @@ class DiffusionGemma(Editing):
         token) to what is added to their logits, -100 to 100; structure and words win over it. With `frames` the argmax
         of every step matches too, as it does with `trace`. `pins` holds positions of the answer (tokens, from 0) to a
         token, given as its id or as a text that is exactly one token; the answer then goes on at least to the last of
-        them. Raises `InputError` for what cannot be guaranteed or does not fit `max_new_tokens`.
+        them. With `think` a thought may come before the text that matches; it counts among the tokens, and may hold
+        any character but a vertical bar. Raises `InputError` for what cannot be guaranteed or does not fit
+        `max_new_tokens`.
         """
         if not isinstance(prompt, Prompt):
             prompt = self.prompt(prompt, tools=tools, think=think, raw=raw)
@@ -161,7 +164,7 @@ class DiffusionGemma(Editing):
             prompt,
             config,
             cache,
-            self._constraint({k: v for k, v in structure.items() if v is not None}, config.eos_token_ids),
+            self._constraint({k: v for k, v in structure.items() if v is not None}, config.eos_token_ids, think),
             thinking=think,
             record=trace,
             note=note,
@@ -194,14 +197,18 @@ class DiffusionGemma(Editing):
             raise InputError(f"{text!r} is {len(ids)} tokens, and {use} is for one: give one token")
         return ids[0]
 
-    def _constraint(self, structure: dict[str, Any], end_ids: Sequence[int]) -> Constraint | None:
+    def _constraint(self, structure: dict[str, Any], end_ids: Sequence[int], think: bool) -> Constraint | None:
         if not structure:
             return None
         if self.tokenizer is None:
             raise InputError(f"{self.directory} has no tokenizer files: structure is a matter of text")
         if self._vocabulary is None:
             self._vocabulary = vocabulary_of(self.tokenizer, self.config.vocab_size)
-        return compile_constraint(vocabulary=self._vocabulary, end_ids=end_ids, **structure)
+        known = self.tokenizer.get_vocab()
+        if think and not known.keys() >= set(THOUGHT):
+            raise InputError("this tokenizer has no tokens for a thought: leave thinking out")
+        thought = (known[THOUGHT[0]], known[THOUGHT[1]]) if think else None
+        return compile_constraint(vocabulary=self._vocabulary, end_ids=end_ids, preamble=thought, **structure)
 
     def generate(self, prompt: PromptLike | list[PromptLike], *, max_batch: int = 8, **options: Any) -> Any:
         """Generate from one prompt -> `Result`, or from a list of prompts -> list of `Result`.

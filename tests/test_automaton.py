@@ -132,15 +132,27 @@ def test_a_thought_may_come_first():
     opens, closes = 3, 4
     constraint = compile_constraint(regex="ab", vocabulary=vocabulary, end_ids=[0], preamble=(opens, closes))
     run, accepting = constraint.automaton.run, constraint.automaton.accepting
-    for tokens in ([1, 2], [1, 2, 0], [opens, closes, 1, 2], [opens, 5, 2, opens, 1, closes, 1, 2, 0, 0]):
+    for tokens in ([1, 2], [1, 2, 0], [opens, closes, 1, 2], [opens, 5, 2, 1, closes, 1, 2, 0, 0]):
         assert accepting[run(tokens)], tokens
-    for tokens in ([5], [closes], [opens, 0], [1, opens], [opens, closes, opens], [opens, closes, 5]):
+    for tokens in ([5], [closes], [opens, 0], [1, opens], [opens, closes, opens], [opens, closes, 5], [opens, opens]):
         assert run(tokens) == -1, tokens
     assert not accepting[run([opens, 1, 2])] and constraint.minimum_tokens == 2
     scores = torch.zeros(6, 6).index_fill_(1, torch.tensor([5]), 3.0)
     scores[0, opens] = 9.0
     path = constraint.begin(6).open_canvas(6).most_probable_path(scores).tolist()
     assert path == [opens, 5, 5, closes, 1, 2]
+
+
+def test_a_thought_writes_no_markup():
+    """Tokens with a bar may stand in the answer, beside others of their class, and not in the thought."""
+    vocabulary = Vocabulary((None, b"a", b"|", b"b|", None, None, b"b"))
+    opens, closes = 4, 5
+    constraint = compile_constraint(regex="[ab|]*", vocabulary=vocabulary, end_ids=[0], preamble=(opens, closes))
+    run, accepting = constraint.automaton.run, constraint.automaton.accepting
+    for tokens in ([1, 2, 3, 6, 0], [opens, 1, 6, closes, 2, 3, 1], [2], [opens, closes, 0]):
+        assert accepting[run(tokens)], tokens
+    for tokens in ([opens, 2], [opens, 1, 3], [opens, 0], [opens, closes, 0, 1]):
+        assert run(tokens) == -1, tokens
 
 
 def test_a_vocabulary_that_cannot_write_the_text_is_refused():

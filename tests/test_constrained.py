@@ -49,6 +49,21 @@ def test_text_always_matches(model, pattern):
     assert all(re.fullmatch(pattern, text) for text in texts)
 
 
+@pytest.mark.parametrize("mode", ["diffusion", "ar"])
+@pytest.mark.parametrize("pattern", [r" [a-z|]{3}\n?", r"<[a-z]{1,9}\|>", r"([0-9]{2}\n\n){1,4}"])
+def test_a_thought_may_come_before_the_structure(model, mode, pattern):
+    """Whatever is thought, the answer matches, and where it must begin at once, it can."""
+    options = dict(regex=pattern, think=True, mode=mode, steps=3, temperature=2.0)
+    results = []
+    for seed in range(6):
+        least = 30 if seed % 2 else 0  # more than the answer can be: a thought must come first
+        results.append(model.generate("?", seed=seed, min_tokens=least, max_new_tokens=40 + seed, **options))
+        assert re.fullmatch(pattern, results[-1].text), results[-1].text
+        assert not least or results[-1].thinking
+    fewest = model.request("?", regex=pattern, think=True).constraint.minimum_tokens
+    assert re.fullmatch(pattern, model.generate("?", max_new_tokens=fewest, **options).text)
+
+
 def test_a_constraint_spans_canvases(nano):
     result = nano.generate("count", regex=r"(\d{3};){50}", steps=2, max_new_tokens=250)
     assert re.fullmatch(r"(\d{3};){50}", result.text) and result.canvases > 1

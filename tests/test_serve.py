@@ -151,6 +151,15 @@ def test_json_schema_and_json_object_hold(client):
     assert isinstance(json.loads(text), dict)
 
 
+def test_a_thought_stands_before_a_structure_and_no_forced_call(client):
+    body = {"diffusion": {"think": True, "regex": "[a-c]{3}", "min_tokens": 12}}
+    message = ask(client, extra_body=body, max_tokens=40).choices[0].message
+    assert re.fullmatch("[a-c]{3}", message.content) and message.model_extra["reasoning_content"]
+    with pytest.raises(openai.BadRequestError) as error:
+        ask(client, tools=TOOLS, tool_choice="required", extra_body={"diffusion": {"think": True}})
+    assert error.value.body["param"] == "diffusion.think"
+
+
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "cut"}}])
 def test_a_call_that_is_asked_for_has_arguments_of_its_schema(client, choice):
     reply = ask(client, tools=TOOLS, tool_choice=choice).choices[0]

@@ -20,6 +20,7 @@ ROLES = {
     "model": "assistant",
     "tool": "tool",
 }
+THOUGHT = ("<|channel>", "<channel|>")  # what a thought stands between
 MARKERS = (
     *("<pad>", "<eos>", "<bos>", "<unk>", "<|turn>", "<turn|>", "<|think|>", "<|channel>", "<channel|>"),
     *("<|tool>", "<tool|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", '<|"|>'),

@@ -232,32 +232,51 @@ def _with_special_tokens(
     )
 
 
-def with_preamble(automaton: TokenAutomaton, opens: int, closes: int) -> TokenAutomaton:
+def with_preamble(automaton: TokenAutomaton, opens: int, closes: int, inside: np.ndarray) -> TokenAutomaton:
     """
-    The same, optionally after a preamble of any tokens from `opens` to `closes` (special tokens: a thought channel).
+    The same, optionally after a preamble from token `opens` to token `closes` (a thought channel) of any tokens that
+    `inside` [V] bool allows there.
 
-    Tokens that only a preamble may hold form a class of their own; end tokens may not stand in it.
+    Tokens that only a preamble may hold form a class of their own, and so do, class by class, those that none may hold.
     """
     other, opening, closing = (automaton.num_classes + i for i in range(3))
-    class_of_token = np.where(automaton.class_of_token == DEAD, other, automaton.class_of_token)
+    before = automaton.class_of_token
+    apart = np.unique(before[(before != DEAD) & ~inside])  # classes with tokens that no preamble may hold
+    moved = np.full(automaton.num_classes, DEAD)
+    moved[apart] = closing + 1 + np.arange(len(apart))
+    class_of_token = np.where(inside, np.where(before == DEAD, other, before), np.append(moved, DEAD)[before])
     class_of_token[[opens, closes]] = opening, closing
-    begin, inside, shift = 0, 1, 2
-    inner = np.array([label for label in range(other + 1) if label != automaton.end_class])
-    from_start = automaton.source == 0
+    twins = np.flatnonzero(np.isin(automaton.label, apart))
+    source, label, target = (
+        np.concatenate([all_, more])
+        for all_, more in (
+            (automaton.source, automaton.source[twins]),
+            (automaton.label, moved[automaton.label[twins]]),
+            (automaton.target, automaton.target[twins]),
+        )
+    )
+    begin, within, shift = 0, 1, 2
+    inner, first = np.arange(other + 1), source == 0
     source, label, target = (
         np.concatenate(parts)
         for parts in (
-            ([begin], automaton.source[from_start] * 0, [inside], inner * 0 + inside, automaton.source + shift),
-            ([opening], automaton.label[from_start], [closing], inner, automaton.label),
-            ([inside], automaton.target[from_start] + shift, [shift], inner * 0 + inside, automaton.target + shift),
+            ([begin], source[first] * 0, [within], inner * 0 + within, source + shift),
+            ([opening], label[first], [closing], inner, label),
+            ([within], target[first] + shift, [shift], inner * 0 + within, target + shift),
         )
     )
+    # Classes that were moved whole are empty now, and `other` may always have been: number the rest anew.
+    used = np.unique(class_of_token[class_of_token != DEAD])
+    number = np.full(class_of_token.max() + 2, DEAD)
+    number[used] = np.arange(len(used))
+    kept = np.isin(label, used)
+    source, label, target = source[kept], number[label[kept]], target[kept]
     order = np.lexsort((label, source))
     return TokenAutomaton(
         accepting=np.concatenate([[automaton.accepting[0], False], automaton.accepting]),
         done=automaton.done + shift,
-        class_of_token=class_of_token,
-        end_class=automaton.end_class,
+        class_of_token=number[class_of_token],
+        end_class=int(number[moved[automaton.end_class]]),
         source=source[order],
         label=label[order],
         target=target[order],

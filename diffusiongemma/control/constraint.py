@@ -213,7 +213,8 @@ def compile_constraint(
     Compile at most one of json_schema (object or text), regex, choices and template, and words, for a vocabulary.
 
     end_ids close the answer; neutral_ids (special tokens that write nothing) may stand anywhere before; `preamble` is
-    the pair of special tokens around a thought that may come first, in any words. The last 32 constraints are kept.
+    the pair of special tokens around a thought that may come first, in any words without a vertical bar, of which all
+    markup is made. The last 32 constraints are kept.
     Raises `InputError` for what is malformed, can't be guaranteed or can't be written with this vocabulary, `TooLarge`
     (an `InputError`) for what outgrows the limits.
     """
@@ -268,7 +269,17 @@ def _compiled(request: _Request) -> Constraint:
     if dfa.is_empty:
         raise InputError("no text at all meets the constraint: look for contradictions in it")
     automaton = _token_automaton(dfa, request)
-    return Constraint(automaton if request.preamble is None else with_preamble(automaton, *request.preamble))
+    if request.preamble is None:
+        return Constraint(automaton)
+    written = request.vocabulary.token_bytes
+    inside = np.array([text is not None and b"|" not in text for text in written]) & ~_among(len(written), request)
+    return Constraint(with_preamble(automaton, *request.preamble, inside))
+
+
+def _among(size: int, request: _Request) -> np.ndarray:  # [V] bool: end and neutral tokens
+    special = np.zeros(size, bool)
+    special[[*request.end_ids, *request.neutral_ids]] = True
+    return special
 
 
 def _token_automaton(dfa: CharDfa, request: _Request) -> TokenAutomaton:

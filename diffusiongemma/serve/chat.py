@@ -52,8 +52,8 @@ def chat_request(body: ChatRequest, model: DiffusionGemma, settings: Settings, w
     field = structure_field(options)
     if schema is not None:
         options, field = options | {"json_schema": schema}, field or "response_format"
-    if think and (field or wanted.calls.forced):
-        raise refusal("a thought is free text, the answer is not: ask for one of them", "diffusion.think")
+    if think and wanted.calls.forced:
+        raise refusal("a call that is asked for comes at once: leave thinking out", "diffusion.think")
     if wanted.calls.forced and field:
         raise refusal("a call is asked for, so the answer cannot have another form: leave one out", field)
     if not wanted.calls.forced:
