@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,16 +18,27 @@ Span = tuple[int, int]
 
 
 class Model(nn.Module):
-    def __init__(self, config: ModelConfig):
+    """The text stack, and the vision tower from when it is first asked for: most requests are text alone, and the tower
+    takes longer to import than a small model takes to answer. `make_vision` makes it, by default with random weights.
+    """
+
+    def __init__(self, config: ModelConfig, make_vision: Callable[[Model], nn.Module] | None = None):
         super().__init__()
         self.config = config
         self.backbone = Backbone(config)
         self.file_dtypes: dict[str, torch.dtype] = {}  # of the checkpoint it came from, for saving
-        self.vision: nn.Module | None = None
-        if config.vision_config is not None:
+        self.make_vision = make_vision
+        if config.vision_config is not None and make_vision is None:
             from diffusiongemma.model.vision import Vision
 
-            self.vision = Vision(config)
+            self._modules["vision"] = Vision(config)
+
+    @property
+    def vision(self) -> nn.Module | None:
+        """None where the model reads text only. Raises `CheckpointError` where its weights cannot be read."""
+        if "vision" not in self._modules and self.make_vision is not None and self.config.vision_config is not None:
+            self._modules["vision"] = self.make_vision(self)
+        return self._modules.get("vision")
 
     @property
     def device(self) -> torch.device:
@@ -102,9 +113,11 @@ class Model(nn.Module):
     @torch.no_grad()
     def image_features(self, pixels: Tensor, positions: Tensor) -> Tensor:
         """Soft tokens [M, D] of one image given as patches [P, 3 * patch²] at grid positions [P, 2]."""
-        if self.vision is None:
+        vision = self.vision
+        if vision is None:
             raise InputError("this model reads text only: leave the image out")
-        return self.vision(pixels[None].to(self.device), positions[None].to(self.device))
+        features: Tensor = vision(pixels[None].to(self.device), positions[None].to(self.device))
+        return features
 
     def _positions(self, rows: Sequence[SequenceCache], widths: list[int]) -> Tensor:
         spans = [torch.arange(row.length, row.length + w) for row, w in zip(rows, widths, strict=True)]

@@ -68,8 +68,7 @@ def shard(module: LossModule) -> None:
 
     module.sharded = True
 
-    vision = module.model.vision
-    ignored = set(vision.parameters()) if vision is not None else set()  # not part of the loss
+    ignored = {p for name, p in module.model.named_parameters() if name.startswith("vision.")}  # not part of the loss
     for layer in module.model.backbone.layers:
         fully_shard(layer)
     fully_shard(module, ignored_params=ignored)

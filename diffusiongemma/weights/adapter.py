@@ -70,6 +70,7 @@ def load_adapter(model: Model, directory: Path, trainable: bool = False) -> list
     with the model as it was, and `InputError` if the model has an adapter already.
     """
     require_plain(model)
+    _ = model.vision  # may be adapted too
     settings = Settings.read(directory)
     loras = _read(model, directory, settings)  # by path
     for name in adaptable(model):

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ SIDE_FILES = (
     "processor_config.json",
     "video_preprocessor_config.json",
 )
+
+
+VISION = ("model.encoder.vision_tower.", "model.encoder.embed_vision.")  # what the names of its tensors begin with
 
 
 def file_name(name: str) -> str:
@@ -92,15 +96,36 @@ class Shards:
         return self.files[self.where[name]].get_tensor(name)
 
 
-def load_weights(model: Model, directory: Path, dtype: torch.dtype | None, device: torch.device) -> None:
-    """Fill `model` (built on the meta device) from a directory.
+def load_weights(model: Model, shards: Shards, dtype: torch.dtype | None, device: torch.device) -> None:
+    """Fill the text stack of `model`, built on the meta device.
 
     With `dtype` None tensors stay as they are in the file, on the CPU as views of the memory-mapped file.
     Raises `CheckpointError` naming the tensor and the file where one is missing, surplus or of another shape.
     """
-    shards = Shards(directory)
     expected = {file_name(name): name for name in model.state_dict()}
-    _check_names(shards, expected)
+    sees = model.config.vision_config is not None
+    _check_names(shards, expected, {name for name in shards.where if sees and name.startswith(VISION)})
+    model.file_dtypes |= _fill(model, expected, shards, dtype, device)
+
+
+def load_vision(shards: Shards, dtype: torch.dtype | None, device: torch.device, model: Model) -> nn.Module:
+    """The vision tower of the checkpoint that `model` is from. Raises `CheckpointError` as `load_weights` does."""
+    from diffusiongemma.model.vision import Vision
+
+    with torch.device("meta"):
+        vision = Vision(model.config)
+    expected = {file_name(f"vision.{name}"): name for name in vision.state_dict()}
+    _check_names(shards, expected, {name for name in shards.where if not name.startswith(VISION)})
+    model.file_dtypes |= _fill(vision, expected, shards, dtype, device)
+    _materialise_buffers(vision, device)
+    return vision.eval()
+
+
+def _fill(
+    model: nn.Module, expected: dict[str, str], shards: Shards, dtype: torch.dtype | None, device: torch.device
+) -> dict[str, torch.dtype]:
+    """Put tensors of the file, by their names there, in their places -> their dtypes in the file."""
+    dtypes = {}
     for name, own in expected.items():
         parent, _, leaf = own.rpartition(".")
         module = model.get_submodule(parent)
@@ -110,17 +135,19 @@ def load_weights(model: Model, directory: Path, dtype: torch.dtype | None, devic
                 f"{shards.where[name]}: {name} has shape {shards.shape(name)}, config.json asks for {tuple(old.shape)}"
             )
         tensor = shards.tensor(name)
-        model.file_dtypes[name] = tensor.dtype
+        dtypes[name] = tensor.dtype
         tensor = tensor.to(device, dtype if tensor.is_floating_point() else None)
         setattr(module, leaf, nn.Parameter(tensor, requires_grad=False) if isinstance(old, nn.Parameter) else tensor)
+    return dtypes
 
 
-def _check_names(shards: Shards, expected: dict[str, str]) -> None:
+def _check_names(shards: Shards, expected: dict[str, str], others: set[str]) -> None:
+    """Raises `CheckpointError` unless the file has what is expected, and beside it `others` alone."""
     for name in expected:
         if name not in shards.where:
             raise CheckpointError(f"{shards.directory}: tensor {name} is missing from its safetensors files")
     for name in shards.where:
-        if name in expected:
+        if name in expected or name in others:
             continue
         original = _tied_to(name)
         if original not in expected or original is None:
@@ -132,11 +159,10 @@ def _check_names(shards: Shards, expected: dict[str, str]) -> None:
 def load_model(directory: Path, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> Model:
     """The model in a checkpoint directory, ready for inference."""
     config = ModelConfig.from_file(directory / "config.json")
+    shards, place = Shards(directory), torch.device(device)
     with torch.device("meta"):
-        model = Model(config)
-    load_weights(model, directory, dtype, torch.device(device))
-    if model.vision is not None:
-        _materialise_buffers(model.vision, torch.device(device))
+        model = Model(config, partial(load_vision, shards, dtype, place))
+    load_weights(model, shards, dtype, place)
     return model.eval()
 
 
@@ -218,6 +244,7 @@ def _write_shards(model: Model, directory: Path, dtype: torch.dtype | None) -> N
 
 
 def _shards(model: Model, dtype: torch.dtype | None) -> Iterator[dict[str, Tensor]]:
+    _ = model.vision  # part of the model, also where nobody has asked for it yet
     shard: dict[str, Tensor] = {}
     size = 0
     for own, tensor in model.state_dict().items():

@@ -76,13 +76,24 @@ def load_tokenizer(directory: Path) -> Any:
     """The checkpoint's tokenizer, or None where it has no tokenizer files."""
     if not any((directory / name).exists() for name in ("tokenizer.json", "tokenizer.model")):
         return None
-    from transformers import AutoTokenizer
-
     try:
-        return AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        return _tokenizer_class(directory).from_pretrained(directory, local_files_only=True)
     except Exception as error:  # whatever a broken file makes the tokenizer library raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{directory}: the tokenizer files cannot be read: {reason}") from error
+
+
+def _tokenizer_class(directory: Path) -> Any:
+    """The plain class where the files ask for no other: `AutoTokenizer` imports a second's worth of models first."""
+    path = directory / "tokenizer_config.json"
+    named = read_json(path).get("tokenizer_class") if path.exists() else None
+    if named == "TokenizersBackend":
+        from transformers import PreTrainedTokenizerFast
+
+        return PreTrainedTokenizerFast
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer
 
 
 def choose_device(device: str | torch.device) -> torch.device:
