@@ -173,6 +173,8 @@ def served(model: str, *options: str) -> Any:
 
 
 async def _resident(address: str) -> float:
+    """Resident bytes after a pause, in which the server tidies up."""
+    await asyncio.sleep(3)
     async with httpx.AsyncClient(base_url=address, timeout=60) as http:
         return (await readings(http, "resident_bytes"))[0]
 

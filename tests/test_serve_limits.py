@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ctypes
 import errno
 import io
 import json
@@ -475,3 +476,24 @@ def test_a_wrong_option_is_told_in_one_line(tiny_directory, capsys, options, sig
     told = capsys.readouterr().err.strip().splitlines()
     assert end.value.code == 2 and len([line for line in told if line.startswith("diffusiongemma:")]) == 1
     assert sign in told[-1]
+
+
+def test_a_pause_gives_memory_back(server, monkeypatch):
+    calls = []
+    monkeypatch.setattr("diffusiongemma.serve.worker.give_back", lambda: calls.append(True))
+    assert post(server, {"messages": user("hello"), "max_tokens": 4}).status_code == 200
+    wait_until(lambda: calls)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library is not glibc")
+def test_holes_between_blocks_in_use_are_given_back():
+    script = (
+        "import torch\n"
+        "from diffusiongemma.engine.memory import give_back\n"
+        "from diffusiongemma.serve.metrics import resident_bytes\n"
+        "blocks = [torch.ones(16_000) for _ in range(4_000)]\n"  # 64 kB each, below what glibc maps by itself
+        "kept, blocks = blocks[-1], None\n"
+        "full = resident_bytes(); give_back(); print(full - resident_bytes())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 200e6

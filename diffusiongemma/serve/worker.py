@@ -17,7 +17,7 @@ from typing import Any
 from diffusiongemma.api import DiffusionGemma
 from diffusiongemma.diffusion.trace import CanvasStep, Event, Finished, Result
 from diffusiongemma.engine.engine import Engine
-from diffusiongemma.engine.memory import free_bytes
+from diffusiongemma.engine.memory import free_bytes, give_back
 from diffusiongemma.engine.prefixes import Prefixes
 from diffusiongemma.engine.request import Request
 from diffusiongemma.errors import InputError
@@ -25,6 +25,7 @@ from diffusiongemma.serve.errors import refusal, too_busy, unavailable
 from diffusiongemma.serve.settings import MIB, Settings
 
 logger = logging.getLogger("diffusiongemma.serve")
+PAUSE = 1.0  # seconds without work after which memory goes back to the system
 STOPPING = "the server is being stopped: try again when it is back"
 
 
@@ -220,12 +221,20 @@ class Worker:
         """What the event loop asks for; waits while there is nothing to do. False ends the thread."""
         while True:
             try:
-                message = self._inbox.get(block=not self.engine.busy)
+                message = self._inbox.get_nowait() if self.engine.busy else self._wait()
             except queue.Empty:
                 return True
             if message == "quit":
                 return False
             self._hand_over(list(self._handle(message)))
+
+    def _wait(self) -> Any:
+        """The next message, however long it takes; a pause is used to tidy up."""
+        try:
+            return self._inbox.get(timeout=PAUSE)
+        except queue.Empty:
+            give_back()
+            return self._inbox.get()
 
     def _handle(self, message: Any) -> Iterator[Told]:
         if isinstance(message, _Submit):
