@@ -27,6 +27,7 @@ from serving import running, user, wait_until
 import diffusiongemma as dg
 from diffusiongemma.cli import main
 from diffusiongemma.diffusion import recording
+from diffusiongemma.diffusion.samplers import Confidence
 from diffusiongemma.serve.images import fetch
 from diffusiongemma.serve.metrics import resident_bytes
 from diffusiongemma.serve.middleware import HEADERS
@@ -218,6 +219,28 @@ def test_a_trace_is_told_as_its_stream_was(server, model, tmp_path):
     for (_, a), (_, b) in zip(told["events"], events, strict=True):
         same = ("canvas", "step", "at", "tokens", "state", "drafts", "steps", "width")
         assert {k: a.get(k) for k in same} == {k: b.get(k) for k in same}
+
+
+def test_a_trace_of_this_model_can_be_asked_for_again_and_branched(server, model, tmp_path):
+    options = dict(
+        seed=2, steps=6, max_new_tokens=40, temperature=1.5, top_p=0.9, sampler=Confidence(0.8), early_steps=1
+    )
+    request = model.request("hi", trace=True, **options)
+    result = model.generate("hi", trace=True, **options)
+    described = dict(prompt="hi", prompt_ids=request.prompt.ids, config=request.config, text_of=server.service.texts.of)
+
+    def asked(**changes):
+        recording.save_trace(tmp_path / "t.npz", result, **(described | {"model": "tiny", "complete": True} | changes))
+        with server.http as client:
+            return client.post("/v1/traces", content=(tmp_path / "t.npz").read_bytes()).json().get("request")
+
+    assert request.plain and not model.request("hi", regex="a+").plain
+    again = asked()
+    assert post(server, again["body"], again["path"]).json()["choices"][0]["text"] == result.text
+    again["body"]["diffusion"]["branch"] = {"canvas": 0, "step": 3, "seed": 9}
+    assert post(server, again["body"], again["path"]).status_code == 200
+    assert asked(complete=False) is asked(model="another") is None
+    assert asked(config=request.config.with_options(t_max=0.9)) is None, "this server decodes at other temperatures"
 
 
 def npz(name, content):

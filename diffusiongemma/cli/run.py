@@ -161,6 +161,7 @@ def _save(path: Path, result: Result, text: str, request: Request, model: Diffus
         model=name,
         config=request.config,
         text_of=token_text(model.tokenizer),
+        complete=request.plain,
     )
 
 

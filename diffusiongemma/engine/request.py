@@ -47,6 +47,12 @@ class Request:
     frames: bool = False
     id: int = field(default=0)
 
+    @property
+    def plain(self) -> bool:
+        """Whether the prompt's tokens and the config alone decide the answer."""
+        held = self.constraint or self.branch or self.pins or self.regions or self.start or self.score or self.bias
+        return not held and not self.prompt.images and not self.thinking
+
     def begin_constraint(self) -> ConstraintState | None:
         """Where the answer stands in its constraint before the first token. Raises `InputError` if none fits."""
         if self.constraint is None:

@@ -133,9 +133,11 @@ def _diffusion(service: Service) -> APIRouter:
     async def information() -> dict[str, Any]:
         return info(model, settings)
 
-    @router.post("/traces", response_model=TraceReply, openapi_extra={"requestBody": BINARY})
+    @router.post(
+        "/traces", response_model=TraceReply, response_model_exclude_unset=True, openapi_extra={"requestBody": BINARY}
+    )
     async def traces(http: Request) -> dict[str, Any]:
-        return await service.prepare(trace_events, await http.body())
+        return await service.prepare(trace_events, model, settings, await http.body())
 
     return router
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
+from dataclasses import asdict
 from typing import Any
 
 import diffusiongemma
@@ -13,6 +15,7 @@ from diffusiongemma.diffusion.samplers import SAMPLERS
 from diffusiongemma.diffusion.trace import CanvasCommitted
 from diffusiongemma.serve.errors import blaming, refusal
 from diffusiongemma.serve.frames import FrameEncoder, commit_event, done_event
+from diffusiongemma.serve.schemas import CompletionRequest
 from diffusiongemma.serve.settings import MIB, Settings
 
 MOST_UNPACKED = 256 * MIB  # of a trace: a small file can unpack to gigabytes
@@ -57,15 +60,44 @@ def _milliseconds(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds * 1e3, 3)
 
 
-def trace_events(data: bytes) -> dict[str, Any]:
-    """A trace file as the events that a stream of it would have been. Raises `ApiError` for what is not one."""
+def trace_events(model: DiffusionGemma, settings: Settings, data: bytes) -> dict[str, Any]:
+    """A trace file as the events that a stream of it would have been, and the request by which this server gives the
+    same again, if there is one. Raises `ApiError` for what is not a trace."""
     _check_size(data)
     with blaming(None):
         recording = load_trace(io.BytesIO(data))  # type: ignore[arg-type]  # numpy reads either
     try:
-        return {"v": 1, "start": _start(recording), "events": _events(recording)}
+        told = {"v": 1, "start": _start(recording), "events": _events(recording)}
+        asked = _asked(recording, model, settings)
+        return told if asked is None else told | {"request": {"path": "/v1/completions", "body": asked}}
     except (ValueError, IndexError, KeyError, TypeError) as error:
         raise refusal("the trace is damaged: its parts contradict each other", None) from error
+
+
+def _asked(recording: Recording, model: DiffusionGemma, settings: Settings) -> dict[str, Any] | None:
+    """The body of a plain completion that is decoded as the recorded request was; None where that cannot be said."""
+    options, same = recording.options, asdict(model.generation)
+    fixed = ("t_min", "t_max", "stability_threshold", "confidence_threshold", "stop_rule", "eos_token_ids")
+    changed = any(options.get(name) != json.loads(json.dumps(same[name])) for name in fixed)
+    if not recording.complete or changed or recording.model not in (settings.model_name, *settings.aliases):
+        return None
+    sampler = options.get("sampler")
+    if sampler is not None:
+        names = {kind.__name__: name.replace("-", "_") for name, kind in SAMPLERS.items()}
+        sampler = {name: value for name, value in sampler.items() if value is not None}
+        sampler["name"] = names.get(sampler["name"], "")
+    early = {"steps": options["early_steps"], "entropy": options["early_entropy"]} if options["early_steps"] else None
+    passed_on = {name: options[name] for name in ("mode", "steps", "entropy_bound", "min_tokens")}
+    body = {
+        "prompt": list(recording.prompt_ids),
+        "seed": options["seed"],
+        "max_tokens": options["max_new_tokens"],
+        "temperature": options["temperature"],
+        "top_p": options.get("top_p"),
+        "diffusion": passed_on | {"sampler": sampler, "early_text": early},
+    }
+    asked: dict[str, Any] = CompletionRequest.model_validate(body).model_dump(exclude_none=True, exclude_defaults=True)
+    return asked
 
 
 def _check_size(data: bytes) -> None:

@@ -126,6 +126,7 @@ class TraceReply(BaseModel):
     v: Literal[1]
     start: dict[str, Any]
     events: list[list[Any]]
+    request: dict[str, Any] | None = None
 
 
 class InfoReply(BaseModel):

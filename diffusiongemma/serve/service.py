@@ -210,6 +210,7 @@ class Service:
             model=self.settings.model_name,
             config=request.config,
             text_of=self.texts.of,
+            complete=request.plain,
         )
         try:
             await asyncio.to_thread(write)
