@@ -27,16 +27,6 @@ def word_diff(before: str, after: str) -> list[Change]:
 
 def share_changed(before: str, after: str) -> float:
     """The share of the words of `before` that `after` has not kept, in their order; 0 for a text without words."""
-    kept = sum(len(text.split()) for kind, text in word_diff_of_words(before, after) if kind == "same")
-    total = len(before.split())
-    return 1 - kept / total if total else 0.0
-
-
-def word_diff_of_words(before: str, after: str) -> list[Change]:
-    """`word_diff` of the words alone, whatever space lies between them; words are written apart by one space."""
     old, new = before.split(), after.split()
-    changes: list[Change] = []
-    for tag, i, j, k, l in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        parts = [("same", old[i:j])] if tag == "equal" else [("delete", old[i:j]), ("insert", new[k:l])]
-        changes += [(kind, " ".join(words)) for kind, words in parts if words]
-    return changes
+    kept = sum(match.size for match in SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks())
+    return 1 - kept / len(old) if old else 0.0

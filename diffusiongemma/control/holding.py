@@ -62,6 +62,15 @@ class Region:
 
 
 @dataclass(frozen=True)
+class Start:
+    """Begin the answer's canvases with these tokens in place of noise, each replaced by a random one with probability
+    `strength` (above 0, at most 1), and at the step of the schedule that has this noise level."""
+
+    tokens: tuple[int, ...]
+    strength: float
+
+
+@dataclass(frozen=True)
 class Plain:
     """Reads the model's own distribution, some tokens left out."""
 

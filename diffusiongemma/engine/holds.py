@@ -4,30 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 
 from diffusiongemma.control.constraint import ConstraintState
-from diffusiongemma.control.holding import Limits, Patchwork, Plain, Region, Scoring
+from diffusiongemma.control.holding import Limits, Patchwork, Plain, Region, Scoring, Start
 from diffusiongemma.control.reader import Constrained
 from diffusiongemma.control.tokens import LogitBias, together
 from diffusiongemma.diffusion.denoise import Canvas
 from diffusiongemma.diffusion.pins import Pins
 from diffusiongemma.diffusion.readout import Reader
+from diffusiongemma.engine.request import Request
 from diffusiongemma.errors import InputError
-
-if TYPE_CHECKING:
-    from diffusiongemma.engine.request import Request
-
-
-@dataclass(frozen=True)
-class Start:
-    """Begin the answer's canvases with these tokens in place of noise, each replaced by a random one with probability
-    `strength` (above 0, at most 1), and at the step of the schedule that has this noise level."""
-
-    tokens: tuple[int, ...]
-    strength: float
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from diffusiongemma.chat import Prompt
 from diffusiongemma.config import GenerationConfig
 from diffusiongemma.control.constraint import Constraint, ConstraintState
-from diffusiongemma.control.holding import Region
+from diffusiongemma.control.holding import Region, Start
 from diffusiongemma.control.tokens import LogitBias
 from diffusiongemma.engine.branch import Branch
-from diffusiongemma.engine.holds import Start
 from diffusiongemma.model.cache import SequenceCache
 
 

@@ -9,11 +9,10 @@ from itertools import pairwise
 
 from diffusiongemma.chat import Prompt
 from diffusiongemma.control.diff import Change, share_changed, word_diff
-from diffusiongemma.control.holding import Region
+from diffusiongemma.control.holding import Region, Start
 from diffusiongemma.control.seams import is_whole, utf8
 from diffusiongemma.diffusion.samplers import Ancestral
 from diffusiongemma.diffusion.trace import Result
-from diffusiongemma.engine.holds import Start
 from diffusiongemma.engine.plans.layout import Layout, Strip
 from diffusiongemma.engine.plans.plan import Desk, Plan
 from diffusiongemma.errors import InputError
