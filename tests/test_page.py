@@ -30,6 +30,11 @@ def test_watch_shows_every_step_of_the_canvas(page: Any, server: str) -> None:
     steps = trace["events"][-1][1]["steps"][0]
     assert re.match(r"1\b", first) and re.search(rf"\b{steps}$", last), "the drafts of a cell span all steps"
 
+    view.locator(".heat").click(position={"x": 4, "y": 2})
+    candidates = inspector.locator(".candidates li")
+    shares = [float(re.match(r"([\d.]+) %", text)[1]) for text in candidates.all_inner_texts()]
+    assert len(shares) == 5 and shares == sorted(shares, reverse=True) and 0 < sum(shares) <= 100.5
+
     page.keyboard.press("End")
     expected = answer(server, steps=6)
     assert shown(view).strip() == expected.strip()

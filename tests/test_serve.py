@@ -18,6 +18,7 @@ SCHEMA = {
     "required": ["n", "ok"],
     "additionalProperties": False,
 }
+TWO_NUMBERS = {"logprobs": True, "top_logprobs": 3, "extra_body": {"diffusion": {"alternatives": 2}}}
 BAD_SCHEMA = {"name": "x", "schema": {"type": 3}}
 TOOLS = [
     {"type": "function", "function": {"name": name, "description": "d", "parameters": SCHEMA}}
@@ -236,6 +237,7 @@ def test_models_are_listed_and_named(client):
         ({"extra_body": {"diffusion": {"nonsense": 1}}}, "diffusion.nonsense"),
         ({"extra_body": {"diffusion": {"regex": "(a"}}}, "diffusion.regex"),
         ({"extra_body": {"diffusion": {"frames": True}}}, "diffusion.frames"),
+        (TWO_NUMBERS, "diffusion.alternatives"),
         ({"extra_body": {"diffusion": {"mode": "ar", "branch": {"step": 1, "seed": 2}}}}, "diffusion.branch"),
         ({"extra_body": {"diffusion": {"sampler": {"name": "ancestral", "k": 2}}}}, "diffusion.sampler"),
         ({"extra_body": {"diffusion": {"pins": {"1": "two or more tokens"}}}}, "diffusion.pins"),

@@ -105,7 +105,7 @@ def ranges(positions: list[int]) -> str:
 
 
 def commit_event(committed: CanvasCommitted, text_of: TextOf, choice: int = 0) -> dict[str, Any]:
-    return {
+    event = {
         "v": VERSION,
         "n": choice,
         "canvas": committed.canvas,
@@ -116,6 +116,9 @@ def commit_event(committed: CanvasCommitted, text_of: TextOf, choice: int = 0) -
         "entropies": [round(x, 4) for x in committed.entropies],
         "settled": list(committed.settled),
     }
+    if committed.alternatives:
+        event["alternatives"] = [[[text_of(t), round(p, 4)] for t, p in told] for told in committed.alternatives]
+    return event
 
 
 def done_event(result: Result, finish_reason: str, choice: int = 0) -> dict[str, Any]:

@@ -66,9 +66,12 @@ def max_tokens_of(body: Common) -> int | None:
 
 
 def alternatives_of(body: Common) -> int | None:
-    """How many alternatives of each token a body asks for: chat and plain completions say it in fields of their own."""
-    told: int | None = getattr(body, "top_logprobs", None)
-    return told if told is not None else body.logprobs if isinstance(body, CompletionRequest) else None
+    """How many alternatives of each token a body asks for, in a field of chat, of plain completions or of diffusion."""
+    plain = body.logprobs if isinstance(body, CompletionRequest) else getattr(body, "top_logprobs", None)
+    wide = body.diffusion.alternatives if body.diffusion is not None else None
+    if plain is not None and wide is not None and plain != wide:
+        raise refusal("this and the number of OpenAI's field differ: send one", "diffusion.alternatives")
+    return plain if wide is None else wide
 
 
 def seed_of(seed: int | None) -> int:

@@ -27,7 +27,7 @@ from diffusiongemma.serve.styles import Style
 
 # What shapes a whole answer, or looks into one, has no meaning for a text of which parts stand.
 _ELSEWHERE = ("pins", "regex", "choices", "template", "banned_words", "required_words", "min_tokens", "branch")
-_OFF = ("details", "think", "early_text")
+_OFF = ("alternatives", "details", "think", "early_text")
 
 
 def infill_job(body: InfillRequest, model: DiffusionGemma, settings: Settings) -> PlanJob:

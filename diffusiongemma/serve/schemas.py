@@ -80,6 +80,7 @@ class DiffusionOptions(Strict):
     banned_words: list[Text] | None = None
     required_words: list[Text] | None = None
     min_tokens: int | None = Field(None, ge=0, le=2**31)
+    alternatives: int | None = Field(None, ge=0, le=20, description="told of each token, in details and commit events")
     frames: bool = False
     details: bool = False
     think: bool = False

@@ -3,6 +3,8 @@
 import { ServerError, serverSentEvents } from "./protocol.js";
 import { Timeline } from "./timeline.js";
 
+const ALTERNATIVES = 5; // candidates told of each token
+
 async function checked(response) {
   if (response.ok) return response;
   const body = await response.json().catch(() => null);
@@ -52,7 +54,7 @@ export async function readTrace(bytes) {
 /** The body of a chat completion that is watched. */
 export function chatBody(prompt, { system = "", diffusion = {}, ...options } = {}) {
   const messages = [...(system ? [{ role: "system", content: system }] : []), { role: "user", content: prompt }];
-  return { model, messages, stream: true, ...options, diffusion: { frames: true, details: true, ...diffusion } };
+  return { model, messages, stream: true, ...options, diffusion: { frames: true, details: true, alternatives: ALTERNATIVES, ...diffusion } };
 }
 
 /**

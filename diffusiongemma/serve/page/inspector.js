@@ -31,7 +31,7 @@ export class Inspector {
         el("p", { class: "hint keys" }, el("kbd", {}, "Space"), " plays and pauses, ", el("kbd", {}, "←"), " ", el("kbd", {}, "→"), " step."));
       return;
     }
-    this.body.replaceChildren(facts(where, commit, frames, moment), ...drafts(frames, where.position, moment));
+    this.body.replaceChildren(facts(where, commit, frames, moment), ...drafts(frames, where.position, moment), ...candidates(commit?.alternatives?.[where.position]));
   }
 }
 
@@ -47,6 +47,17 @@ function facts({ canvas, position }, commit, frames, moment) {
   if (!frame && Number.isFinite(commit?.entropies?.[position])) rows.push(["Entropy", `${decimal(commit.entropies[position], 3)} nats`]);
   const list = el("dl", {}, rows.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
   return el("div", {}, el("p", { class: "big-token" }, visible(token)), list);
+}
+
+/** The most probable tokens when the canvas was committed, with their probabilities. */
+function candidates(told) {
+  if (!told?.length) return [];
+  const item = ([text, logprob]) => {
+    const share = Math.exp(logprob);
+    const bar = el("meter", { min: 0, max: 1, value: share, "aria-hidden": "true" });
+    return el("li", {}, el("span", { class: "steps" }, `${decimal(100 * share, share < 0.1 ? 1 : 0)} %`), el("span", { class: "token" }, visible(text)), bar);
+  };
+  return [el("h3", {}, "Candidates at the end"), el("ol", { class: "candidates" }, told.map(item))];
 }
 
 /** The most probable token at each step, steps that agree taken together. */
