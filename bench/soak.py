@@ -172,11 +172,11 @@ def served(model: str, *options: str) -> Any:
         process.wait(60)
 
 
-async def _resident(address: str) -> float:
-    """Resident bytes after a pause, in which the server tidies up."""
+async def _memory(address: str) -> list[int]:
+    """MiB resident, and of them beginnings of prompts kept on purpose, after a pause in which the server tidies up."""
     await asyncio.sleep(3)
     async with httpx.AsyncClient(base_url=address, timeout=60) as http:
-        return (await readings(http, "resident_bytes"))[0]
+        return [round(value / 2**20) for value in await readings(http, "resident_bytes", "prefix_bytes")]
 
 
 def main() -> None:
@@ -189,15 +189,16 @@ def main() -> None:
     with served(options.model, "--max-queue", "64", "--memory", "1") as address:
         # The first seconds fill what is kept on purpose: beginnings of prompts, compiled constraints, token texts.
         first = asyncio.run(soak(address, min(20.0, 10 * options.minutes), options.clients, checked=0, seed=1))
-        before = asyncio.run(_resident(address))
+        before = asyncio.run(_memory(address))
         result = asyncio.run(soak(address, 60 * options.minutes, options.clients))
-        after = asyncio.run(_resident(address))
+        after = asyncio.run(_memory(address))
     figures = {
         "clients": options.clients,
         "minutes": options.minutes,
         "outcomes": dict(sorted(result.outcomes.items())),
         "slowest_seconds": round(result.slowest, 2),
-        "resident_mib": [round(before / 2**20), round(after / 2**20)],
+        "resident_mib": [before[0], after[0]],
+        "kept_prefixes_mib": [before[1], after[1]],
         "problems": first.problems + result.problems,
     }
     print(json.dumps(figures, indent=None if options.json else 1))

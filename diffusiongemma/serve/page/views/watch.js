@@ -10,6 +10,8 @@ import { download, el } from "../util.js";
 const PROMPTS = [
   ["Story", "Tell a short story about a fox who learns to swim."],
   ["List", "List five animals that live in the sea."],
+  ["Facts", "Answer with JSON of this shape: {\"name\": string, \"to\": string, \"fare\": number or null, \"time\": string or null}\n\nAnna Berg travels from Oslo to Lisbon. It leaves at 14:30. The ticket costs $120."],
+  ["Repair", "Rewrite in the past tense.\n\nAfter lunch, Anna will paint a picture in the garden."],
   ["Sudoku", "Solve this sudoku:\n5.73.94..\n32..5..9.\n.6.24...5\n283..45.7\n.915728.6\n67.13824.\n952.6.781\n.3.8.7..4\n.4.9..62."],
 ];
 
