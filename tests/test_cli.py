@@ -203,7 +203,7 @@ def test_the_demonstration_is_a_proper_sudoku():
     assert demonstration.PROMPT == PROMPT + demonstration.PUZZLE
     puzzle, _ = parse_puzzle_line(demonstration.PUZZLE.replace("\n", ""))
     solutions = solve(puzzle.tolist(), limit=2)
-    assert (puzzle > 0).sum() >= 40 and len(solutions) == 1
+    assert (puzzle > 0).sum() >= 30 and len(solutions) == 1
     answer = format_solution(np.array(solutions[0]))
     assert demonstration.verdict(answer + "\n").startswith("✓")
     assert demonstration.verdict(answer[::-1]).startswith("✗ not a solution")
