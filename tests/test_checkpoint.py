@@ -118,6 +118,19 @@ def test_a_wrong_tensor_is_named(saved, change, words):
     assert all(word in str(caught.value) for word in words) and "\n" not in str(caught.value)
 
 
+def test_the_vision_tower_is_read_when_it_is_asked_for(saved):
+    """Text needs none of it; what is wrong with it is named when an image comes."""
+    name = next(name for name in load_file(saved / "model.safetensors") if "vision_tower" in name)
+    whole = load_model(saved)
+    assert not any(n.startswith("vision.") for n in whole.state_dict())
+    assert whole.vision is whole.vision and any(n.startswith("vision.") for n in whole.state_dict())
+    rewrite(saved, lambda tensors: tensors.pop(name))
+    broken = load_model(saved)
+    broken.encode(torch.tensor([[2, 3]]))
+    with pytest.raises(CheckpointError, match=name):
+        _ = broken.vision
+
+
 def test_tied_copies_are_accepted(saved):
     rewrite(saved, lambda t: t.update({"lm_head.weight": t["model.decoder.embed_tokens.weight"].clone()}))
     load_model(saved)

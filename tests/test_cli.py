@@ -148,6 +148,9 @@ def test_options_reach_the_model(cli, model, tiny):
     expected = tiny.generate(messages, temperature=0.0, think=True)
     done = cli("run", "hello", *model, "--system", "Be brief.", "--temperature", 0, "--think", "--json").json
     assert (done["text"], done["prompt_tokens"]) == (expected.text, expected.prompt_tokens)
+    narrow = cli("run", "hello", *model, "--top-p", 0.3, "--steps", 4, "--max-new-tokens", 16).out
+    assert narrow == tiny.generate("hello", top_p=0.3, steps=4, max_new_tokens=16).text + "\n"
+    assert narrow != tiny.generate("hello", steps=4, max_new_tokens=16).text + "\n"
     ar = cli("run", "hello", *model, "--mode", "ar", "--max-new-tokens", 6, "--json").json
     assert ar["text"] == tiny.generate("hello", mode="ar", max_new_tokens=6).text
     assert (ar["mode"], ar["forward_passes"], ar["tokens_per_forward"]) == ("ar", 6, 1.0)

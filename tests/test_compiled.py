@@ -9,6 +9,7 @@ from training import VOCABULARY, WIDTH, random_batch, run, tiny_model
 from diffusiongemma.errors import InputError
 from diffusiongemma.train.compiled import OFTEN, Compiled
 from diffusiongemma.train.config import TrainConfig
+from diffusiongemma.train.finetune import SUDOKU_LARGE, SUDOKU_SMALL, FineTune, Options
 from diffusiongemma.train.objective import Draw, Objective, loss, mean_canvas_loss
 from diffusiongemma.train.trainer import Training
 
@@ -58,6 +59,14 @@ def test_a_compiled_run_gives_the_weights_of_a_plain_one(tmp_path, monkeypatch):
     plain, _ = run(tmp_path / "plain")
     compiled, _ = run(tmp_path / "compiled", compile=True)
     torch.testing.assert_close(compiled.state_dict(), plain.state_dict(), atol=1e-5, rtol=1e-4)
+
+
+def test_the_option_reaches_the_run(tmp_path):
+    options = dict(model="nano", out=tmp_path / "out", steps=1)
+    compiled = [FineTune.prepare(Options(**options, compile=c), SUDOKU_LARGE, SUDOKU_SMALL) for c in (True, False)]
+    assert [run.config.compile for run in compiled] == [True, False]
+    modules = [Training(run.model, lambda step: [], run.config, run.objective, None).module for run in compiled]
+    assert isinstance(modules[0].canvas_loss, Compiled) and modules[1].canvas_loss is mean_canvas_loss
 
 
 def test_gradient_checkpointing_does_not_go_with_it():

@@ -92,6 +92,15 @@ def test_alternatives_are_those_of_the_distribution_the_tokens_are_from(model, m
         assert [len(result.alternatives[i]) for i in (0, 2)] == [1, 1], "a pin leaves no alternative"
 
 
+@pytest.mark.parametrize("mode", ["diffusion", "ar"])
+@pytest.mark.parametrize("bias", [None, {"q": 1.0}])
+def test_a_nucleus_of_one_token_leaves_no_doubt(model, mode, bias):
+    options = dict(mode=mode, steps=4, max_new_tokens=8, temperature=1.5, logit_bias=bias, top_logprobs=3)
+    sure, free = model.generate("hi", top_p=0.0, **options), model.generate("hi", **options)
+    assert set(sure.entropies) == set(sure.logprobs) == {0.0} and min(free.entropies) > 0
+    assert [len(told) for told in sure.alternatives] == [1] * len(sure.tokens)
+
+
 def test_seeds_matter_and_repeat(model):
     a, b, c = (model.generate("hello", seed=s, steps=4, max_new_tokens=16) for s in (7, 7, 8))
     assert a.tokens == b.tokens != c.tokens

@@ -120,17 +120,7 @@ Trace = Annotated[
 ]
 
 
-def decoding_options(
-    *,
-    mode: str,
-    max_new_tokens: int | None = None,
-    min_tokens: int | None = None,
-    steps: int | None = None,
-    seed: int | None = None,
-    temperature: float | None = None,
-    top_p: float | None = None,
-    sampler: str | None = None,
-) -> dict[str, Any]:
+def decoding_options(*, mode: str, sampler: str | None = None, **numbers: float | None) -> dict[str, Any]:
     """Fields of `GenerationConfig` for the options that were given; `sampler` is still a name, see `with_sampler`.
 
     Raises `InputError` for a value out of range, before anything is loaded.
@@ -139,17 +129,9 @@ def decoding_options(
 
     if sampler is not None and sampler not in SAMPLER_NAMES:
         raise InputError(f"no sampler {sampler!r}: choose {', '.join(SAMPLER_NAMES)}")
-    given = dict(
-        max_new_tokens=max_new_tokens,
-        min_tokens=min_tokens,
-        steps=steps,
-        seed=seed,
-        temperature=temperature,
-        top_p=top_p,
-    )
-    options: dict[str, Any] = {"mode": mode} | {name: value for name, value in given.items() if value is not None}
+    options: dict[str, Any] = {"mode": mode} | {name: value for name, value in numbers.items() if value is not None}
     # What the checkpoint allows is not known yet; a minimum alone is held against that later.
-    GenerationConfig(**{"max_new_tokens": max(1, min_tokens or 0), **options})
+    GenerationConfig(**{"max_new_tokens": max(1, options.get("min_tokens", 0)), **options})
     return options | ({"sampler": sampler} if sampler is not None else {})
 
 
