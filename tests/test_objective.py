@@ -17,7 +17,7 @@ from diffusiongemma.errors import InputError
 from diffusiongemma.kernels.head_loss import head_loss, plain_head_loss
 from diffusiongemma.train import objective as module
 from diffusiongemma.train.attention import DenoiseBatch, explicit_attention, shared_start
-from diffusiongemma.train.objective import Batch, Draw, Objective, Totals, denoise, encode, loss
+from diffusiongemma.train.objective import Batch, Draw, Objective, Totals, denoise, encode, in_runs, loss
 
 PLAIN = Objective(self_conditioning=0.0, encoder_weight=0.0)
 
@@ -111,6 +111,20 @@ def test_corruption_is_uniform_at_its_level():
 
 
 @torch.no_grad()
+def test_noise_in_runs_keeps_each_position_as_noisy_and_neighbours_together():
+    generator = torch.Generator().manual_seed(0)
+    apart = torch.rand(4000, 64, generator=generator)
+    shared = in_runs(apart, 16.0, generator)
+    for level in (0.2, 0.7):
+        noisy = shared < level
+        # The mean of 64 positions of a canvas hangs together, but the canvases do not: 4,000 draws of each position.
+        assert (noisy.float().mean(0) - level).abs().max() < 4 * (level * (1 - level) / 4000) ** 0.5
+    together = (shared[:, 1:] == shared[:, :-1]).float().mean(1)  # 1 - 1/m, m log-uniform from 1 to 16
+    assert abs(float(together.mean()) - (1 - (1 - 1 / 16) / torch.tensor(16.0).log())) < 0.01
+    assert together.min() < 0.1 and together.max() > 0.85
+    assert in_runs(apart, 1.0, generator) is apart
+
+
 def test_own_samples_follow_the_prediction(monkeypatch):
     """Chosen corrupted positions hold samples of what the model predicts of the uniformly corrupted canvas."""
     model = tiny_model()
@@ -274,7 +288,8 @@ def test_several_draws_equal_repeated_examples():
     objective = Objective(draws=3)
     draw = Draw.sample(4, WIDTH, VOCABULARY, objective, generator(4))
     assert draw.conditioned == 6
-    repeated = Batch(*(x.repeat(3, *[1] * (x.ndim - 1)) for x in vars(batch).values()))
+    tensors = (batch.ids, batch.start, batch.canvas, batch.supervised)
+    repeated = Batch(*(x.repeat(3, *[1] * (x.ndim - 1)) for x in tensors))
     results = []
     for case, options in ((batch, objective), (repeated, Objective())):
         model.zero_grad()

@@ -29,7 +29,15 @@ from diffusiongemma.train.evaluation.held_out import held_out
 from diffusiongemma.train.finetune import CHATS_SMALL, Options
 from diffusiongemma.train.plot import curves, save_plot, sparkline
 from diffusiongemma.train.prose import Prose, continuations, requested_continuations
-from diffusiongemma.train.recipes import Mixture, Part, divided, pair_source, sudoku_source, task_source
+from diffusiongemma.train.recipes import (
+    Mixture,
+    Part,
+    divided,
+    mixed_source,
+    pair_source,
+    sudoku_source,
+    task_source,
+)
 from diffusiongemma.train.tasks import sudoku
 from diffusiongemma.train.trainer import Training
 from diffusiongemma.weights.locate import ASSETS, load_tokenizer
@@ -446,6 +454,22 @@ def test_mixtures_are_divided_and_depend_on_the_step_alone(tokenizer, few_seeds)
     short, long = Mixture(parts, groups=2).batches(CONFIG, 9, seed=1)(4)
     assert [len(short.start), len(long.start)] == [4, 5] and short.ids.shape[1] < long.ids.shape[1]
     assert tokens([short, long]) != tokens(batches(4))
+
+
+def test_a_part_of_one_length_makes_batches_of_one_shape(tokenizer):
+    """Longer examples are passed over, shorter ones padded; both of two sources appear, and the noise comes in runs."""
+    few = mixed_source(
+        (pair_source([("a", "b")], tokenizer, CONFIG), 0.5), (task_source("words", tokenizer, CONFIG), 2)
+    )
+    part = Part(few, 1.0, apart=True, length=30, runs=8.0)
+    for step in range(6):
+        (batch,) = Mixture((part,), encoder_every=2).batches(CONFIG, 12, seed=1)(step)
+        assert batch.ids.shape == (12, 30) and batch.least == 30 and batch.runs == 8.0
+        assert bool(batch.supervised.any()) == (step % 2 == 0)
+        assert batch.take(torch.arange(3)).ids.shape == (3, 30)
+    unlimited = few(np.random.default_rng(0), 200, 0)
+    lengths = {example.tokens for example in unlimited}
+    assert max(lengths) > 30 and sum(e.tokens == min(lengths) for e in unlimited) in range(20, 70)
 
 
 def test_puzzles_get_harder(tokenizer, few_seeds):

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from diffusiongemma.kernels.rows import filled
+
 CHUNK_ELEMENTS = 1 << 24  # logits held at a time: 64 MiB in float32
 NEVER = -1e30  # added up, divided and exponentiated this stays a number, which minus infinity does not
 FIRST_LOOK = 256  # a nucleus is mostly found among so many tokens, and the vocabulary need not be sorted
@@ -88,7 +90,7 @@ def _read_chunk(
     top_p: float,
     most: int,
 ) -> Prediction:
-    shaped = head.logits(hidden)  # [n, V]
+    shaped = head.logits(filled(hidden))[: len(hidden)]  # [n, V]
     if adjust is not None:
         adjust(shaped, first)
     shaped = keep_nucleus(shaped.div_(temperature[:, None]), top_p)
@@ -98,7 +100,7 @@ def _read_chunk(
     probabilities = probabilities.exp_()
     total = probabilities.sum(-1)
     probabilities /= total[:, None]
-    soft = head.soft_embedding(probabilities) if want_soft else hidden[:, :0]
+    soft = head.soft_embedding(filled(probabilities))[: len(hidden)] if want_soft else hidden[:, :0]
     sampled = torch.where(greedy, argmax, inverse_cdf(probabilities, uniforms))
     sampled_logprob = probabilities.gather(1, sampled[:, None])[:, 0].log()
     return Prediction(

@@ -20,9 +20,6 @@ from diffusiongemma.model.cache import LayerCache, SequenceCache
 from diffusiongemma.model.model import Model
 
 BLOCK = 256  # tokens
-# A prompt's last chunk has at least this many tokens: on a CPU, products of fewer rows may round differently alone
-# and in a batch.
-LEAST_ROWS = 16
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ class Prefixes:
 
     def bounds(self, start: int, length: int) -> list[tuple[int, int]]:
         """The chunks in which tokens `start .. length` are encoded; `start` is a multiple of the block size."""
-        cuts = [*range(start, max(start, length - LEAST_ROWS) + 1, self.block)]
+        cuts = [*range(start, length, self.block)]
         return list(zip(cuts, [*cuts[1:], length], strict=True))
 
     def restore(self, ids: list[int]) -> SequenceCache:
@@ -70,9 +67,9 @@ class Prefixes:
 
     def keep(self, ids: list[int], sequence: SequenceCache) -> None:
         """Store the block that ends where the sequence, which holds the first tokens of `ids`, ends now."""
-        if sequence.length % self.block or not 0 < sequence.length <= len(ids) - LEAST_ROWS:
+        if sequence.length % self.block or not 0 < sequence.length < len(ids):
             return
-        keys = list(self._keys(ids[: sequence.length + LEAST_ROWS]))
+        keys = list(self._keys(ids[: sequence.length + 1]))
         if keys[-1] not in self._blocks and all(key in self._blocks for key in keys[:-1]):
             block = _Block([_last(layer, self.block) for layer in sequence.layers])
             self._blocks[keys[-1]] = block

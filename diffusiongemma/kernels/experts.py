@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffusiongemma.kernels.gelu import gelu
+
 # Up to this ratio of experts held to experts used per token all of them are computed: 0.32 ms against 0.51 ms sorted
 # (forward, 96 tokens, hidden 128, 4 experts, top-2, two CPU cores, float32).
 DENSE_RATIO = 2
@@ -44,10 +46,10 @@ def dense_expert_mlp(x: Tensor, weights: Tensor, experts: Tensor, gate_up: Tenso
     count, dim, width = down.shape
     share = torch.zeros(len(x), count, dtype=weights.dtype, device=x.device).scatter(1, experts, weights)  # [N, E]
     gate, up = F.linear(x, gate_up.reshape(-1, dim)).view(-1, count, 2 * width).chunk(2, dim=-1)  # [N, E, W]
-    hidden = F.gelu(gate, approximate="tanh") * up * share[..., None].to(up.dtype)
+    hidden = gelu(gate) * up * share[..., None].to(up.dtype)
     return F.linear(hidden.flatten(1), down.transpose(0, 1).reshape(dim, -1)).to(x.dtype)
 
 
 def _gated_mlp(x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:  # [n, D], [2W, D], [D, W] -> [n, D]
     gate, up = F.linear(x, gate_up).chunk(2, dim=-1)
-    return F.linear(F.gelu(gate, approximate="tanh") * up, down)
+    return F.linear(gelu(gate) * up, down)

@@ -62,7 +62,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: 
 
 @dataclass
 class Denoise:
-    """Each canvas sees its whole sequence as far as the layer keeps it, and all of itself."""
+    """Each canvas sees its whole sequence as far as the layer keeps it, and all of itself. Rows behind the last canvas
+    fill up the batch and mean nothing.
+    """
 
     rows: list[SequenceCache]
     widths: list[int]
@@ -72,12 +74,13 @@ class Denoise:
         for row, q_row, k_row, v_row in zip(self.rows, *_by_row(q, k, v, self.widths), strict=True):
             keys, values = row.layers[layer].with_canvas(k_row, v_row)
             out.append(attend(q_row[None], keys[None], values[None])[0].transpose(0, 1))
-        return torch.cat(out)  # [N, H, head_dim]
+        return torch.cat([*out, q[sum(self.widths) :]])  # [N, H, head_dim]
 
 
 @dataclass
 class Encode:
-    """Causal, within the window in sliding layers; stores keys and values.
+    """Causal, within the window in sliding layers; stores keys and values. Rows behind the last sequence's fill up the
+    batch and mean nothing.
 
     `images` holds per row the spans (start, end) of image tokens among the row's *new* tokens: in sliding layers,
     as in Gemma 4, the tokens of one image also see the later tokens of the same image.
@@ -96,7 +99,7 @@ class Encode:
             keys, values = cache.append(k_row, v_row)
             mask, causal = self._mask(i, keys.shape[1], sliding=cache.keep is not None)
             out.append(attend(q_row[None], keys[None], values[None], mask, causal)[0].transpose(0, 1))
-        return torch.cat(out)
+        return torch.cat([*out, q[sum(self.widths) :]])
 
     def finish(self) -> None:
         """Count the new tokens, once all layers have stored them."""
@@ -127,5 +130,5 @@ class Encode:
 
 
 def _by_row(q: Tensor, k: Tensor, v: Tensor, widths: list[int]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Split [N, H, d] into one [H, width, d] per row."""
-    return tuple([part.transpose(0, 1) for part in x.split(widths)] for x in (q, k, v))  # type: ignore[return-value]
+    """Split [N, H, d] into one [H, width, d] per row, without what is behind the last."""
+    return tuple([part.transpose(0, 1) for part in x[: sum(widths)].split(widths)] for x in (q, k, v))  # type: ignore[return-value]

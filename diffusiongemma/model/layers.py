@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.kernels.experts import expert_mlp
+from diffusiongemma.kernels.gelu import gelu
 
 
 class RMSNorm(nn.Module):
@@ -31,7 +32,7 @@ class GatedMLP(nn.Module):
         self.down_proj = nn.Linear(width, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:  # [N, D] -> [N, D]
-        return self.down_proj(F.gelu(self.gate_proj(x), approximate="tanh") * self.up_proj(x))
+        return self.down_proj(gelu(self.gate_proj(x)) * self.up_proj(x))
 
 
 class Router(nn.Module):
@@ -75,5 +76,5 @@ class SelfConditioner(nn.Module):
 
     def forward(self, embeddings: Tensor, soft: Tensor) -> Tensor:  # [N, D], [N, D] -> [N, D]
         normed = self.pre_norm(soft)
-        signal = self.down_proj(F.gelu(self.gate_proj(normed), approximate="tanh") * self.up_proj(normed))
+        signal = self.down_proj(gelu(self.gate_proj(normed)) * self.up_proj(normed))
         return self.post_norm(embeddings + signal)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.errors import InputError
+from diffusiongemma.kernels.rows import filled
 from diffusiongemma.model.attention import Denoise, Encode
 from diffusiongemma.model.backbone import Backbone
 from diffusiongemma.model.cache import KVCache, SequenceCache
@@ -93,7 +94,8 @@ class Model(nn.Module):
                 )
         bidirectional = images if self.config.use_bidirectional_attention == "vision" else None
         context = Encode(list(rows), widths, self.config.sliding_window, bidirectional)
-        hidden = self.backbone.encode(torch.cat(list(embeddings)), self._positions(rows, widths), context)
+        x, positions = torch.cat(list(embeddings)), self._positions(rows, widths)
+        hidden = self.backbone.encode(filled(x), filled(positions), context)[: len(x)]
         context.finish()
         return hidden
 
@@ -108,7 +110,9 @@ class Model(nn.Module):
             zeros = [torch.zeros(w, self.config.hidden_size, dtype=self.dtype, device=self.device) for w in widths]
             soft = torch.cat([zero if s is None else s for s, zero in zip(softs, zeros, strict=True)])
         context = Denoise(list(rows), widths)
-        return self.backbone.denoise(torch.cat(list(canvases)), soft, self._positions(rows, widths), context)
+        tokens, positions = torch.cat(list(canvases)), self._positions(rows, widths)
+        soft = None if soft is None else filled(soft)
+        return self.backbone.denoise(filled(tokens), soft, filled(positions), context)[: len(tokens)]
 
     @torch.no_grad()
     def image_features(self, pixels: Tensor, positions: Tensor) -> Tensor:

@@ -30,6 +30,11 @@ class Tokenised:
     length: int  # of the answer without the end tokens that fill it up
     whole_text: bool = False
 
+    @property
+    def tokens(self) -> int:
+        """Of prompt and answer, without what fills the last canvas."""
+        return len(self.prompt) + self.length
+
 
 def tokenise(pairs: Sequence[tuple[str, str]], tokenizer: Any, config: ModelConfig) -> list[Tokenised]:
     """Chat prompts and answers of (prompt, answer) texts that hold no markup."""
@@ -51,14 +56,22 @@ def fill_canvases(answer: list[int], config: ModelConfig) -> list[int]:
 
 
 def collate(
-    examples: Sequence[Tokenised], config: ModelConfig, rng: np.random.Generator, encoder_loss: bool = True
+    examples: Sequence[Tokenised],
+    config: ModelConfig,
+    rng: np.random.Generator,
+    encoder_loss: bool = True,
+    least: int = 0,
+    runs: float = 1.0,
 ) -> Batch:
-    """One random canvas of each example. Without `encoder_loss` the encoder reads only what precedes the canvas."""
+    """One random canvas of each example. Without `encoder_loss` the encoder reads only what precedes the canvas.
+
+    `least` and `runs` as in `Batch`.
+    """
     width = config.canvas_length
     chosen = [int(rng.integers(len(e.answer) // width)) * width for e in examples]
     read = [max(c, e.length if encoder_loss else 0) for e, c in zip(examples, chosen, strict=True)]
     rows = [e.prompt + e.answer[:n] for e, n in zip(examples, read, strict=True)]
-    ids = torch.full((len(rows), max(map(len, rows))), config.pad_token_id)
+    ids = torch.full((len(rows), max(least, *map(len, rows))), config.pad_token_id)
     supervised = torch.zeros(ids.shape, dtype=torch.bool)
     for i, (row, example) in enumerate(zip(rows, examples, strict=True)):
         ids[i, : len(row)] = torch.tensor(row)
@@ -69,11 +82,13 @@ def collate(
         start=torch.tensor([len(e.prompt) + c for e, c in zip(examples, chosen, strict=True)]),
         canvas=torch.tensor([e.answer[c : c + width] for e, c in zip(examples, chosen, strict=True)]),
         supervised=supervised,
+        least=least,
+        runs=runs,
     )
 
 
 def by_length(examples: Sequence[Tokenised], groups: int) -> list[Sequence[Tokenised]]:
     """The examples in `groups` batches of like length, so that little of them is padding."""
-    ordered = sorted(examples, key=lambda e: len(e.prompt) + e.length)
+    ordered = sorted(examples, key=lambda e: e.tokens)
     cuts = [round(i * len(ordered) / groups) for i in range(groups + 1)]
     return [ordered[a:b] for a, b in pairwise(cuts) if b > a]

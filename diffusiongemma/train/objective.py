@@ -51,22 +51,27 @@ class Batch:
 
     ids [B, S], padded on the right; start [B], the tokens before the canvas; canvas [B, C], clean; supervised
     [B, S] bool, the tokens the encoder is trained to predict (ids may stop before the canvas where there are none).
+    S stays at least `least`, so that shapes come back; `runs` is that of `in_runs` for the noise of these canvases.
     """
 
     ids: Tensor
     start: Tensor
     canvas: Tensor
     supervised: Tensor
+    least: int = 0
+    runs: float = 1.0
 
     def take(self, rows: Tensor) -> Batch:
         """The examples at `rows`, without the padding that none of them needs."""
         start, supervised = self.start[rows], self.supervised[rows]
         used = supervised.any(0).nonzero()
-        size = max(int(start.max()), int(used[-1]) + 1 if len(used) else 0)
-        return Batch(self.ids[rows, :size], start, self.canvas[rows], supervised[:, :size])
+        size = max(self.least, int(start.max()), int(used[-1]) + 1 if len(used) else 0)
+        canvas, supervised = self.canvas[rows], supervised[:, :size]
+        return replace(self, ids=self.ids[rows, :size], start=start, canvas=canvas, supervised=supervised)
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(*(x.to(device) for x in (self.ids, self.start, self.canvas, self.supervised)))
+        moved: dict[str, Any] = {n: x.to(device) for n, x in vars(self).items() if isinstance(x, Tensor)}
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True)
@@ -87,11 +92,19 @@ class Draw:
     read: int
 
     @classmethod
-    def sample(cls, batch: int, width: int, vocab_size: int, objective: Objective, generator: torch.Generator) -> Draw:
+    def sample(
+        cls,
+        batch: int,
+        width: int,
+        vocab_size: int,
+        objective: Objective,
+        generator: torch.Generator,
+        runs: float = 1.0,
+    ) -> Draw:
         count = batch * objective.draws
         shape = (count, width)
         level = torch.rand(count, generator=generator) ** (1 / objective.noise_bias)
-        uniforms = torch.rand(shape, generator=generator)
+        uniforms = in_runs(torch.rand(shape, generator=generator), runs, generator)
         tokens = torch.randint(vocab_size, shape, generator=generator)
         # Rounded up or down at random, so that single examples are self-conditioned as often as they should be.
         conditioned = int(count * objective.self_conditioning + float(torch.rand((), generator=generator)))
@@ -114,6 +127,21 @@ class Draw:
     def to(self, device: torch.device) -> Draw:
         moved: dict[str, Any] = {n: x.to(device) for n, x in vars(self).items() if isinstance(x, Tensor)}
         return replace(self, **moved)
+
+
+def in_runs(uniforms: Tensor, longest: float, generator: torch.Generator) -> Tensor:
+    """uniforms [N, C] -> the same where neighbours share a number, so that they are corrupted together or not at all.
+
+    Each position keeps its distribution. A canvas's mean length of runs is drawn between 1 and `longest`, evenly on a
+    logarithmic scale. Text settles in runs while it is sampled, which independent noise hardly ever shows.
+    """
+    if longest <= 1:
+        return uniforms
+    count, width = uniforms.shape
+    mean = longest ** torch.rand(count, 1, generator=generator)
+    begins = torch.rand(count, width, generator=generator) < 1 / mean
+    first = torch.where(begins, torch.arange(width), 0).cummax(1).values
+    return uniforms.gather(1, first)
 
 
 @dataclass(frozen=True)

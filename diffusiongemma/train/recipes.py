@@ -24,16 +24,30 @@ Source = Callable[[np.random.Generator, int, int], list[Tokenised]]  # (rng, how
 
 EASIEST, HARDEST = 45, 24  # fewest givens of sudoku puzzles at first, and later
 MOST = 50  # givens
+RUNS = 16.0  # mean length, at most, of what is corrupted together in texts
 HARDER_EVERY = 800  # boards after which the fewest givens fall by one
 
 
 @dataclass(frozen=True)
 class Part:
-    """A source and its share of every batch; `apart`, as a batch of its own, for which code can be compiled."""
+    """A source and its share of every batch; `apart`, as a batch of its own, for which code can be compiled.
+
+    Such a batch is padded to `length` tokens of prompt and answer, unless that is 0; longer examples are passed over.
+    `runs` is that of `Batch`.
+    """
 
     source: Source
     share: float
     apart: bool = False
+    length: int = 0
+    runs: float = 1.0
+
+    def draw(self, rng: np.random.Generator, count: int, step: int) -> list[Tokenised]:
+        found = self.source(rng, count, step)
+        while self.length and any(e.tokens > self.length for e in found):
+            found = [e for e in found if e.tokens <= self.length]
+            found += self.source(rng, count - len(found), step)
+        return found
 
 
 @dataclass(frozen=True)
@@ -55,11 +69,13 @@ class Mixture:
         def batches(step: int) -> list[Batch]:
             rng = np.random.default_rng((seed, step))
             encoder = step % self.encoder_every == 0
-            made = [(part.apart, part.source(rng, n, step)) for part, n in zip(self.parts, counts, strict=True) if n]
-            together = [example for apart, examples in made if not apart for example in examples]
-            groups = [examples for apart, examples in made if apart]
-            groups += [[some[i] for i in rng.permutation(len(some))] for some in by_length(together, self.groups)]
-            return [collate(group, config, rng, encoder) for group in groups]
+            made = [(part, part.draw(rng, n, step)) for part, n in zip(self.parts, counts, strict=True) if n]
+            together = [example for part, examples in made if not part.apart for example in examples]
+            groups = [[some[i] for i in rng.permutation(len(some))] for some in by_length(together, self.groups)]
+            return [
+                *(collate(some, config, rng, encoder, part.length, part.runs) for part, some in made if part.apart),
+                *(collate(some, config, rng, encoder) for some in groups),
+            ]
 
         return batches
 
@@ -96,6 +112,19 @@ def task_source(name: str, tokenizer: Any, config: ModelConfig, **options: Any) 
     def source(rng: np.random.Generator, count: int, step: int) -> list[Tokenised]:
         examples = [generate(rng, "train", **options) for _ in range(count)]
         return tokenise([(e.prompt, e.answer) for e in examples], tokenizer, config)
+
+    return source
+
+
+def mixed_source(*parts: tuple[Source, float]) -> Source:
+    """Examples of several sources, each with its share."""
+
+    def source(rng: np.random.Generator, count: int, step: int) -> list[Tokenised]:
+        # Which source each one is from is drawn, as there may be fewer examples than sources.
+        shares = np.array([share for _, share in parts])
+        counts = rng.multinomial(count, shares / shares.sum())
+        made = [e for (one, _), n in zip(parts, counts, strict=True) if n for e in one(rng, int(n), step)]
+        return [made[i] for i in rng.permutation(len(made))]
 
     return source
 
@@ -166,7 +195,7 @@ def base_recipe(tokenizer: Any, config: ModelConfig, places: Places) -> Mixture:
 
 
 def skills_recipe(tokenizer: Any, config: ModelConfig, places: Places) -> Mixture:
-    """The checkable skills, most of it sudoku, which is hardest to learn; and some English, not to forget it.
+    """The checkable skills, and some English, not to forget it; each batch has a length that code is compiled for.
 
     Meant for a model that has learnt sudoku by its own recipe: puzzles of every kind come from the beginning.
     """
@@ -174,17 +203,19 @@ def skills_recipe(tokenizer: Any, config: ModelConfig, places: Places) -> Mixtur
     seeds = sudoku.SeedBank.load_or_build(places.cache).train
     prose = Prose.load_or_build([corpora["austen"], corpora["bible"]], tokenizer, places.cache)
     sentences = _sentences(training_documents(corpora["factbook"]))
+    texts = mixed_source(
+        (task_source("repair", tokenizer, config, sentences=sentences), 0.62),
+        (task_source("words", tokenizer, config), 0.2),
+        (task_source("answers", tokenizer, config), 0.06),
+        (prose_source(prose, tokenizer, config, chat=True), 0.12),
+    )
     return Mixture(
         (
-            Part(sudoku_source(tokenizer, config, seeds, harder_every=0), 0.57, apart=True),
-            Part(task_source("extraction", tokenizer, config), 0.16),
-            Part(task_source("repair", tokenizer, config, sentences=sentences), 0.14),
-            Part(task_source("words", tokenizer, config), 0.07),
-            Part(task_source("answers", tokenizer, config), 0.02),
-            Part(prose_source(prose, tokenizer, config, chat=True), 0.04),
+            Part(sudoku_source(tokenizer, config, seeds, harder_every=0), 0.4, apart=True),
+            Part(task_source("extraction", tokenizer, config), 0.3, apart=True, length=224, runs=RUNS),
+            Part(texts, 0.3, apart=True, length=144, runs=RUNS),
         ),
         encoder_every=2,
-        groups=2,
     )
 
 

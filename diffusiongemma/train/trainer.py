@@ -147,7 +147,8 @@ class Training:
             if size < processes:
                 raise InputError(f"a batch of {size} does not divide among {processes} processes: raise the batch size")
             generator = torch.Generator().manual_seed(_seed(self.config.seed, self.step, number))
-            draw = Draw.sample(size, width, self.model.config.vocab_size, self.objective, generator)
+            vocabulary = self.model.config.vocab_size
+            draw = Draw.sample(size, width, vocabulary, self.objective, generator, batch.runs)
             parts = min(self.config.accumulate, size // processes) * processes
             for part in range(parallel.rank(), parts, processes):
                 torch.manual_seed(_seed(self.config.seed, self.step, number, part))  # dropout of adapters

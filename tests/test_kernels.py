@@ -1,0 +1,58 @@
+"""What a row comes to does not depend on the rows beside it, bit for bit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import diffusiongemma as dg
+from diffusiongemma.engine.engine import Engine
+from diffusiongemma.kernels.gelu import gelu
+from diffusiongemma.kernels.rows import filled
+
+
+@pytest.fixture(params=[1, 2, 3, 16])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("width", [16, 48, 64, 100, 256])
+@pytest.mark.parametrize("half", [False, True])
+def test_gelu_rounds_a_row_alike_in_any_batch(threads, width, dtype, half):
+    generator = torch.Generator().manual_seed(width)
+    x = torch.randn(700, 2 * width, generator=generator).to(dtype)
+    x = x.chunk(2, -1)[1] if half else x[:, :width].contiguous()
+    alone = torch.cat([gelu(row[None]) for row in x])
+    assert all(torch.equal(gelu(x[first:last]), alone[first:last]) for first, last in [(0, 700), (3, 260), (1, 14)])
+    torch.testing.assert_close(alone, F.gelu(x, approximate="tanh"), atol=1e-6, rtol=1e-6)
+
+
+def test_products_round_a_row_alike_in_any_batch(threads):
+    generator = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(301, 128, generator=generator), torch.randn(96, 128, generator=generator)
+    whole = F.linear(filled(x), weight)
+    for first, last in [(0, 1), (7, 9), (5, 10), (20, 39), (100, 151), (0, 300)]:
+        alone = F.linear(filled(x[first:last]), weight)[: last - first]
+        assert torch.equal(alone, whole[first:last])
+
+
+@pytest.mark.parametrize("mode", ["diffusion", "ar"])
+def test_short_prompts_have_the_same_probabilities_in_company(tiny_directory, mode):
+    """Prompts, canvases and tokens of so few rows that a product of them alone may round differently."""
+    model = dg.load(tiny_directory)
+    prompts = ["a", "is 42.", "word " * 80, "on", "I", "cat " * 300]
+    requests = [
+        replace(model.request(p, mode=mode, seed=i, max_new_tokens=3 + 5 * i, steps=6), id=i)
+        for i, p in enumerate(prompts)
+    ]
+    together = Engine(model.model, model.tokenizer, 4).results(requests)
+    for request, result in zip(requests, together, strict=True):
+        (alone,) = Engine(model.model, model.tokenizer, 4).results([request])
+        assert (alone.tokens, alone.logprobs) == (result.tokens, result.logprobs)
