@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 import diffusiongemma as dg
 from diffusiongemma.engine.engine import Engine
+from diffusiongemma.kernels.experts import expert_mlp
 from diffusiongemma.kernels.gelu import gelu
 from diffusiongemma.kernels.rows import filled
 
@@ -41,6 +42,17 @@ def test_products_round_a_row_alike_in_any_batch(threads):
     for first, last in [(0, 1), (7, 9), (5, 10), (20, 39), (100, 151), (0, 300)]:
         alone = F.linear(filled(x[first:last]), weight)[: last - first]
         assert torch.equal(alone, whole[first:last])
+
+
+def test_experts_round_a_row_alike_in_any_batch(threads):
+    generator = torch.Generator().manual_seed(0)
+    x, weights = torch.randn(200, 32, generator=generator), torch.rand(200, 4, generator=generator)
+    experts = torch.stack([torch.randperm(24, generator=generator)[:4] for _ in x])
+    up, down = torch.randn(24, 96, 32, generator=generator), torch.randn(24, 32, 48, generator=generator)
+    whole = expert_mlp(x, weights, experts, up, down)
+    for first, last in [(0, 1), (7, 9), (20, 39), (100, 200)]:
+        rows = slice(first, last)
+        assert torch.equal(expert_mlp(x[rows], weights[rows], experts[rows], up, down), whole[rows])
 
 
 @pytest.mark.parametrize("mode", ["diffusion", "ar"])
