@@ -117,7 +117,10 @@ class DiffusionGemma(Editing):
             if not isinstance(prompt, str):
                 raise InputError("raw=True takes a text")
             return Prompt(encode_text(prompt, self.tokenizer), [], [])
-        return encode_prompt(prompt, self.tokenizer, self.config, tools=tools, thinking=think, media=self.media)
+        encoded = encode_prompt(prompt, self.tokenizer, self.config, tools=tools, thinking=think, media=self.media)
+        if encoded.images:
+            _ = self.model.vision  # read here, not in the thread that steps everybody's canvases
+        return encoded
 
     def request(
         self,

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from test_chat import nano, user, vision
 
+import diffusiongemma as dg
 from diffusiongemma import media
 from diffusiongemma.chat import encode_prompt
 from diffusiongemma.errors import InputError, UserError
@@ -143,6 +144,15 @@ def test_a_video_in_a_prompt_is_its_frames(tmp_path):
     text = nano().decode(prompt.ids)
     assert f"<|turn>user\n00:00 {soft} 00:01 {soft}What happens?<turn|>" in text
     assert [set(prompt.ids[start:end]) for start, end in prompt.image_spans] == [{nano().image_token_id}] * 2
+
+
+def test_a_prompt_with_an_image_has_the_vision_tower_ready():
+    """It takes a second or two to import: nobody who only shares the server is to wait for it."""
+    model = dg.load("nano")
+    model.prompt("words alone")
+    assert "vision" not in dict(model.model.named_children())
+    model.prompt([user([{"type": "image", "image": quarters()}])])
+    assert "vision" in dict(model.model.named_children())
 
 
 def test_frames_are_written_as_transformers_writes_them():

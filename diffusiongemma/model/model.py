@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 
 import torch
@@ -16,6 +17,7 @@ from diffusiongemma.model.cache import KVCache, SequenceCache
 
 ENCODE_CHUNK = 1024  # tokens encoded at a time: bounds activations and masks on long prompts
 Span = tuple[int, int]
+_ONE_AT_A_TIME = threading.Lock()  # a server prepares several requests at once
 
 
 class Model(nn.Module):
@@ -37,8 +39,9 @@ class Model(nn.Module):
     @property
     def vision(self) -> nn.Module | None:
         """None where the model reads text only. Raises `CheckpointError` where its weights cannot be read."""
-        if "vision" not in self._modules and self.make_vision is not None and self.config.vision_config is not None:
-            self._modules["vision"] = self.make_vision(self)
+        with _ONE_AT_A_TIME:
+            if "vision" not in self._modules and self.make_vision is not None and self.config.vision_config is not None:
+                self._modules["vision"] = self.make_vision(self)
         return self._modules.get("vision")
 
     @property
