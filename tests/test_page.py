@@ -90,6 +90,33 @@ def test_edit_fills_the_selection_and_nothing_else(page: Any) -> None:
         view.get_by_role("button", name="Accept all").click()
         assert area.input_value() != before
     assert area.input_value().startswith("The cat ") and area.input_value().endswith(" on the mat. It slept.")
+    check_canvas(view)
+
+
+def check_canvas(view: Any) -> None:
+    """What has settled can be looked at again, step by step."""
+    scrub = view.get_by_label("Step", exact=True)
+    assert int(scrub.get_attribute("max")) > 0
+    scrub.fill("0")
+    assert view.locator('.cell[data-state="n"]').count() > 0
+    scrub.fill(scrub.get_attribute("max"))
+    assert view.locator('.cells .cell[data-state="c"]').count() > 0
+
+
+def test_an_edit_is_seen_to_settle(page: Any) -> None:
+    """A text of two windows: one canvas after the other."""
+    view = open_view(page, "Edit")
+    view.get_by_label("Text").fill("The cat sat on the mat. It slept. " * 12)
+    view.get_by_label("What to do").select_option(label="Change by instruction")
+    view.get_by_label("Instruction").fill("Make it past tense")
+    view.get_by_label("Seed").fill("3")
+    view.get_by_role("button", name="Rewrite").click()
+    view.get_by_role("status").filter(has_text=re.compile("to review|unchanged")).wait_for()
+    said = view.get_by_role("status").first.inner_text()
+    assert "unchanged" in said or "% of the words changed" in said
+    check_canvas(view)
+    assert view.locator(".cells .cell.opens").count() > 0
+    check_looks(page)
 
 
 def test_edit_takes_each_change_or_leaves_it(page: Any) -> None:
@@ -98,7 +125,8 @@ def test_edit_takes_each_change_or_leaves_it(page: Any) -> None:
     def reply(route: Any) -> None:
         asked.append(route.request.post_data_json)
         text = asked[-1]["input"].replace("fox", "cat").replace("afraid", "brave")
-        route.fulfill(json={"object": "edit", "text": text, "diff": [], "changed_outside": 0.0, "diffusion": {}})
+        answer = {"object": "edit", "text": text, "diff": [], "changed_outside": 0.0, "diffusion": {}}
+        route.fulfill(content_type="text/event-stream", body=f"data: {json.dumps(answer)}\n\ndata: [DONE]\n\n")
 
     page.route("**/v1/edits", reply)
     view = open_view(page, "Edit")

@@ -42,10 +42,6 @@ export async function getInfo() {
   return info;
 }
 
-export async function post(path, body, signal) {
-  return (await send(path, JSON.stringify(body), "application/json", signal)).json();
-}
-
 /** A trace file (bytes) -> the trace object that `Timeline.fromTrace` takes. */
 export async function readTrace(bytes) {
   return (await send("/v1/traces", bytes, "application/octet-stream")).json();
@@ -57,24 +53,41 @@ export function chatBody(prompt, { system = "", diffusion = {}, ...options } = {
   return { model, messages, stream: true, ...options, diffusion: { frames: true, details: true, alternatives: ALTERNATIVES, ...diffusion } };
 }
 
-/**
- * Run a streamed request into a `Timeline`; `onEvent(timeline)` is called after each event.
- * Raises `ServerError`, also for an error that the server reports in the middle of the stream.
- */
+/** The events of a streamed request as `[name, value]`. Raises `ServerError`, also for an error in the middle of the stream. */
+async function* streamed(path, body, signal) {
+  const response = await send(path, JSON.stringify(body), "application/json", signal);
+  for await (const [name, data] of serverSentEvents(response.body)) {
+    if (data === "[DONE]") return;
+    const value = JSON.parse(data);
+    if (value.error) throw new ServerError(value.error.message);
+    yield [name, value];
+  }
+}
+
+const BROKEN_OFF = "The answer broke off: the server ended the stream early.";
+
+/** Run a streamed request into a `Timeline`; `onEvent(timeline)` is called after each event. */
 export async function watch(path, body, { signal, onEvent = () => {}, timeline = new Timeline() } = {}) {
   timeline.request = { path, body };
   const began = performance.now();
-  const response = await send(path, JSON.stringify(body), "application/json", signal);
-  for await (const [name, data] of serverSentEvents(response.body)) {
-    if (data === "[DONE]") break;
-    const value = JSON.parse(data);
-    if (value.error) throw new ServerError(value.error.message);
+  for await (const [name, value] of streamed(path, body, signal)) {
     if (name === "message") timeline.text += textOf(value);
     else timeline.add(name, value, (performance.now() - began) / 1000);
     onEvent(timeline);
   }
-  if (!timeline.done) throw new ServerError("The answer broke off: the server ended the stream early.");
+  if (!timeline.done) throw new ServerError(BROKEN_OFF);
   return timeline;
+}
+
+/** Run an infill or edit; `onEvent(name, event)` hears of its drafts. Resolves to the answer. */
+export async function watchPlan(path, body, { signal, onEvent }) {
+  let answer = null;
+  for await (const [name, value] of streamed(path, { ...body, stream: true, diffusion: { frames: true } }, signal)) {
+    if (name === "message") answer = value;
+    else onEvent(name, value);
+  }
+  if (!answer) throw new ServerError(BROKEN_OFF);
+  return answer;
 }
 
 function textOf(chunk) {

@@ -1,8 +1,10 @@
 /** Edit: fill a selection or change a text by instruction, and take or leave each change. */
 
-import { post } from "../api.js";
+import { watchPlan } from "../api.js";
 import { Runner, choice, field, number } from "../form.js";
+import { Stage } from "../stage.js";
 import { applied, characterOffset, wordDiff } from "../textdiff.js";
+import { Timeline } from "../timeline.js";
 import { count, decimal, el, visible } from "../util.js";
 
 const TEXT = "The fox lived near the river. Every morning it went to the water and looked at the fish. It wanted to swim, but it was afraid.";
@@ -21,6 +23,8 @@ export class EditView {
     this.strengthField = field("Strength", this.strength, { hint: "50 %" });
     this.seed = number({ min: 0, step: 1, placeholder: "random" });
     this.status = el("p", { class: "status", role: "status" });
+    this.stage = new Stage({ compact: true });
+    this.stage.root.hidden = true;
     this.review = el("section", { class: "review", "aria-label": "Changes", hidden: true });
     this.undoButton = el("button", { type: "button", class: "quiet", disabled: true, onclick: () => this.#goBack() }, "Undo");
     this.runner = new Runner("Rewrite", (signal) => this.#run(signal), (...message) => this.#say(...message));
@@ -28,7 +32,7 @@ export class EditView {
       field("Text", this.area, { wide: true }), this.selection,
       el("div", { class: "fields" }, field("What to do", this.kind), this.instructionField = field("Instruction", this.instruction), this.strengthField, field("Seed", this.seed)),
       el("div", { class: "row" }, this.undoButton, this.runner.button));
-    this.root = el("section", { class: "view", "aria-label": "Edit" }, form, this.status, this.review);
+    this.root = el("section", { class: "view", "aria-label": "Edit" }, form, this.status, this.review, this.stage.root);
     this.#showKind();
     this.#showSelection();
   }
@@ -55,14 +59,15 @@ export class EditView {
   async #run(signal) {
     this.#propose(null);
     this.#say("Working…");
-    const before = this.area.value;
+    const [before, selected] = [this.area.value, this.#span];
     const seed = this.seed.value.trim() === "" ? {} : { seed: Number(this.seed.value) };
     const answer = this.kind.value === "infill" ? await this.#infill(before, seed, signal) : await this.#edit(before, seed, signal);
     const passes = answer.diffusion?.forward_passes;
     const cost = passes ? ` ${count(passes, "forward pass").replace("passs", "passes")}.` : "";
     if (answer.text === before) return this.#say(`The text came back unchanged.${cost}`);
     this.#propose(wordDiff(before, answer.text));
-    const outside = answer.changed_outside > 0 ? ` ${decimal(100 * answer.changed_outside)} % changed outside the selection.` : "";
+    const where = selected ? "the words outside the selection" : "the words";
+    const outside = answer.changed_outside > 0 ? ` ${decimal(100 * answer.changed_outside)} % of ${where} changed.` : "";
     this.#say(`${count(this.#proposal.taken.length, "change")} to review.${cost}${outside}`);
   }
 
@@ -70,14 +75,33 @@ export class EditView {
     const { selectionStart: from, selectionEnd: to } = this.area;
     const instruction = this.instruction.value.trim();
     const body = { prefix: text.slice(0, from), suffix: text.slice(to), length: "auto", ...(instruction ? { instruction } : {}), ...seed };
-    return post("/v1/infill", body, signal);
+    return this.#watch("/v1/infill", body, signal);
   }
 
   #edit(text, seed, signal) {
     const instruction = this.instruction.value.trim();
     if (!instruction) throw new Error("Say in the instruction what should change.");
     const spans = this.#span ? { spans: [this.#span.map((offset) => characterOffset(text, offset))] } : {};
-    return post("/v1/edits", { input: text, instruction, strength: Number(this.strength.value), ...spans, ...seed }, signal);
+    return this.#watch("/v1/edits", { input: text, instruction, strength: Number(this.strength.value), ...spans, ...seed }, signal, true);
+  }
+
+  /** Show the canvases while they settle: of an infill's candidates the one at work, of an edit one piece after the other. */
+  async #watch(path, body, signal, joined = false) {
+    let timeline = null, turn = null, before = 0;
+    const onEvent = (name, event) => {
+      if (event.turn !== turn && joined && timeline) before = timeline.canvases;
+      else if (event.turn !== turn) this.stage.load((timeline = new Timeline()), { live: true });
+      turn = event.turn;
+      timeline.add(name, { ...event, canvas: before + event.canvas });
+      this.stage.grown(true);
+    };
+    this.stage.root.hidden = false;
+    try {
+      return await watchPlan(path, body, { signal, onEvent });
+    } finally {
+      if (timeline) this.stage.grown(false);
+      else this.stage.root.hidden = true;
+    }
   }
 
   // --- review: every change waits for a yes or a no; the text area always shows what is accepted so far
