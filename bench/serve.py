@@ -27,6 +27,7 @@ MODES: dict[str, dict[str, Any]] = {
     "autoregressive": {"mode": "ar"},
 }
 # What the embedded model does well: an answer of 90 tokens in a few steps.
+MANY_STEPS = "Write a long story about a ship that is lost at sea."
 PROMPT = """Solve this sudoku:
 5.73.94..
 32..5..9.
@@ -123,13 +124,18 @@ async def measure(address: str, counts: list[int], seconds: float, tokens: int) 
 def overhead(model_name: str, rounds: int) -> dict[str, float]:
     """Milliseconds of a denoise step in a plain engine and in the server's own thread at one client, turn by turn.
 
-    Both run in this process on the same model, the same request with frames off; the server's time is what the client
-    waits, divided by the steps, so it holds everything: HTTP, JSON, threads, queues.
+    Both run in this process on the same model, the same request with frames off, one that takes all its steps: with
+    few, what a request costs once would count as a step's. The server's time is what the client waits, divided by the
+    steps, so it holds everything: HTTP, JSON, threads, queues. On one core: two threads with helpers of their own in
+    one process slow each other down (`diffusiongemma/serve/threads.py`).
     """
+    import torch
+
     import diffusiongemma as dg
     from diffusiongemma.serve.app import create_app
     from diffusiongemma.serve.settings import Settings
 
+    torch.set_num_threads(1)
     model = dg.load(model_name)
     app = create_app(model, Settings(model_name=model_name))
 
@@ -151,7 +157,7 @@ def overhead(model_name: str, rounds: int) -> dict[str, float]:
 
 async def _pair(http: httpx.AsyncClient, model: Any, seed: int) -> tuple[float, float]:
     """(plain, served) milliseconds a step of the same request."""
-    messages = [{"role": "user", "content": PROMPT}]
+    messages = [{"role": "user", "content": MANY_STEPS}]
     started = time.perf_counter()
     result = await asyncio.to_thread(model.generate, messages, seed=seed)
     plain = time.perf_counter() - started

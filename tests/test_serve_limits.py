@@ -33,6 +33,7 @@ from diffusiongemma.serve.images import fetch
 from diffusiongemma.serve.metrics import resident_bytes
 from diffusiongemma.serve.middleware import HEADERS
 from diffusiongemma.serve.page import page_file
+from diffusiongemma.serve.threads import apart
 from diffusiongemma.serve.worker import PAUSE
 
 LONG = {"max_tokens": 4000, "diffusion": {"mode": "ar"}}  # runs for many seconds unless it is ended
@@ -528,3 +529,28 @@ def test_holes_between_blocks_in_use_are_given_back():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert int(done.stdout) > 200e6
+
+
+def test_work_done_apart_leaves_no_helper_threads():
+    """Those of a second thread slow down the engine's: steps of nano took twice as long."""
+    script = """
+import os, time, torch
+from diffusiongemma.serve.threads import apart
+threads = lambda: len(os.listdir("/proc/self/task"))
+work = lambda: float((torch.ones(600, 600) @ torch.ones(600, 600)).exp().sum() >= 0)
+torch.set_num_threads(3)
+before = threads()
+assert apart(work) == 1.0
+time.sleep(0.5)
+after = threads()
+work()
+print(after - before, threads() - after)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    left, helpers = map(int, done.stdout.split())
+    assert left == 0 < helpers
+
+
+def test_what_fails_apart_fails_here():
+    with pytest.raises(ZeroDivisionError):
+        apart(lambda: 1 / 0)

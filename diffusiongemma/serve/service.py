@@ -28,6 +28,7 @@ from diffusiongemma.serve.metrics import Metrics
 from diffusiongemma.serve.settings import MIB, Settings
 from diffusiongemma.serve.styles import Style
 from diffusiongemma.serve.texts import Texts
+from diffusiongemma.serve.threads import without_helpers
 from diffusiongemma.serve.worker import Failure, Subscription, Worker
 
 logger = logging.getLogger("diffusiongemma.serve")
@@ -54,7 +55,7 @@ class Service:
         self.worker = Worker(model, settings, self.metrics.saw)
         self.metrics.watch(self.worker)
         self.texts = Texts(model.tokenizer, model.generation.eos_token_ids)
-        self._pool = ThreadPoolExecutor(PREPARING_THREADS, "prepare")
+        self._pool = ThreadPoolExecutor(PREPARING_THREADS, "prepare", without_helpers)
         self._preparing = 0
 
     async def prepare(self, work: Callable[..., T], *arguments: Any) -> T:

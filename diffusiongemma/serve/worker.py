@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
+
 from diffusiongemma.api import DiffusionGemma
 from diffusiongemma.diffusion.trace import CanvasStep, Event, Finished, Result
 from diffusiongemma.engine.engine import Engine
@@ -109,6 +111,7 @@ class Worker:
         self._watched: set[int] = set()  # requests whose every step is delivered; the thread's own
         self._ids = itertools.count(1)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._cores = torch.get_num_threads()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     # Seen from the event loop.
@@ -203,6 +206,7 @@ class Worker:
     # In the thread.
 
     def _run(self) -> None:
+        torch.set_num_threads(self._cores)  # threads that prepare requests have changed what a new one gets
         try:
             self._warm_up()
             self.ready.set()
