@@ -16,7 +16,9 @@ from diffusiongemma.diffusion.readout import CHUNK_ELEMENTS, Adjust, Head, Predi
 @dataclass(eq=False)
 class Constrained:
     """
-    Reads a canvas through its chain: entropies, samples and soft embeddings are those of the constrained marginals.
+    Reads a canvas through its chain: entropies and samples are those of the constrained marginals. Soft embeddings
+    are the model's own, on which its self-conditioner was trained: the marginals put the evidence of all positions
+    together as if each were independent, and a model that is told so sure a guess does not correct it any more.
 
     With `paths` every argmax is the most probable accepted path. Without, it is that of each position's marginal,
     which together need not match, and `answer` gives the path of the latest step: a Viterbi pass less for each step
@@ -46,7 +48,8 @@ class Constrained:
     def __call__(self, head: Head, hidden: Tensor, temperature: float, uniforms: Tensor, greedy: bool) -> Prediction:
         """hidden [C, D] of exactly the chain's positions, uniforms [C]."""
         rows = max(1, CHUNK_ELEMENTS // len(self.chain.automaton.class_of_token))
-        scores = self._scores(head, hidden, temperature, rows)
+        soft: list[Tensor] = []
+        scores = self._scores(head, hidden, temperature, rows, soft)
         weight = None if self._latest is None else self._latest.evidence.weight
         posterior = self.chain.posterior(Evidence.gathered(scores, len(hidden), self.chain.blocks, weight))
         self._latest = posterior
@@ -59,7 +62,7 @@ class Constrained:
             entropy=posterior.entropy,
             logprob=logprob,
             sampled_logprob=sampled_logprob,
-            soft=_soft_embedding(head, posterior, len(hidden), rows),
+            soft=torch.cat(soft),
             top=top,
             top_logprob=top_logprob,
         )
@@ -77,13 +80,17 @@ class Constrained:
         path = self.chain.most_probable_path(posterior.evidence)
         return replace(prediction, argmax=path, logprob=posterior.log_probability(path))
 
-    def _scores(self, head: Head, hidden: Tensor, temperature: float, rows: int) -> Iterator[Tensor]:
-        """[n, V] of `rows` positions at a time: logits, adjusted, divided by the temperature."""
+    def _scores(
+        self, head: Head, hidden: Tensor, temperature: float, rows: int, soft: list[Tensor]
+    ) -> Iterator[Tensor]:
+        """[n, V] of `rows` positions at a time: logits, adjusted, divided by the temperature. Adds to `soft` [n, D]."""
         for first in range(0, len(hidden), rows):
             logits = head.logits(hidden[first : first + rows])
             if self.adjust is not None:
                 self.adjust(logits, first)
-            yield keep_nucleus(logits.div_(temperature), self.top_p)
+            scores = keep_nucleus(logits.div_(temperature), self.top_p)
+            soft.append(head.soft_embedding(scores.softmax(-1)))
+            yield scores
 
     def _top(self, posterior: Posterior, positions: int, rows: int) -> tuple[Tensor, Tensor]:
         """The most probable tokens [C, k] under the constraint, and their log-probabilities."""
@@ -94,8 +101,3 @@ class Constrained:
         tops = [most_probable(posterior.token_probabilities(part), self.top) for part in parts]
         tokens, logprobs = zip(*tops, strict=True)
         return torch.cat(tokens), torch.cat(logprobs)
-
-
-def _soft_embedding(head: Head, posterior: Posterior, positions: int, rows: int) -> Tensor:
-    parts = [slice(first, first + rows) for first in range(0, positions, rows)]
-    return torch.cat([head.soft_embedding(posterior.token_probabilities(part)) for part in parts])
