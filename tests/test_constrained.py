@@ -8,8 +8,11 @@ import re
 import jsonschema
 import numpy as np
 import pytest
+import torch
 
 import diffusiongemma as dg
+from diffusiongemma.control.holding import Region
+from diffusiongemma.diffusion.readout import read
 from diffusiongemma.train.tasks import sudoku
 
 SCHEMA = {
@@ -220,3 +223,18 @@ def test_what_cannot_be_guaranteed_is_refused_before_any_work(nano, option, word
     with pytest.raises(dg.InputError, match=words) as caught:
         nano.generate("?", **option)
     assert "\n" not in str(caught.value)
+
+
+def test_the_next_step_is_conditioned_on_the_models_own_prediction(model):
+    """The constrained marginals may be surer than the model: told so, it does not correct itself (see the log)."""
+    backbone, width = model.model.backbone, 8
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(width, model.config.hidden_size, generator=generator)
+    uniforms = torch.rand(width, generator=generator, dtype=torch.float64)
+    region = Region(0, width, model.request("?", regex="[ab]{3,40}").constraint)
+    with torch.no_grad():
+        held = region.reader("cpu")(backbone, hidden, 0.7, uniforms, False)
+        free = read(backbone, hidden, torch.full((width,), 0.7), uniforms, torch.zeros(width, dtype=torch.bool))
+    torch.testing.assert_close(held.soft, free.soft)
+    assert not torch.allclose(held.entropy, free.entropy)
+    assert set(model.tokenizer.decode(held.argmax)) <= {"a", "b"}
