@@ -26,8 +26,8 @@ MODES: dict[str, dict[str, Any]] = {
     "diffusion, early text": {"mode": "diffusion", "early_text": True},
     "autoregressive": {"mode": "ar"},
 }
-# What the embedded model does well: an answer of 90 tokens in a few steps.
 MANY_STEPS = "Write a long story about a ship that is lost at sea."
+# What the embedded model does well: an answer of 90 tokens in a few steps.
 PROMPT = """Solve this sudoku:
 5.73.94..
 32..5..9.

@@ -110,7 +110,6 @@ def test_corruption_is_uniform_at_its_level():
     assert float(((counts - counts.mean()) ** 2 / counts.mean()).sum()) < 20.5  # chi², 5 degrees, 99.9 %
 
 
-@torch.no_grad()
 def test_noise_in_runs_keeps_each_position_as_noisy_and_neighbours_together():
     generator = torch.Generator().manual_seed(0)
     apart = torch.rand(4000, 64, generator=generator)
@@ -125,6 +124,7 @@ def test_noise_in_runs_keeps_each_position_as_noisy_and_neighbours_together():
     assert in_runs(apart, 1.0, generator) is apart
 
 
+@torch.no_grad()
 def test_own_samples_follow_the_prediction(monkeypatch):
     """Chosen corrupted positions hold samples of what the model predicts of the uniformly corrupted canvas."""
     model = tiny_model()

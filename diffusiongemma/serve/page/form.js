@@ -70,7 +70,7 @@ function label(control, text) {
   return el("label", { for: control.id }, text);
 }
 
-/** What a view opens with: for the embedded model, whose one skill it is, a sudoku. */
+/** What a view opens with: for the embedded model, which does it best, a sudoku. */
 export function firstPrompt(info, prompts) {
   const [, text] = (info.model === "nano" && prompts.find(([name]) => name === "Sudoku")) || prompts[0];
   return text;
