@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,7 +18,9 @@ from diffusiongemma.errors import InputError
 from diffusiongemma.kernels.head_loss import head_loss, plain_head_loss
 from diffusiongemma.train import objective as module
 from diffusiongemma.train.attention import DenoiseBatch, explicit_attention, shared_start
+from diffusiongemma.train.config import TrainConfig
 from diffusiongemma.train.objective import Batch, Draw, Objective, Totals, denoise, encode, in_runs, loss
+from diffusiongemma.train.trainer import Training
 
 PLAIN = Objective(self_conditioning=0.0, encoder_weight=0.0)
 
@@ -122,6 +125,16 @@ def test_noise_in_runs_keeps_each_position_as_noisy_and_neighbours_together():
     assert abs(float(together.mean()) - (1 - (1 - 1 / 16) / torch.tensor(16.0).log())) < 0.01
     assert together.min() < 0.1 and together.max() > 0.85
     assert in_runs(apart, 1.0, generator) is apart
+
+
+def test_a_step_corrupts_a_batch_in_its_runs():
+    training = Training(tiny_model(), lambda step: [], TrainConfig(steps=1), Objective(), None)
+    batch = random_batch(generator())
+    together = []
+    for runs in (1.0, 1000.0):
+        ((_, draw),) = training._parts([replace(batch, runs=runs)])
+        together.append(int((draw.uniforms[:, 1:] == draw.uniforms[:, :-1]).sum()))
+    assert together[0] == 0 < together[1]
 
 
 @torch.no_grad()
