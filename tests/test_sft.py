@@ -421,9 +421,10 @@ def few_seeds(monkeypatch):
     return bank.train
 
 
-def test_train_sudoku(capsys, tmp_path, tiny_directory, few_seeds):
+@pytest.mark.parametrize(("encoder", "learns"), [((), [False, False]), (("--encoder-every", 2), [True, False])])
+def test_train_sudoku(capsys, tmp_path, tiny_directory, few_seeds, encoder, learns):
     arguments = ["sudoku", "--model", tiny_directory, "--steps", 3, "--batch", 4, "--evaluate-every", 100]
-    arguments += ["--device", "cpu", "--seed", 1]
+    arguments += ["--device", "cpu", "--seed", 1, *encoder]
     small = evaluation.sudoku_suite(2, 1, "30-45")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "sudoku_suite", lambda *_, **__: small)
@@ -431,8 +432,13 @@ def test_train_sudoku(capsys, tmp_path, tiny_directory, few_seeds):
     assert code == 0, err
     records = list(RunDirectory(tmp_path / "out").records())
     assert records[-1]["solved"] == 0.0 and {"cell_accuracy", "steps_per_canvas"} < records[-1].keys()
-    assert "encoder" in records[0] and "encoder" not in records[1]
+    assert ["encoder" in record for record in records[:2]] == learns
     assert dg.load(tmp_path / "out")
+
+
+def test_train_sudoku_refuses_a_negative_interval(capsys, tmp_path, tiny_directory):
+    code, err = command(capsys, "sudoku", "--model", tiny_directory, "--out", tmp_path / "out", "--encoder-every", -1)
+    assert code == 2 and "encoder-every is -1" in err and not (tmp_path / "out").exists()
 
 
 # --- recipes --------------------------------------------------------------------------------------------------------
@@ -447,13 +453,10 @@ def test_mixtures_are_divided_and_depend_on_the_step_alone(tokenizer, few_seeds)
     mixture = Mixture(parts, encoder_every=2)
     batches = mixture.batches(CONFIG, 9, seed=1)
     assert divided(9, [0.5, 0.3, 0.2]) == [4, 3, 2]
-    assert [len(b.start) for b in batches(4)] == [9]
-    assert [bool(b.supervised.any()) for step in (4, 5) for b in batches(step)] == [True, False]
+    assert [len(b.start) for b in batches(4)] == [4, 3, 2]
+    assert [bool(b.supervised.any()) for step in (4, 5) for b in batches(step)] == [True] * 3 + [False] * 3
     assert tokens(batches(4)) == tokens(mixture.batches(CONFIG, 9, seed=1)(4)) != tokens(batches(6))
     assert tokens(batches(4)) != tokens(mixture.batches(CONFIG, 9, seed=2)(4))
-    short, long = Mixture(parts, groups=2).batches(CONFIG, 9, seed=1)(4)
-    assert [len(short.start), len(long.start)] == [4, 5] and short.ids.shape[1] < long.ids.shape[1]
-    assert tokens([short, long]) != tokens(batches(4))
 
 
 def test_a_part_of_one_length_makes_batches_of_one_shape(tokenizer):
@@ -461,7 +464,7 @@ def test_a_part_of_one_length_makes_batches_of_one_shape(tokenizer):
     few = mixed_source(
         (pair_source([("a", "b")], tokenizer, CONFIG), 0.5), (task_source("words", tokenizer, CONFIG), 2)
     )
-    part = Part(few, 1.0, apart=True, length=30, runs=8.0)
+    part = Part(few, 1.0, length=30, runs=8.0)
     for step in range(6):
         (batch,) = Mixture((part,), encoder_every=2).batches(CONFIG, 12, seed=1)(step)
         assert batch.ids.shape == (12, 30) and batch.least == 30 and batch.runs == 8.0
@@ -470,6 +473,8 @@ def test_a_part_of_one_length_makes_batches_of_one_shape(tokenizer):
     unlimited = few(np.random.default_rng(0), 200, 0)
     lengths = {example.tokens for example in unlimited}
     assert max(lengths) > 30 and sum(e.tokens == min(lengths) for e in unlimited) in range(20, 70)
+    with pytest.raises(InputError, match="too few examples of at most 5 tokens"):
+        Part(few, 1.0, length=5).draw(np.random.default_rng(0), 2, 0)
 
 
 def test_puzzles_get_harder(tokenizer, few_seeds):

@@ -90,7 +90,7 @@ def parsed_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="end after so many steps, if that is before the budget's end")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--accumulate", type=int, default=1, help="parts a batch is worked off in, to save memory")
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--learning-rate", type=float, default=2e-2)
     parser.add_argument("--own-samples", type=float, default=0.0, help="share of the noise that is the model's own")
     parser.add_argument("--draws", type=int, default=1, help="corruptions of each canvas per encoder pass")
     parser.add_argument("--noise-bias", type=float, default=1.0, help="more than 1: mostly noisy canvases")

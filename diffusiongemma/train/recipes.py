@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from diffusiongemma.config import ModelConfig
-from diffusiongemma.errors import UserError
+from diffusiongemma.errors import InputError, UserError
 from diffusiongemma.train.copying import copying_pair
 from diffusiongemma.train.corpora import Corpus, fetch_corpora
-from diffusiongemma.train.data import Tokenised, by_length, collate, tokenise
+from diffusiongemma.train.data import Tokenised, collate, tokenise
 from diffusiongemma.train.evaluation.held_out import training_documents
 from diffusiongemma.train.objective import Batch
 from diffusiongemma.train.prose import Prose, continuations, requested_continuations
@@ -24,58 +24,55 @@ Source = Callable[[np.random.Generator, int, int], list[Tokenised]]  # (rng, how
 
 EASIEST, HARDEST = 45, 24  # fewest givens of sudoku puzzles at first, and later
 MOST = 50  # givens
-RUNS = 16.0  # mean length, at most, of what is corrupted together in texts
+RUNS = 64.0  # mean length, at most, of what is corrupted together in texts
+MOST_DRAWS = 100  # of a source whose examples are mostly too long
 HARDER_EVERY = 800  # boards after which the fewest givens fall by one
 
 
 @dataclass(frozen=True)
 class Part:
-    """A source and its share of every batch; `apart`, as a batch of its own, for which code can be compiled.
+    """A source and its share of every batch, of which it makes a batch of its own.
 
-    Such a batch is padded to `length` tokens of prompt and answer, unless that is 0; longer examples are passed over.
-    `runs` is that of `Batch`.
+    Such a batch is padded to `length` tokens of prompt and answer, unless that is 0, so that its shapes come back and
+    code can be compiled for them; longer examples are passed over. `runs` is that of `Batch`.
     """
 
     source: Source
     share: float
-    apart: bool = False
     length: int = 0
     runs: float = 1.0
 
     def draw(self, rng: np.random.Generator, count: int, step: int) -> list[Tokenised]:
-        found = self.source(rng, count, step)
-        while self.length and any(e.tokens > self.length for e in found):
-            found = [e for e in found if e.tokens <= self.length]
-            found += self.source(rng, count - len(found), step)
-        return found
+        """`count` examples. Raises `InputError` where hardly any are short enough."""
+        found: list[Tokenised] = []
+        for _ in range(MOST_DRAWS):
+            made = self.source(rng, count - len(found), step)
+            found += [e for e in made if not self.length or e.tokens <= self.length]
+            if len(found) == count:
+                return found
+        raise InputError(f"too few examples of at most {self.length} tokens: raise the length")
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Parts of every batch, which is worked off in `groups` of like length: small tensors cost as much time as large
-    ones (2.3 s a step with one group for each of six parts, 24 examples), and padding costs too.
+    """Parts of every batch.
 
-    The encoder learns on every `encoder_every`-th step only: give its loss that weight for the same mean gradient.
-    The other steps need not encode the answers, which for sudoku makes 1.7 times as many examples a second.
+    The encoder learns to predict on every `encoder_every`-th step only, 0 for none: give its loss that weight for the
+    same mean gradient. The other steps need not encode the answers, which for sudoku makes 1.7 times as many examples
+    a second.
     """
 
     parts: tuple[Part, ...]
     encoder_every: int = 1
-    groups: int = 1
 
     def batches(self, config: ModelConfig, size: int, seed: int) -> Batches:
         counts = divided(size, [part.share for part in self.parts])
 
         def batches(step: int) -> list[Batch]:
             rng = np.random.default_rng((seed, step))
-            encoder = step % self.encoder_every == 0
+            encoder = self.encoder_every > 0 and step % self.encoder_every == 0
             made = [(part, part.draw(rng, n, step)) for part, n in zip(self.parts, counts, strict=True) if n]
-            together = [example for part, examples in made if not part.apart for example in examples]
-            groups = [[some[i] for i in rng.permutation(len(some))] for some in by_length(together, self.groups)]
-            return [
-                *(collate(some, config, rng, encoder, part.length, part.runs) for part, some in made if part.apart),
-                *(collate(some, config, rng, encoder) for some in groups),
-            ]
+            return [collate(some, config, rng, encoder, part.length, part.runs) for part, some in made]
 
         return batches
 
@@ -160,10 +157,12 @@ class Places:
     corpora: Path = Path("runs/corpora")
 
 
-def sudoku_recipe(tokenizer: Any, config: ModelConfig, places: Places, harder_every: int = HARDER_EVERY) -> Mixture:
+def sudoku_recipe(
+    tokenizer: Any, config: ModelConfig, places: Places, harder_every: int = HARDER_EVERY, encoder_every: int = 4
+) -> Mixture:
     """Sudoku alone. The first time, seed puzzles are made, which takes about a minute."""
     seeds = sudoku.SeedBank.load_or_build(places.cache).train
-    return Mixture((Part(sudoku_source(tokenizer, config, seeds, harder_every), 1.0),), encoder_every=4)
+    return Mixture((Part(sudoku_source(tokenizer, config, seeds, harder_every), 1.0),), encoder_every)
 
 
 def more_sudoku_recipe(tokenizer: Any, config: ModelConfig, places: Places) -> Mixture:
@@ -180,17 +179,18 @@ def base_recipe(tokenizer: Any, config: ModelConfig, places: Places) -> Mixture:
     prose = Prose.load_or_build([corpora["austen"], corpora["bible"]], tokenizer, places.cache)
     talk = list(answers.pairs_from_conversations(training_documents(corpora["chatterbot"])))
     meanings = list(answers.pairs_from_definitions(training_documents(corpora["wordnet"])))
+    passages = mixed_source(
+        (prose_source(prose, tokenizer, config, chat=False), 0.6),
+        (prose_source(prose, tokenizer, config, chat=True), 0.4),
+    )
+    talk_and_tables = mixed_source(
+        (pair_source(_training_half(meanings), tokenizer, config), 0.25),
+        (pair_source(_training_half(talk), tokenizer, config), 0.125),
+        (task_source("answers", tokenizer, config), 0.125),
+        (copying_source(tokenizer, config), 0.5),
+    )
     return Mixture(
-        (
-            Part(prose_source(prose, tokenizer, config, chat=False), 0.35),
-            Part(prose_source(prose, tokenizer, config, chat=True), 0.25),
-            Part(pair_source(_training_half(meanings), tokenizer, config), 0.1),
-            Part(pair_source(_training_half(talk), tokenizer, config), 0.05),
-            Part(task_source("answers", tokenizer, config), 0.05),
-            Part(copying_source(tokenizer, config), 0.2),
-        ),
-        encoder_every=2,
-        groups=2,
+        (Part(passages, 0.6, length=240, runs=RUNS), Part(talk_and_tables, 0.4, length=128, runs=RUNS)),
     )
 
 
@@ -211,9 +211,9 @@ def skills_recipe(tokenizer: Any, config: ModelConfig, places: Places) -> Mixtur
     )
     return Mixture(
         (
-            Part(sudoku_source(tokenizer, config, seeds, harder_every=0), 0.4, apart=True),
-            Part(task_source("extraction", tokenizer, config), 0.3, apart=True, length=224, runs=RUNS),
-            Part(texts, 0.3, apart=True, length=144, runs=RUNS),
+            Part(sudoku_source(tokenizer, config, seeds, harder_every=0), 0.4),
+            Part(task_source("extraction", tokenizer, config), 0.3, length=224, runs=RUNS),
+            Part(texts, 0.3, length=144, runs=RUNS),
         ),
         encoder_every=2,
     )
