@@ -1,4 +1,4 @@
-"""Train the embedded models: `python -m diffusiongemma.train.nano OUT_DIR --budget 3600 --recipe sudoku|base|skills`.
+"""Train the embedded models: `python -m diffusiongemma.train.nano OUT_DIR --budget 3600 --recipe base|skills|sudoku`.
 
 `base` makes nano-base, from random weights; `sudoku` with `--init` teaches it that one skill, which `skills` mixes with
 the others to make nano.

@@ -90,12 +90,14 @@ def divided(total: int, shares: Sequence[float]) -> list[int]:
 # --- sources --------------------------------------------------------------------------------------------------------
 
 
-def sudoku_source(tokenizer: Any, config: ModelConfig, seeds: sudoku.Seeds, harder_every: int = HARDER_EVERY) -> Source:
-    """Puzzles by symmetries of `seeds`, which get harder at first (0 for all kinds from the beginning)."""
+def sudoku_source(
+    tokenizer: Any, config: ModelConfig, seeds: sudoku.Seeds, harder_every: int = HARDER_EVERY, most: int = MOST
+) -> Source:
+    """Puzzles of at most `most` givens by symmetries of `seeds`, harder at first (0: all kinds at once)."""
 
     def source(rng: np.random.Generator, count: int, step: int) -> list[Tokenised]:
         fewest = max(HARDEST, EASIEST - step * count // harder_every) if harder_every else HARDEST
-        boards = zip(*sudoku.sample_boards(seeds, count, rng, givens=(fewest, MOST)), strict=True)
+        boards = zip(*sudoku.sample_boards(seeds, count, rng, givens=(fewest, most)), strict=True)
         pairs = [(sudoku.format_puzzle(p), sudoku.format_solution(s)) for p, s in boards]
         return tokenise(pairs, tokenizer, config)
 
@@ -194,24 +196,24 @@ def base_recipe(tokenizer: Any, config: ModelConfig, places: Places) -> Mixture:
     )
 
 
-def skills_recipe(tokenizer: Any, config: ModelConfig, places: Places) -> Mixture:
+def skills_recipe(tokenizer: Any, config: ModelConfig, places: Places, harder_every: int = HARDER_EVERY) -> Mixture:
     """The checkable skills, and some English, not to forget it; each batch has a length that code is compiled for.
 
-    Meant for a model that has learnt sudoku by its own recipe: puzzles of every kind come from the beginning.
+    Meant for nano-base: puzzles get harder at first, and few are easy in the end, as those are solved sooner.
     """
     corpora = _corpora(places)
     seeds = sudoku.SeedBank.load_or_build(places.cache).train
     prose = Prose.load_or_build([corpora["austen"], corpora["bible"]], tokenizer, places.cache)
     sentences = _sentences(training_documents(corpora["factbook"]))
     texts = mixed_source(
-        (task_source("repair", tokenizer, config, sentences=sentences), 0.62),
-        (task_source("words", tokenizer, config), 0.2),
+        (task_source("repair", tokenizer, config, sentences=sentences), 0.7),
+        (task_source("words", tokenizer, config), 0.14),
         (task_source("answers", tokenizer, config), 0.06),
-        (prose_source(prose, tokenizer, config, chat=True), 0.12),
+        (prose_source(prose, tokenizer, config, chat=True), 0.1),
     )
     return Mixture(
         (
-            Part(sudoku_source(tokenizer, config, seeds, harder_every=0), 0.4),
+            Part(sudoku_source(tokenizer, config, seeds, harder_every, most=EASIEST), 0.4),
             Part(task_source("extraction", tokenizer, config), 0.3, length=224, runs=RUNS),
             Part(texts, 0.3, length=144, runs=RUNS),
         ),
@@ -219,11 +221,17 @@ def skills_recipe(tokenizer: Any, config: ModelConfig, places: Places) -> Mixtur
     )
 
 
+def more_skills_recipe(tokenizer: Any, config: ModelConfig, places: Places) -> Mixture:
+    """The same for a model that has learnt them: puzzles of every kind from the beginning."""
+    return skills_recipe(tokenizer, config, places, harder_every=0)
+
+
 RECIPES: dict[str, Callable[[Any, ModelConfig, Places], Mixture]] = {
     "sudoku": sudoku_recipe,
     "more-sudoku": more_sudoku_recipe,
     "base": base_recipe,
     "skills": skills_recipe,
+    "more-skills": more_skills_recipe,
 }
 
 
