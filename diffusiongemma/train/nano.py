@@ -1,7 +1,8 @@
 """Train the embedded models: `python -m diffusiongemma.train.nano OUT_DIR --budget 3600 --recipe base|skills|sudoku`.
 
 `base` makes nano-base, from random weights; `skills` with `--init` makes nano of it, and `sudoku` teaches it that one
-skill. `more-skills` and `more-sudoku` go on with what these made.
+skill. `more-skills` and `more-sudoku` go on with what these made, and `own-skills` with `--rollouts` learns from the
+canvases that such a model makes itself.
 The directory gets everything that `load` and transformers need; the tokenizer is copied from the package. `--resume`
 goes on with a run that was stopped or killed. In two processes: `torchrun --nproc-per-node 2 -m
 diffusiongemma.train.nano …`.
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusiongemma.config import FULL, SLIDING, GenerationConfig, ModelConfig
+from diffusiongemma.diffusion.denoise import Decoding
 from diffusiongemma.errors import UserError
 from diffusiongemma.model.model import Model
 from diffusiongemma.train.checkpointing import RunDirectory
@@ -26,7 +28,9 @@ from diffusiongemma.train.optimisation import initialise
 from diffusiongemma.train.parallel import rank, together
 from diffusiongemma.train.progress import Means, plain_line, seconds_of
 from diffusiongemma.train.recipes import RECIPES, Places
+from diffusiongemma.train.rollouts import Rollouts
 from diffusiongemma.train.trainer import train
+from diffusiongemma.train.widening import widened
 from diffusiongemma.weights.checkpoint import load_model, save_model
 
 NANO = Path(__file__).parents[1] / "assets" / "nano"
@@ -54,11 +58,15 @@ def nano_config(tokenizer: Any) -> ModelConfig:
     )  # fmt: skip
 
 
-def write_configs(config: ModelConfig, tokenizer: Any, directory: Path) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
+def generation_config(config: ModelConfig, tokenizer: Any) -> GenerationConfig:
     ends = tuple(tokenizer.convert_tokens_to_ids(["<eos>", "<turn|>"]))
     # Closer to 1, the temperature of the first reading in training, than the release: see the log.
-    generation = GenerationConfig(max_new_tokens=config.canvas_length, eos_token_ids=ends, t_min=0.8, t_max=1.0)
+    return GenerationConfig(max_new_tokens=config.canvas_length, eos_token_ids=ends, t_min=0.8, t_max=1.0)
+
+
+def write_configs(config: ModelConfig, tokenizer: Any, directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    generation = generation_config(config, tokenizer)
     hf = {"config": config.to_hf(), "generation_config": generation.to_hf(config.pad_token_id, config.bos_token_id)}
     for name, value in hf.items():
         (directory / f"{name}.json").write_text(json.dumps(value, indent=2) + "\n")
@@ -67,8 +75,8 @@ def write_configs(config: ModelConfig, tokenizer: Any, directory: Path) -> None:
             shutil.copy(NANO / name, directory)
 
 
-def new_model(tokenizer: Any, seed: int, init: Path | None) -> Model:
-    """Float32 weights, random or those of `init`; the vision tower is not trained."""
+def new_model(tokenizer: Any, seed: int, init: Path | None, widen: int = 1) -> Model:
+    """Float32 weights, random or those of `init`, its MLPs `widen` times as wide; the vision tower is not trained."""
     import torch
 
     if init is not None:
@@ -76,6 +84,8 @@ def new_model(tokenizer: Any, seed: int, init: Path | None) -> Model:
     else:
         model = Model(nano_config(tokenizer))
         initialise(model, seed)
+    if widen > 1:
+        model = widened(model, widen, seed)
     model.requires_grad_(False)
     model.backbone.requires_grad_(True)
     return model
@@ -94,6 +104,16 @@ def parsed_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--own-samples", type=float, default=0.0, help="share of the noise that is the model's own")
     parser.add_argument("--draws", type=int, default=1, help="corruptions of each canvas per encoder pass")
     parser.add_argument("--noise-bias", type=float, default=1.0, help="more than 1: mostly noisy canvases")
+    parser.add_argument(
+        "--rollouts",
+        type=int,
+        default=0,
+        metavar="READS",
+        help="learn from canvases of its own, so many a step for each example of a batch",
+    )
+    parser.add_argument(
+        "--widen", type=int, default=1, metavar="TIMES", help="so many times as wide MLPs as --init has"
+    )
     parser.add_argument("--compile", action="store_true", help="compile the loss where shapes come back: see the log")
     parser.add_argument("--ema", type=float, default=0.998, help="decay of the average of the weights, per step")
     parser.add_argument("--seed", type=int, default=0)
@@ -116,7 +136,7 @@ def _run(options: argparse.Namespace) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(NANO)
-    model = new_model(tokenizer, options.seed, options.init)
+    model = new_model(tokenizer, options.seed, options.init, options.widen)
     write_configs(model.config, tokenizer, options.out)
     mixture = RECIPES[options.recipe](tokenizer, model.config, Places(options.cache, options.corpora))
     config = TrainConfig(
@@ -128,6 +148,7 @@ def _run(options: argparse.Namespace) -> None:
         encoder_weight=float(mixture.encoder_every), own_samples=options.own_samples, draws=options.draws,
         noise_bias=options.noise_bias,
     )  # fmt: skip
+    decoding = Decoding.of(generation_config(model.config, tokenizer))
     if rank() == 0:
         print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
     means = Means(every=25)
@@ -136,9 +157,10 @@ def _run(options: argparse.Namespace) -> None:
         mixture.batches(model.config, options.batch, options.seed),
         config,
         objective,
+        rollouts=Rollouts(decoding, options.rollouts) if options.rollouts else None,
         directory=RunDirectory(options.out),
         resume=options.resume,
-        settings={"recipe": options.recipe, "batch": options.batch, "init": str(options.init)},
+        settings={"recipe": options.recipe, "batch": options.batch, "init": str(options.init), "widen": options.widen},
         report=lambda record: means.add(record, lambda mean: print(plain_line(mean), flush=True)),
         export=lambda trained: save_model(trained, options.out, source=options.out, dtype=torch.bfloat16),
     )

@@ -207,6 +207,16 @@ def mean_canvas_loss(
     return _cross_entropy(model, denoised, canvas.flatten()), hidden
 
 
+def reading_loss(
+    model: Model, ids: Tensor, canvas: Tensor, start: Tensor, shared: int | None, noisy: Tensor, soft: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean loss [] of canvas [N, C] where noisy [N, C] is read, conditioned on soft [N, C, D]; and the hidden states of
+    the encoder [B, S, D] and of the canvases [N*C, D]."""
+    hidden, context = encode(model, ids)
+    denoised = denoise(model, noisy, start, context, soft, shared)
+    return _cross_entropy(model, denoised, canvas.flatten()), hidden, denoised
+
+
 def encode(model: Model, ids: Tensor) -> tuple[Tensor, EncodeBatch]:
     """Causal pass over padded ids [B, S] -> hidden states [B, S, D] and the keys and values a canvas reads."""
     batch, size = ids.shape

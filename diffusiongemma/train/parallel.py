@@ -146,6 +146,15 @@ def summed(values: dict[str, float]) -> dict[str, float]:
     return dict(zip(values, total.tolist(), strict=True))
 
 
+def gathered(value: Any) -> list[Any]:
+    """What each process has, in the order of their ranks, in all."""
+    if world_size() == 1:
+        return [value]
+    values = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
 def agreed(value: float) -> float:
     """The first process's value, in all."""
     return summed({"value": value if rank() == 0 else 0.0})["value"]

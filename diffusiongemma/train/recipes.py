@@ -34,13 +34,15 @@ class Part:
     """A source and its share of every batch, of which it makes a batch of its own.
 
     Such a batch is padded to `length` tokens of prompt and answer, unless that is 0, so that its shapes come back and
-    code can be compiled for them; longer examples are passed over. `runs` is that of `Batch`.
+    code can be compiled for them; longer examples are passed over. `runs` is that of `Batch`. Without `encoder` the
+    encoder learns nothing of it.
     """
 
     source: Source
     share: float
     length: int = 0
     runs: float = 1.0
+    encoder: bool = True
 
     def draw(self, rng: np.random.Generator, count: int, step: int) -> list[Tokenised]:
         """`count` examples. Raises `InputError` where hardly any are short enough."""
@@ -72,7 +74,7 @@ class Mixture:
             rng = np.random.default_rng((seed, step))
             encoder = self.encoder_every > 0 and step % self.encoder_every == 0
             made = [(part, part.draw(rng, n, step)) for part, n in zip(self.parts, counts, strict=True) if n]
-            return [collate(some, config, rng, encoder, part.length, part.runs) for part, some in made]
+            return [collate(some, config, rng, encoder and part.encoder, part.length, part.runs) for part, some in made]
 
         return batches
 
@@ -226,12 +228,32 @@ def more_skills_recipe(tokenizer: Any, config: ModelConfig, places: Places) -> M
     return skills_recipe(tokenizer, config, places, harder_every=0)
 
 
+def own_skills_recipe(tokenizer: Any, config: ModelConfig, places: Places) -> Mixture:
+    """The skills whose answers are certain, for rollouts: where many answers are right, a model would learn to pay no
+    heed to its own canvas."""
+    seeds = sudoku.SeedBank.load_or_build(places.cache).train
+    sentences = _sentences(training_documents(_corpora(places)["factbook"]))
+    texts = mixed_source(
+        (task_source("repair", tokenizer, config, sentences=sentences), 0.75),
+        (task_source("words", tokenizer, config), 0.15),
+        (task_source("answers", tokenizer, config), 0.1),
+    )
+    return Mixture(
+        (
+            Part(sudoku_source(tokenizer, config, seeds, 0, most=EASIEST), 0.5, encoder=False),
+            Part(task_source("extraction", tokenizer, config), 0.2, length=224, runs=RUNS),
+            Part(texts, 0.3, length=144, runs=RUNS),
+        ),
+    )
+
+
 RECIPES: dict[str, Callable[[Any, ModelConfig, Places], Mixture]] = {
     "sudoku": sudoku_recipe,
     "more-sudoku": more_sudoku_recipe,
     "base": base_recipe,
     "skills": skills_recipe,
     "more-skills": more_skills_recipe,
+    "own-skills": own_skills_recipe,
 }
 
 

@@ -14,6 +14,7 @@ from functools import partial
 from types import FrameType
 from typing import Generic, TypeVar
 
+import numpy as np
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -36,6 +37,11 @@ class Clock:
         self.elapsed = self.recorded.get(step, self.elapsed + now - self._since)
         self._since = now
         return self.elapsed
+
+
+def seed_of(*numbers: int) -> int:
+    """One seed of several numbers, unlike that of any others."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 class Ahead(Generic[T]):

@@ -10,7 +10,6 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -23,7 +22,8 @@ from diffusiongemma.train.config import TrainConfig
 from diffusiongemma.train.objective import Batch, Draw, Objective, Totals, mean_canvas_loss
 from diffusiongemma.train.optimisation import Average, optimisers, trained_parameters
 from diffusiongemma.train.parallel import LossModule
-from diffusiongemma.train.runtime import Ahead, Clock, keep_freed_memory, recomputed, stop_on_signal
+from diffusiongemma.train.rollouts import Rolling, Rollouts
+from diffusiongemma.train.runtime import Ahead, Clock, keep_freed_memory, recomputed, seed_of, stop_on_signal
 
 Batches = Callable[[int], Sequence[Batch]]  # those of a step, by its number from 0: a pure function
 Record = dict[str, Any]
@@ -52,6 +52,7 @@ def train(
     config: TrainConfig,
     objective: Objective = Objective(),
     *,
+    rollouts: Rollouts | None = None,
     directory: RunDirectory | None = None,
     resume: bool = False,
     settings: dict[str, Any] | None = None,
@@ -61,17 +62,18 @@ def train(
 ) -> None:
     """Train those parameters of `model` that require gradients, in place; in the end they hold their average.
 
-    A step follows the mean loss over all its batches. `report` gets a record per step (`step` from 1, `seconds` and
-    `progress` before it, `rate`, `loss`, `denoise`, `encoder`, `norm`) and per evaluation (`step`, `score`, `best`,
-    figures). With a `directory` the run is saved now and then, and `resume` goes on from there; `settings` are
-    further facts (data, base model) that must then be the same. `export` writes the model for use: the best one so
-    far by `evaluate`, or else the newest.
+    A step follows the mean loss over all its batches, or with `rollouts` that of canvases on their way, whose places
+    the batches' examples take when they come free. `report` gets a record per step (`step` from 1, `seconds` and
+    `progress` before it, `rate`, `loss`, `denoise`, `encoder`, `norm`; with `rollouts` `right`, the share of
+    those that ended) and per evaluation (`step`, `score`, `best`, figures). With a `directory` the run is saved now and
+    then, and `resume` goes on from there; `settings` are further facts (data, base model) that must then be the same.
+    `export` writes the model for use: the best one so far by `evaluate`, or else the newest.
 
     Raises `UserError` when the loss is not finite, the disk is full or the saved run is another one; what was saved
     before stays intact. After Ctrl-C or SIGTERM the run is saved, then `KeyboardInterrupt` raised.
     """
     keep_freed_memory()
-    training = Training(model, batches, config, objective, directory)
+    training = Training(model, batches, config, objective, directory, rollouts)
     training.open(resume, settings or {})
     show = report if parallel.rank() == 0 else lambda record: None
     newest = None if evaluate else export
@@ -96,7 +98,13 @@ class Training:
     """The state of a run and what a step does to it."""
 
     def __init__(
-        self, model: Model, batches: Batches, config: TrainConfig, objective: Objective, directory: RunDirectory | None
+        self,
+        model: Model,
+        batches: Batches,
+        config: TrainConfig,
+        objective: Objective,
+        directory: RunDirectory | None,
+        rollouts: Rollouts | None = None,
     ):
         if config.optimiser == "muon" and config.shard and parallel.world_size() > 1:
             raise InputError("muon does not work on sharded matrices: choose adam, or train in one process")
@@ -108,6 +116,7 @@ class Training:
         if config.shard:
             parallel.shard(self.module)
         self.replicated = parallel.world_size() > 1 and not config.shard
+        self.rolling = Rolling(model, rollouts, objective, config, batches) if rollouts else None
         self.steppers = optimisers(model, config)
         self.average = Average(model, config.ema)
         self.clock = Clock()
@@ -124,6 +133,16 @@ class Training:
     def update(self) -> Record:
         """One step."""
         batches = self.batches(self.step)
+        means = self.rolling.backward(batches, self.step) if self.rolling else self._backward(batches)
+        if self.replicated:
+            parallel.sum_gradients(trained_parameters(self.model).values())
+        rate = self.config.rate(self.step, self.progress)
+        norm = self._descend(rate)
+        self.average.update(self.model, self.step)
+        return self._record(parallel.summed(means), norm, rate, any(bool(b.supervised.any()) for b in batches))
+
+    def _backward(self, batches: Sequence[Batch]) -> dict[str, float]:
+        """Add the gradients of a step -> this process's share of its losses."""
         totals = Totals.of(batches, self.objective)
         means = {"denoise": 0.0, "encoder": 0.0}
         for batch, draw in self._parts(batches):
@@ -132,12 +151,7 @@ class Training:
             (total * (parallel.world_size() if self.module.sharded else 1)).backward()
             means["denoise"] += float(denoise.detach())
             means["encoder"] += float(encoder.detach())
-        if self.replicated:
-            parallel.sum_gradients(trained_parameters(self.model).values())
-        rate = self.config.rate(self.step, self.progress)
-        norm = self._descend(rate)
-        self.average.update(self.model, self.step)
-        return self._record(parallel.summed(means), norm, rate, bool(totals.supervised))
+        return means
 
     def _parts(self, batches: Sequence[Batch]) -> Iterator[tuple[Batch, Draw]]:
         """This process's parts of the step, one at a time. Random numbers are those of the whole batch."""
@@ -146,12 +160,12 @@ class Training:
             size, width = batch.canvas.shape
             if size < processes:
                 raise InputError(f"a batch of {size} does not divide among {processes} processes: raise the batch size")
-            generator = torch.Generator().manual_seed(_seed(self.config.seed, self.step, number))
+            generator = torch.Generator().manual_seed(seed_of(self.config.seed, self.step, number))
             vocabulary = self.model.config.vocab_size
             draw = Draw.sample(size, width, vocabulary, self.objective, generator, batch.runs)
             parts = min(self.config.accumulate, size // processes) * processes
             for part in range(parallel.rank(), parts, processes):
-                torch.manual_seed(_seed(self.config.seed, self.step, number, part))  # dropout of adapters
+                torch.manual_seed(seed_of(self.config.seed, self.step, number, part))  # dropout of adapters
                 rows = torch.arange(part, size, parts)
                 yield batch.take(rows).to(device), draw.take(rows, size).to(device)
 
@@ -177,6 +191,9 @@ class Training:
 
     def _record(self, means: dict[str, float], norm: float, rate: float, supervised: bool) -> Record:
         """What happened; the next step begins."""
+        ended, right = means.pop("ended", 0.0), means.pop("right", 0.0)
+        if ended:
+            means["right"] = right / ended
         means["loss"] = means["denoise"] + self.objective.encoder_weight * means["encoder"]
         if not (supervised and self.objective.encoder_weight):
             del means["encoder"]
@@ -229,6 +246,8 @@ class Training:
         started = time.monotonic()
         if self.directory is not None:
             tensors = snapshot(self.model, self.steppers, self.average)
+            if self.rolling:
+                tensors["rollouts"] = self.rolling.state()
             values = {"step": self.step, "elapsed": self.clock.elapsed, "best": self.best, "judged": self.judged}
             if parallel.rank() == 0:
                 self.directory.save(self.step, tensors, values | {"settings": self.settings})
@@ -240,6 +259,7 @@ class Training:
     def open(self, resume: bool, settings: dict[str, Any]) -> None:
         """Begin, or go on from the saved state. Raises `UserError` where there is one that does not fit."""
         facts = settings | {"model": self.model.config.to_hf()} | asdict(self.objective) | asdict(self.config)
+        facts |= {"rollouts": asdict(self.rolling.rollouts)} if self.rolling else {}
         self.settings = json.loads(json.dumps(facts))
         if self.directory is None:
             return
@@ -266,6 +286,8 @@ class Training:
                     "options it was started with, or give another directory"
                 )
         restore(tensors, self.model, self.steppers, self.average)
+        if self.rolling:
+            self.rolling.restore(tensors["rollouts"])
         self.step, self.best, self.judged = values["step"], values["best"], values["judged"]
         self.clock = Clock(values["elapsed"])
 
@@ -273,8 +295,3 @@ class Training:
 def _difference(old: Any, new: Any) -> str:
     short = all(isinstance(value, str | int | float | None) for value in (old, new))
     return f" ({old}, not {new})" if short else ""
-
-
-def _seed(*numbers: int) -> int:
-    """One seed of several numbers, unlike that of any others."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -1,0 +1,294 @@
+"""Training on the canvases that a model meets while it decodes: its own, with its own mistakes on them.
+
+Under uniform noise every token that fits its neighbours is right, so a model never learns to doubt one. Decoding
+accepts wrong ones, and a canvas that holds some often stays as it is until its steps run out (see the log). Here
+canvases are on their way from noise to text all the time. A training step reads some of them, learns what the clean
+canvas is, and takes each one step further by the rules of decoding: on-policy states (Ross et al. 2011, Savinov et al.
+2021), for the price of reading the vocabulary once more.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusiongemma.diffusion.denoise import Decoding
+from diffusiongemma.diffusion.noise import RENOISE, SAMPLE, Noise, corrupt
+from diffusiongemma.diffusion.readout import Prediction, read
+from diffusiongemma.diffusion.samplers import StepContext
+from diffusiongemma.errors import CheckpointError, InputError
+from diffusiongemma.model.model import Model
+from diffusiongemma.train import parallel
+from diffusiongemma.train.attention import shared_start
+from diffusiongemma.train.compiled import Compiled
+from diffusiongemma.train.config import TrainConfig
+from diffusiongemma.train.objective import Batch, Draw, Loss, Objective, next_token_loss, reading_loss
+from diffusiongemma.train.runtime import seed_of
+
+FIRST = 2**40  # number of the first of the batches that fill a pool: no step has it
+NOT_ONE_LENGTH = "rollouts need examples of one length: give every part of the mixture a length"
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """How many canvases are on their way, and by which rules. Raises `InputError` out of range.
+
+    A step reads `reads` canvases for each example it is offered, out of `pool` times as many. A canvas begins at a
+    noise level drawn as for any corruption and goes on until it has converged, its schedule ends or it has been read
+    `longest` times. Then the next of the step's examples takes its place; where none is left, it starts from noise.
+    """
+
+    decoding: Decoding = field(default_factory=Decoding)
+    reads: int = 3
+    pool: int = 16
+    longest: int = 16
+
+    def __post_init__(self) -> None:
+        if min(self.reads, self.pool, self.longest) < 1:
+            raise InputError("reads, pool and longest of rollouts must be at least 1")
+
+
+Batches = Callable[[int], Sequence[Batch]]
+
+
+@dataclass
+class Canvases:
+    """P canvases on their way, of examples of one length. Names as in `Batch`, and of the canvas itself:
+
+    noisy [P, C] and soft [P, C, D], what is read next; argmax [P, C] of the last reading, -1 before the first; step [P]
+    of the schedule and entered [P], the one it began at; seed [P] of its random numbers.
+    """
+
+    ids: Tensor
+    start: Tensor
+    canvas: Tensor
+    supervised: Tensor
+    noisy: Tensor
+    soft: Tensor
+    argmax: Tensor
+    step: Tensor
+    entered: Tensor
+    seed: Tensor
+
+    @classmethod
+    def begin(cls, batch: Batch, draw: Draw, decoding: Decoding, hidden: int, generator: torch.Generator) -> Canvases:
+        """Those of the examples of `batch`, corrupted by the first of its draws."""
+        count, width = batch.canvas.shape
+        first = slice(count)
+        noisy = corrupt(batch.canvas, draw.level[first], draw.uniforms[first], draw.random_tokens[first])
+        step = torch.tensor([decoding.entry(level) for level in draw.level[first].tolist()])
+        return cls(
+            batch.ids, batch.start, batch.canvas, batch.supervised, noisy, torch.zeros(count, width, hidden),
+            torch.full_like(noisy, -1), step, step.clone(), torch.randint(2**62, (count,), generator=generator),
+        )  # fmt: skip
+
+    def take(self, rows: Tensor) -> Canvases:
+        return Canvases(*(x[rows] for x in self.tensors().values()))
+
+    def put(self, rows: Tensor, others: Canvases) -> None:
+        for mine, theirs in zip(self.tensors().values(), others.tensors().values(), strict=True):
+            mine[rows] = theirs
+
+    def to(self, device: torch.device) -> Canvases:
+        return Canvases(*(x.to(device) for x in self.tensors().values()))
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+
+class Pool:
+    """The canvases of one part of every batch, in one process."""
+
+    def __init__(self, rollouts: Rollouts, model: Model):
+        self.rollouts, self.decoding = rollouts, rollouts.decoding
+        self.vocab_size, self.hidden = model.config.vocab_size, model.config.hidden_size
+        self.canvases: Canvases | None = None
+
+    def fill(self, batches: Sequence[Batch], objective: Objective, generator: torch.Generator) -> None:
+        """Begin with a canvas of every example of these batches."""
+        begun = [self._begin(batch, objective, generator) for batch in batches]
+        if len({canvases.ids.shape[1:] for canvases in begun}) > 1:
+            raise InputError(NOT_ONE_LENGTH)
+        self.canvases = Canvases(*map(torch.cat, zip(*(c.tensors().values() for c in begun), strict=True)))
+
+    def choose(self, offered: int, generator: torch.Generator) -> tuple[Canvases, Tensor]:
+        """Some of the canvases, for a step that is offered so many examples, and where they lie."""
+        assert self.canvases is not None
+        rows = torch.randperm(len(self.canvases), generator=generator)[: self.rollouts.reads * offered]
+        return self.canvases.take(rows), rows
+
+    def put_back(
+        self, canvases: Canvases, rows: Tensor, ended: Tensor, batch: Batch, objective: Objective, generator: Any
+    ) -> None:
+        """Canvases [n] that went on back to their rows; those that `ended` [n] make room for examples of `batch`."""
+        assert self.canvases is not None
+        fresh = self._begin(batch, objective, generator)
+        where = ended.nonzero()[:, 0]
+        if fresh.ids.shape[1:] != canvases.ids.shape[1:]:
+            raise InputError(NOT_ONE_LENGTH)
+        places, left = where[: len(fresh)], where[len(fresh) :]
+        self._restart(canvases, left)
+        canvases.put(places, fresh.take(torch.arange(len(places))))
+        self.canvases.put(rows, canvases)
+
+    def _begin(self, batch: Batch, objective: Objective, generator: torch.Generator) -> Canvases:
+        count, width = batch.canvas.shape
+        draw = Draw.sample(count, width, self.vocab_size, objective, generator, batch.runs)
+        return Canvases.begin(batch, draw, self.decoding, self.hidden, generator)
+
+    def _restart(self, canvases: Canvases, rows: Tensor) -> None:
+        """Back to the first step, with the random tokens of the last."""
+        for row in rows.tolist():
+            noise = Noise(int(canvases.seed[row]), 0)
+            canvases.noisy[row] = noise.tokens(
+                int(canvases.step[row]), RENOISE, canvases.noisy.shape[1], self.vocab_size
+            )
+        canvases.soft[rows], canvases.argmax[rows] = 0, -1
+        canvases.step[rows], canvases.entered[rows] = 0, 0
+        canvases.seed[rows] += 1
+
+    @torch.no_grad()
+    def advance(self, model: Model, canvases: Canvases, denoised: Tensor) -> Tensor:
+        """One step of decoding of each canvas [n] after its hidden states [n, C, D] -> which are at their end [n]."""
+        ended = []
+        for row, hidden in enumerate(denoised):
+            step = int(canvases.step[row])
+            noise = Noise(int(canvases.seed[row]), 0)
+            prediction = self._read(model, hidden, step, noise)
+            before, canvases.argmax[row] = canvases.argmax[row].clone(), prediction.argmax
+            context = StepContext(noise, step + 1, self.decoding.steps, self.vocab_size)
+            canvases.noisy[row] = self.decoding.sampler(canvases.noisy[row], prediction, context)[0]
+            canvases.soft[row], canvases.step[row] = prediction.soft.float(), step + 1
+            argmaxes = [canvases.argmax[row]] if int(before[0]) < 0 else [before, canvases.argmax[row]]
+            read_so_far = step + 1 - int(canvases.entered[row])
+            ended.append(
+                step + 1 >= self.decoding.steps
+                or read_so_far >= self.rollouts.longest
+                or self.decoding.stop(argmaxes, prediction.entropy)
+            )
+        return torch.tensor(ended)
+
+    def _read(self, model: Model, hidden: Tensor, step: int, noise: Noise) -> Prediction:
+        width = len(hidden)
+        temperature = torch.full((width,), self.decoding.temperature(1 - step / self.decoding.steps))
+        uniforms, greedy = noise.uniforms(step + 1, SAMPLE, width), torch.full((width,), self.decoding.greedy)
+        device = hidden.device
+        prediction = read(model.backbone, hidden, temperature.to(device), uniforms.to(device), greedy.to(device))
+        return Prediction(**{name: x.cpu() for name, x in vars(prediction).items()})
+
+    def state(self) -> dict[str, Tensor]:
+        return {} if self.canvases is None else self.canvases.tensors()
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Raises `CheckpointError` where these are not a pool's."""
+        if tensors.keys() != {f.name for f in fields(Canvases)}:
+            raise CheckpointError("the canvases of the saved run are not whole: start again in another directory")
+        self.canvases = Canvases(**tensors)
+
+
+def rollout_loss(
+    model: Model, canvases: Canvases, objective: Objective, share: float, function: Callable[..., Any] = reading_loss
+) -> tuple[Loss, Tensor]:
+    """The loss of reading these canvases [n] as they are, `share` of the step's; their hidden states [n, C, D].
+
+    `function` stands in for `reading_loss`, compiled for instance.
+    """
+    start = canvases.start
+    denoise_loss, hidden, denoised = function(
+        model, canvases.ids, canvases.canvas, start, shared_start(start), canvases.noisy, canvases.soft
+    )
+    encoder_loss = torch.zeros((), device=hidden.device)
+    if objective.encoder_weight and bool(canvases.supervised[:, 1:].any()):
+        batch = Batch(canvases.ids, start, canvases.canvas, canvases.supervised)
+        encoder_loss = next_token_loss(model, hidden, batch) * share
+    denoise_loss = denoise_loss * share
+    total = denoise_loss + objective.encoder_weight * encoder_loss
+    return Loss(total, denoise_loss, encoder_loss, hidden), denoised.detach().unflatten(0, canvases.noisy.shape)
+
+
+class Rolling:
+    """The canvases of a run, in this process: a pool for each part of its batches.
+
+    Raises `InputError` for options that do not go with rollouts.
+    """
+
+    def __init__(self, model: Model, rollouts: Rollouts, objective: Objective, config: TrainConfig, batches: Batches):
+        if objective.own_samples or objective.draws > 1:
+            raise InputError("rollouts take the place of own-samples and draws: leave those out")
+        if config.accumulate > 1 or (config.shard and parallel.world_size() > 1):
+            raise InputError("rollouts work on whole weights and batches: leave accumulate and shard out")
+        self.model, self.rollouts, self.objective, self.config = model, rollouts, objective, config
+        self.function = Compiled(reading_loss) if config.compile else reading_loss
+        self.batches, self.pools = batches, dict[int, Pool]()
+
+    def backward(self, batches: Sequence[Batch], step: int) -> dict[str, float]:
+        """Add the gradients of a step -> this process's share of its losses, and how many canvases came to their end
+        and how many of those are right."""
+        found = dict.fromkeys(("denoise", "encoder", "ended", "right"), 0.0)
+        offered = sum(len(batch.start) for batch in batches)
+        if not self.pools:
+            self._fill()
+        for number, batch in enumerate(map(self._mine, batches)):
+            pool, generator = self.pools[number], self._generator(step, number)
+            canvases, rows = pool.choose(len(batch.start), generator)
+            share = len(canvases) / (offered * self.rollouts.reads)
+            with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+                moved = canvases.to(self.model.device)
+                loss, denoised = rollout_loss(self.model, moved, self.objective, share, self.function)
+            loss.total.backward()  # before canvases change: what they were is kept for it
+            with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+                ended = pool.advance(self.model, canvases, denoised)
+            right = (canvases.argmax == canvases.canvas).all(1) & ended
+            for name, value in (
+                ("denoise", loss.denoise),
+                ("encoder", loss.encoder),
+                ("ended", ended),
+                ("right", right),
+            ):
+                found[name] += float(value.detach().sum())
+            pool.put_back(canvases, rows, ended, batch, self.objective, generator)
+        return found
+
+    def _fill(self) -> None:
+        """Canvases of examples of their own in every pool."""
+        drawn = [
+            [self._mine(b) for b in self.batches(FIRST + k)] for k in range(self.rollouts.pool * self.rollouts.reads)
+        ]
+        for number, batches in enumerate(zip(*drawn, strict=True)):
+            self.pools[number] = Pool(self.rollouts, self.model)
+            self.pools[number].fill(batches, self.objective, self._generator(FIRST, number))
+
+    def _mine(self, batch: Batch) -> Batch:
+        """This process's share."""
+        if len(batch.start) < parallel.world_size():
+            raise InputError(f"a batch of {len(batch.start)} is less than one for each process: raise the batch size")
+        return batch.take(torch.arange(parallel.rank(), len(batch.start), parallel.world_size()))
+
+    def _generator(self, step: int, number: int) -> torch.Generator:
+        return torch.Generator().manual_seed(seed_of(self.config.seed, step, number, parallel.rank()))
+
+    def state(self) -> dict[str, Tensor]:
+        """The canvases of all processes, by name."""
+        mine = {f"{number}/{name}": x for number, pool in self.pools.items() for name, x in pool.state().items()}
+        return {f"{rank}/{name}": x for rank, state in enumerate(parallel.gathered(mine)) for name, x in state.items()}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Put a state back. Raises `CheckpointError` where it is one of another number of processes."""
+        if {name.split("/")[0] for name in tensors} != {str(rank) for rank in range(parallel.world_size())}:
+            raise CheckpointError("the saved run has canvases of another number of processes: resume it with as many")
+        mine: dict[int, dict[str, Tensor]] = defaultdict(dict)
+        for name, tensor in tensors.items():
+            rank, part, which = name.split("/")
+            if int(rank) == parallel.rank():
+                mine[int(part)][which] = tensor
+        for number, state in mine.items():
+            self.pools[number] = Pool(self.rollouts, self.model)
+            self.pools[number].restore(state)

@@ -1,0 +1,262 @@
+"""Canvases that a model learns from while it decodes them: they are what decoding makes, and runs with them resume."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from test_trainer import Crash, free_port, losses
+from training import CONFIG, VOCABULARY, WIDTH, random_batch, tiny_model
+
+from diffusiongemma.diffusion.denoise import Canvas, Decoding, denoise_step
+from diffusiongemma.diffusion.noise import RENOISE, Noise
+from diffusiongemma.diffusion.stop import Never
+from diffusiongemma.errors import CheckpointError, InputError
+from diffusiongemma.train import trainer
+from diffusiongemma.train.checkpointing import RunDirectory
+from diffusiongemma.train.config import TrainConfig
+from diffusiongemma.train.objective import Batch, Objective
+from diffusiongemma.train.rollouts import Canvases, Pool, Rolling, Rollouts, rollout_loss
+from diffusiongemma.train.trainer import train
+from diffusiongemma.train.widening import widened
+
+SHARP = Decoding(steps=6, stop=Never())
+ROLLOUTS = Rollouts(SHARP, reads=2, pool=3, longest=4)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def batches(step: int) -> list[Batch]:
+    """Two parts a step, of four and two examples."""
+    made = generator(step % 2**32)
+    return [random_batch(made), random_batch(made, 2, (8,))]
+
+
+def filled_pool(model, rollouts: Rollouts = ROLLOUTS, **objective) -> Pool:
+    pool = Pool(rollouts, model)
+    pool.fill([random_batch(generator(1))] * 6, Objective(**objective), generator(2))
+    return pool
+
+
+def hidden_of(model, canvases: Canvases) -> torch.Tensor:
+    return rollout_loss(model, canvases, Objective(), 1.0)[1]
+
+
+def test_canvases_go_on_as_they_do_in_decoding():
+    """From whatever state they are in: the same tokens, step by step, as `denoise_step` makes of the same canvas."""
+    model = tiny_model().eval()
+    pool = filled_pool(model)
+    canvases = pool.canvases
+    decoded = []
+    for row in range(len(canvases)):
+        cache = model.encode(canvases.ids[row : row + 1, : int(canvases.start[row])])
+        canvas = Canvas(cache.rows[0], canvases.noisy[row].clone(), Noise(int(canvases.seed[row]), 0), SHARP)
+        canvas.step = int(canvases.step[row])
+        decoded.append(canvas)
+    entered = [c.step for c in decoded]
+    assert len(set(entered)) > 2
+    for _ in range(SHARP.steps):
+        ended = pool.advance(model, canvases, hidden_of(model, canvases))
+        going_on = [i for i, c in enumerate(decoded) if not c.done]
+        denoise_step(model, [decoded[i] for i in going_on])
+        for i in going_on:
+            assert torch.equal(canvases.noisy[i], decoded[i].tokens)
+            assert torch.equal(canvases.argmax[i], decoded[i].prediction.argmax)
+            torch.testing.assert_close(canvases.soft[i], decoded[i].soft, atol=1e-3, rtol=1e-3)
+            assert bool(ended[i]) == (decoded[i].done or canvases.step[i] - entered[i] >= ROLLOUTS.longest)
+
+
+def test_a_canvas_ends_when_it_has_converged():
+    """By the rule of decoding: not at its first reading, and then only while the prediction stays as it is."""
+    model = tiny_model().eval()
+    sure = Decoding(steps=50, stop=type(Decoding().stop)(confidence=1e9))
+    pool = filled_pool(model, Rollouts(sure, reads=2, pool=3, longest=50), noise_bias=50.0)
+    canvases = pool.canvases
+    assert not pool.advance(model, canvases, hidden_of(model, canvases)).any()
+    before = canvases.argmax.clone()
+    ended = pool.advance(model, canvases, hidden_of(model, canvases))
+    assert torch.equal(ended, (canvases.argmax == before).all(1)) and not ended.all()
+
+
+@torch.no_grad()
+def test_the_loss_is_that_of_the_canvas_as_it_is():
+    """Cross-entropy of the clean canvas given the noisy one and its soft embedding, by the inference path."""
+    model = tiny_model().eval()
+    pool = filled_pool(model)
+    for _ in range(2):
+        pool.advance(model, pool.canvases, hidden_of(model, pool.canvases))
+    found = rollout_loss(model, pool.canvases, Objective(encoder_weight=0.0), 1.0)[0]
+    rows = []
+    for ids, start, clean, noisy, soft in zip(
+        *(getattr(pool.canvases, name) for name in ("ids", "start", "canvas", "noisy", "soft")), strict=True
+    ):
+        logits = model.denoise(noisy[None], model.encode(ids[None, : int(start)]), soft[None])
+        rows.append(F.cross_entropy(logits[0], clean))
+    assert float(pool.canvases.soft.abs().sum()) > 0 and found.encoder == 0
+    torch.testing.assert_close(found.total, torch.stack(rows).mean(), atol=1e-5, rtol=1e-5)
+
+
+def test_ended_canvases_make_room_and_the_rest_begin_again():
+    model = tiny_model()
+    pool = filled_pool(model)
+    canvases, rows = pool.choose(4, generator(3))
+    assert len(canvases) == len(set(rows.tolist())) == 8
+    pool.advance(model, canvases, hidden_of(model, canvases).detach())
+    ended = torch.zeros(8, dtype=torch.bool)
+    ended[[1, 2, 5, 6, 7]] = True
+    new, before = random_batch(generator(77)), pool.canvases.take(torch.arange(len(pool.canvases)))
+    last = canvases.take(torch.tensor([7]))
+    pool.put_back(canvases, rows, ended, new, Objective(), generator(4))
+    after = pool.canvases.take(rows)
+    assert torch.equal(after.ids[[1, 2, 5, 6]], new.ids) and torch.equal(after.canvas[[1, 2, 5, 6]], new.canvas)
+    assert (after.argmax[[1, 2, 5, 6, 7]] == -1).all() and (after.soft[[1, 2, 5, 6, 7]] == 0).all()
+    assert torch.equal(after.ids[7], last.ids[0]) and after.step[7] == after.entered[7] == 0
+    expected = Noise(int(last.seed[0]), 0).tokens(int(last.step[0]), RENOISE, WIDTH, VOCABULARY)
+    assert torch.equal(after.noisy[7], expected) and after.seed[7] == last.seed[0] + 1
+    assert torch.equal(after.step[[0, 3, 4]], before.step[rows][[0, 3, 4]] + 1)
+    untouched = [i for i in range(len(before)) if i not in rows.tolist()]
+    assert all(torch.equal(a[untouched], b[untouched]) for a, b in zip(
+        pool.canvases.tensors().values(), before.tensors().values(), strict=True
+    ))  # fmt: skip
+
+
+def test_the_share_of_right_ones_is_of_those_that_ended(monkeypatch):
+    model = tiny_model()
+    rolling = Rolling(model, ROLLOUTS, Objective(), TrainConfig(), batches)
+
+    def advance(self, model, canvases, denoised):
+        canvases.argmax[:] = canvases.canvas
+        canvases.argmax[1::2] += 1
+        return torch.arange(len(canvases)) < 2
+
+    monkeypatch.setattr(Pool, "advance", advance)
+    found = rolling.backward(batches(0), 0)
+    assert (found["ended"], found["right"]) == (4, 2)  # of two parts
+    assert found["denoise"] > 1 and found["encoder"] > 1 and model.backbone.norm.weight.grad is not None
+
+
+# --- runs -----------------------------------------------------------------------------------------------------------
+
+
+def run(out: Path, stop_after: int | None = None, resume: bool = False, rollouts: Rollouts = ROLLOUTS, **changes):
+    records = []
+
+    def report(record):
+        records.append(record)
+        if record["step"] == stop_after:
+            raise Crash
+
+    train(
+        tiny_model(), batches, TrainConfig(**(CONFIG | {"steps": 10} | changes)), Objective(noise_bias=2.0),
+        rollouts=rollouts, directory=RunDirectory(out), resume=resume, report=report,
+    )  # fmt: skip
+    return records
+
+
+def test_a_run_resumes_exactly(tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "SAVING_SHARE", 1e9)
+    records = run(tmp_path / "whole")
+    assert any("right" in record for record in records)
+    with pytest.raises(Crash):
+        run(tmp_path / "cut", stop_after=6)
+    run(tmp_path / "cut", resume=True)
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+    states = [RunDirectory(tmp_path / name).load()[0] for name in ("whole", "cut")]
+    assert len(states[0]["rollouts"]) == 2 * 10
+    assert all(torch.equal(t, states[1][p][n]) for p, tensors in states[0].items() for n, t in tensors.items())
+
+
+def test_another_kind_of_rollouts_is_refused(tmp_path):
+    run(tmp_path, steps=2)
+    with pytest.raises(CheckpointError, match="another rollouts"):
+        run(tmp_path, resume=True, rollouts=Rollouts(SHARP, reads=2, pool=3, longest=5))
+
+
+def test_two_processes_keep_canvases_of_their_own(tmp_path):
+    """All of them are saved; one process cannot go on with what two had."""
+    address = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, __file__, tmp_path],
+            env=os.environ | address | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(2)
+    ]
+    assert [process.wait(60) for process in processes] == [0, 0]
+    tensors, _ = RunDirectory(tmp_path).load()
+    assert {name.rsplit("/", 1)[0] for name in tensors["rollouts"]} == {"0/0", "0/1", "1/0", "1/1"}
+    seeds = [tensors["rollouts"][f"{rank}/0/seed"] for rank in (0, 1)]
+    assert len(seeds[0]) == 6 * 2 and not set(seeds[0].tolist()) & set(seeds[1].tolist())
+    with pytest.raises(CheckpointError, match="another number of processes"):
+        run(tmp_path, resume=True, shard=False)
+
+
+@pytest.mark.parametrize(
+    ("objective", "config", "words"),
+    [
+        ({"own_samples": 0.5}, {}, "own-samples"),
+        ({"draws": 2}, {}, "draws"),
+        ({}, {"accumulate": 2}, "accumulate"),
+    ],
+)
+def test_what_does_not_go_with_rollouts_is_refused(objective, config, words):
+    with pytest.raises(InputError, match=words):
+        Rolling(tiny_model(), ROLLOUTS, Objective(**objective), TrainConfig(**config), batches)
+
+
+def test_impossible_rollouts_are_refused():
+    for wrong in ({"reads": 0}, {"pool": 0}, {"longest": 0}):
+        with pytest.raises(InputError, match="at least 1"):
+            Rollouts(SHARP, **wrong)
+
+
+def test_examples_of_different_lengths_are_refused():
+    def uneven(step: int) -> list[Batch]:
+        return [random_batch(generator(step % 2**32), 2, (8 + step % 2,))]
+
+    with pytest.raises(InputError, match="one length"):
+        Rolling(tiny_model(), ROLLOUTS, Objective(), TrainConfig(), uneven).backward(uneven(0), 0)
+
+
+# --- widening -------------------------------------------------------------------------------------------------------
+
+
+def test_a_widened_model_computes_the_same_and_can_learn_more():
+    model = tiny_model()
+    wide = widened(model, 3)
+    assert wide.config.intermediate_size == 3 * model.config.intermediate_size
+    batch = random_batch(generator(5))
+    cache, wide_cache = model.encode(batch.ids), wide.encode(batch.ids)
+    soft = torch.randn(4, WIDTH, model.config.hidden_size, generator=generator(6))
+    found = wide.denoise(batch.canvas, wide_cache, soft)
+    torch.testing.assert_close(found, model.denoise(batch.canvas, cache, soft), atol=1e-5, rtol=1e-5)
+    canvases = filled_pool(wide).canvases
+    rollout_loss(wide, canvases, Objective(), 1.0)[0].total.backward()
+    layer = wide.backbone.layers[0]
+    narrow = model.config.intermediate_size, model.config.moe_intermediate_size
+    for grad in (layer.mlp.down_proj.weight.grad[:, narrow[0] :], layer.experts.down_proj.grad[..., narrow[1] :]):
+        assert (grad != 0).all()
+
+
+if __name__ == "__main__":
+    from diffusiongemma.train import parallel
+
+    trainer.SAVING_SHARE = 1e9
+    torch.set_num_threads(1)
+    with parallel.together():
+        run(Path(sys.argv[1]), steps=3, shard=False)
