@@ -45,13 +45,13 @@ class Attention(nn.Module):
         self.k_norm = RMSNorm(self.head_dim, config.rms_norm_eps)
         self.v_norm = RMSNorm(self.head_dim, config.rms_norm_eps, scale=False)
 
-    def forward(self, x: Tensor, rotation: Rotation, context: Context) -> Tensor:  # [N, D] -> [N, D]
+    def project(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
+        """x [N, D] -> q [N, H, head_dim], k and v [N, KV heads, head_dim]."""
         n = x.shape[0]
         q = self.q_proj(x).view(n, -1, self.head_dim)  # [N, H, head_dim]
         k = self.k_proj(x).view(n, self.kv_heads, self.head_dim)
         v = k if self.v_proj is None else self.v_proj(x).view(n, self.kv_heads, self.head_dim)
-        q, k, v = rotate(self.q_norm(q), rotation), rotate(self.k_norm(k), rotation), self.v_norm(v)
-        return self.o_proj(context.attend(self.layer, q, k, v).reshape(n, -1))
+        return rotate(self.q_norm(q), rotation), rotate(self.k_norm(k), rotation), self.v_norm(v)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:

@@ -13,7 +13,10 @@ from diffusiongemma.model.rope import Rope, Rotation
 
 
 class Layer(nn.Module):
-    """Attention, then a dense MLP and routed experts side by side. Parameter names are the checkpoint's."""
+    """Attention, then a dense MLP and routed experts side by side. Parameter names are the checkpoint's.
+
+    What comes before and after attending is the same in both modes, and can be compiled by itself.
+    """
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
@@ -33,11 +36,20 @@ class Layer(nn.Module):
         self.encoder_layer_scalar = nn.Buffer(torch.ones(1))
 
     def forward(self, x: Tensor, rotation: Rotation, context: Context, encoding: bool) -> Tensor:  # [N, D] -> [N, D]
-        x = x + self.post_attention_layernorm(self.self_attn(self.input_layernorm(x), rotation, context))
+        attended = context.attend(self.self_attn.layer, *self.before(x, rotation))
+        return self.after(x, attended.reshape(len(x), -1), self.encoder_layer_scalar if encoding else self.layer_scalar)
+
+    def before(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
+        """x [N, D] -> q [N, H, head_dim], k and v [N, KV heads, head_dim]."""
+        return self.self_attn.project(self.input_layernorm(x), rotation)
+
+    def after(self, x: Tensor, attended: Tensor, scalar: Tensor) -> Tensor:
+        """x [N, D], attended [N, H * head_dim] -> [N, D]."""
+        x = x + self.post_attention_layernorm(self.self_attn.o_proj(attended))
         dense = self.post_feedforward_layernorm_1(self.mlp(self.pre_feedforward_layernorm(x)))
         routed = self.post_feedforward_layernorm_2(self.experts(self.pre_feedforward_layernorm_2(x), *self.router(x)))
         x = x + self.post_feedforward_layernorm(dense + routed)
-        return x * (self.encoder_layer_scalar if encoding else self.layer_scalar)
+        return x * scalar
 
 
 class Backbone(nn.Module):

@@ -30,7 +30,6 @@ from diffusiongemma.train.progress import Means, plain_line, seconds_of
 from diffusiongemma.train.recipes import RECIPES, Places
 from diffusiongemma.train.rollouts import Rollouts
 from diffusiongemma.train.trainer import train
-from diffusiongemma.train.widening import widened
 from diffusiongemma.weights.checkpoint import load_model, save_model
 
 NANO = Path(__file__).parents[1] / "assets" / "nano"
@@ -75,8 +74,8 @@ def write_configs(config: ModelConfig, tokenizer: Any, directory: Path) -> None:
             shutil.copy(NANO / name, directory)
 
 
-def new_model(tokenizer: Any, seed: int, init: Path | None, widen: int = 1) -> Model:
-    """Float32 weights, random or those of `init`, its MLPs `widen` times as wide; the vision tower is not trained."""
+def new_model(tokenizer: Any, seed: int, init: Path | None) -> Model:
+    """Float32 weights, random or those of `init`; the vision tower is not trained."""
     import torch
 
     if init is not None:
@@ -84,8 +83,6 @@ def new_model(tokenizer: Any, seed: int, init: Path | None, widen: int = 1) -> M
     else:
         model = Model(nano_config(tokenizer))
         initialise(model, seed)
-    if widen > 1:
-        model = widened(model, widen, seed)
     model.requires_grad_(False)
     model.backbone.requires_grad_(True)
     return model
@@ -109,10 +106,7 @@ def parsed_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=int,
         default=0,
         metavar="READS",
-        help="learn from canvases of its own, so many a step for each example of a batch",
-    )
-    parser.add_argument(
-        "--widen", type=int, default=1, metavar="TIMES", help="so many times as wide MLPs as --init has"
+        help="learn from canvases that it decodes, of each so many steps behind an encoder pass",
     )
     parser.add_argument("--compile", action="store_true", help="compile the loss where shapes come back: see the log")
     parser.add_argument("--ema", type=float, default=0.998, help="decay of the average of the weights, per step")
@@ -136,7 +130,7 @@ def _run(options: argparse.Namespace) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(NANO)
-    model = new_model(tokenizer, options.seed, options.init, options.widen)
+    model = new_model(tokenizer, options.seed, options.init)
     write_configs(model.config, tokenizer, options.out)
     mixture = RECIPES[options.recipe](tokenizer, model.config, Places(options.cache, options.corpora))
     config = TrainConfig(
@@ -157,10 +151,10 @@ def _run(options: argparse.Namespace) -> None:
         mixture.batches(model.config, options.batch, options.seed),
         config,
         objective,
-        rollouts=Rollouts(decoding, options.rollouts) if options.rollouts else None,
+        rollouts=Rollouts(decoding, reads=options.rollouts) if options.rollouts else None,
         directory=RunDirectory(options.out),
         resume=options.resume,
-        settings={"recipe": options.recipe, "batch": options.batch, "init": str(options.init), "widen": options.widen},
+        settings={"recipe": options.recipe, "batch": options.batch, "init": str(options.init)},
         report=lambda record: means.add(record, lambda mean: print(plain_line(mean), flush=True)),
         export=lambda trained: save_model(trained, options.out, source=options.out, dtype=torch.bfloat16),
     )

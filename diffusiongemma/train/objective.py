@@ -204,17 +204,7 @@ def mean_canvas_loss(
     noisy = corrupt(canvas, draw.level, draw.uniforms, draw.random_tokens)
     noisy, soft = _first_reading(model, noisy, start, context, shared, draw, own_samples)
     denoised = denoise(model, noisy, start, context, soft, shared)  # [N*C, D]
-    return _cross_entropy(model, denoised, canvas.flatten()), hidden
-
-
-def reading_loss(
-    model: Model, ids: Tensor, canvas: Tensor, start: Tensor, shared: int | None, noisy: Tensor, soft: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean loss [] of canvas [N, C] where noisy [N, C] is read, conditioned on soft [N, C, D]; and the hidden states of
-    the encoder [B, S, D] and of the canvases [N*C, D]."""
-    hidden, context = encode(model, ids)
-    denoised = denoise(model, noisy, start, context, soft, shared)
-    return _cross_entropy(model, denoised, canvas.flatten()), hidden, denoised
+    return cross_entropy(model, denoised, canvas.flatten()), hidden
 
 
 def encode(model: Model, ids: Tensor) -> tuple[Tensor, EncodeBatch]:
@@ -243,10 +233,11 @@ def denoise(
 def next_token_loss(model: Model, hidden: Tensor, batch: Batch) -> Tensor:
     """Mean cross-entropy of the encoder's prediction of each supervised token from those before it."""
     chosen = batch.supervised[:, 1:]
-    return _cross_entropy(model, hidden[:, :-1][chosen], batch.ids[:, 1:][chosen])
+    return cross_entropy(model, hidden[:, :-1][chosen], batch.ids[:, 1:][chosen])
 
 
-def _cross_entropy(model: Model, hidden: Tensor, targets: Tensor) -> Tensor:
+def cross_entropy(model: Model, hidden: Tensor, targets: Tensor) -> Tensor:
+    """Mean loss [] of predicting targets [n] at hidden states [n, D]."""
     backbone = model.backbone
     return head_loss(hidden, backbone.embed_tokens.weight, targets, model.config.final_logit_softcapping)
 

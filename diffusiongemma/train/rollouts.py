@@ -27,7 +27,7 @@ from diffusiongemma.train import parallel
 from diffusiongemma.train.attention import shared_start
 from diffusiongemma.train.compiled import Compiled
 from diffusiongemma.train.config import TrainConfig
-from diffusiongemma.train.objective import Batch, Draw, Loss, Objective, next_token_loss, reading_loss
+from diffusiongemma.train.objective import Batch, Draw, Loss, Objective, cross_entropy, denoise, encode, next_token_loss
 from diffusiongemma.train.runtime import seed_of
 
 FIRST = 2**40  # number of the first of the batches that fill a pool: no step has it
@@ -38,14 +38,15 @@ NOT_ONE_LENGTH = "rollouts need examples of one length: give every part of the m
 class Rollouts:
     """How many canvases are on their way, and by which rules. Raises `InputError` out of range.
 
-    A step reads `reads` canvases for each example it is offered, out of `pool` times as many. A canvas begins at a
-    noise level drawn as for any corruption and goes on until it has converged, its schedule ends or it has been read
-    `longest` times. Then the next of the step's examples takes its place; where none is left, it starts from noise.
+    A training step takes as many canvases as it is offered examples, out of `pool` times as many, `reads` steps further
+    behind one encoder pass. A canvas begins at a noise level drawn as for any corruption and goes on until it has
+    converged, its schedule ends or it has been read `longest` times. Then the next of the examples takes its place;
+    where none is left, it starts again from noise.
     """
 
     decoding: Decoding = field(default_factory=Decoding)
     reads: int = 3
-    pool: int = 16
+    pool: int = 32
     longest: int = 16
 
     def __post_init__(self) -> None:
@@ -94,9 +95,6 @@ class Canvases:
         for mine, theirs in zip(self.tensors().values(), others.tensors().values(), strict=True):
             mine[rows] = theirs
 
-    def to(self, device: torch.device) -> Canvases:
-        return Canvases(*(x.to(device) for x in self.tensors().values()))
-
     def tensors(self) -> dict[str, Tensor]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
@@ -120,9 +118,9 @@ class Pool:
         self.canvases = Canvases(*map(torch.cat, zip(*(c.tensors().values() for c in begun), strict=True)))
 
     def choose(self, offered: int, generator: torch.Generator) -> tuple[Canvases, Tensor]:
-        """Some of the canvases, for a step that is offered so many examples, and where they lie."""
+        """As many of the canvases as a step is offered examples, and where they lie."""
         assert self.canvases is not None
-        rows = torch.randperm(len(self.canvases), generator=generator)[: self.rollouts.reads * offered]
+        rows = torch.randperm(len(self.canvases), generator=generator)[:offered]
         return self.canvases.take(rows), rows
 
     def put_back(
@@ -157,30 +155,33 @@ class Pool:
 
     @torch.no_grad()
     def advance(self, model: Model, canvases: Canvases, denoised: Tensor) -> Tensor:
-        """One step of decoding of each canvas [n] after its hidden states [n, C, D] -> which are at their end [n]."""
-        ended = []
+        """One step of decoding of each canvas [n] after its hidden states [n, C, D] -> which are at their end [n].
+
+        What has been read is left as it is, for the backward pass, and replaced.
+        """
+        noisy, soft, ended = [], [], []
         for row, hidden in enumerate(denoised):
-            step = int(canvases.step[row])
+            step, before = int(canvases.step[row]), canvases.argmax[row].clone()
             noise = Noise(int(canvases.seed[row]), 0)
             prediction = self._read(model, hidden, step, noise)
-            before, canvases.argmax[row] = canvases.argmax[row].clone(), prediction.argmax
             context = StepContext(noise, step + 1, self.decoding.steps, self.vocab_size)
-            canvases.noisy[row] = self.decoding.sampler(canvases.noisy[row], prediction, context)[0]
-            canvases.soft[row], canvases.step[row] = prediction.soft.float(), step + 1
-            argmaxes = [canvases.argmax[row]] if int(before[0]) < 0 else [before, canvases.argmax[row]]
+            noisy.append(self.decoding.sampler(canvases.noisy[row], prediction, context)[0])
+            soft.append(prediction.soft.float())
+            canvases.argmax[row], canvases.step[row] = prediction.argmax, step + 1
+            argmaxes = [prediction.argmax] if int(before[0]) < 0 else [before, prediction.argmax]
             read_so_far = step + 1 - int(canvases.entered[row])
             ended.append(
                 step + 1 >= self.decoding.steps
                 or read_so_far >= self.rollouts.longest
                 or self.decoding.stop(argmaxes, prediction.entropy)
             )
+        canvases.noisy, canvases.soft = torch.stack(noisy), torch.stack(soft)
         return torch.tensor(ended)
 
     def _read(self, model: Model, hidden: Tensor, step: int, noise: Noise) -> Prediction:
-        width = len(hidden)
-        temperature = torch.full((width,), self.decoding.temperature(1 - step / self.decoding.steps))
+        width, device, level = len(hidden), hidden.device, max(0.0, 1 - step / self.decoding.steps)
+        temperature = torch.full((width,), self.decoding.temperature(level))
         uniforms, greedy = noise.uniforms(step + 1, SAMPLE, width), torch.full((width,), self.decoding.greedy)
-        device = hidden.device
         prediction = read(model.backbone, hidden, temperature.to(device), uniforms.to(device), greedy.to(device))
         return Prediction(**{name: x.cpu() for name, x in vars(prediction).items()})
 
@@ -195,23 +196,24 @@ class Pool:
 
 
 def rollout_loss(
-    model: Model, canvases: Canvases, objective: Objective, share: float, function: Callable[..., Any] = reading_loss
+    model: Model, pool: Pool, canvases: Canvases, objective: Objective, share: float
 ) -> tuple[Loss, Tensor]:
-    """The loss of reading these canvases [n] as they are, `share` of the step's; their hidden states [n, C, D].
-
-    `function` stands in for `reading_loss`, compiled for instance.
-    """
-    start = canvases.start
-    denoise_loss, hidden, denoised = function(
-        model, canvases.ids, canvases.canvas, start, shared_start(start), canvases.noisy, canvases.soft
-    )
-    encoder_loss = torch.zeros((), device=hidden.device)
+    """Take canvases [n] some steps further -> the mean loss of their readings, times their `share` of a training step;
+    and which of them came to their end [n]."""
+    device, width = model.device, canvases.canvas.shape[1]
+    start, clean = canvases.start.to(device), canvases.canvas.flatten().to(device)
+    hidden, context = encode(model, canvases.ids.to(device))
+    denoise_loss, ended = torch.zeros((), device=device), torch.zeros(len(start), dtype=torch.bool)
+    for _ in range(pool.rollouts.reads):
+        noisy, soft = canvases.noisy.to(device), canvases.soft.to(device)
+        denoised = denoise(model, noisy, start, context, soft, shared_start(start))  # [n*C, D]
+        denoise_loss = denoise_loss + cross_entropy(model, denoised, clean) * (share / pool.rollouts.reads)
+        ended |= pool.advance(model, canvases, denoised.detach().unflatten(0, (-1, width)))
+    encoder_loss = torch.zeros((), device=device)
     if objective.encoder_weight and bool(canvases.supervised[:, 1:].any()):
-        batch = Batch(canvases.ids, start, canvases.canvas, canvases.supervised)
+        batch = Batch(canvases.ids, canvases.start, canvases.canvas, canvases.supervised).to(device)
         encoder_loss = next_token_loss(model, hidden, batch) * share
-    denoise_loss = denoise_loss * share
-    total = denoise_loss + objective.encoder_weight * encoder_loss
-    return Loss(total, denoise_loss, encoder_loss, hidden), denoised.detach().unflatten(0, canvases.noisy.shape)
+    return Loss(denoise_loss + objective.encoder_weight * encoder_loss, denoise_loss, encoder_loss, hidden), ended
 
 
 class Rolling:
@@ -226,7 +228,7 @@ class Rolling:
         if config.accumulate > 1 or (config.shard and parallel.world_size() > 1):
             raise InputError("rollouts work on whole weights and batches: leave accumulate and shard out")
         self.model, self.rollouts, self.objective, self.config = model, rollouts, objective, config
-        self.function = Compiled(reading_loss) if config.compile else reading_loss
+        self.function = Compiled(rollout_loss) if config.compile else rollout_loss
         self.batches, self.pools = batches, dict[int, Pool]()
 
     def backward(self, batches: Sequence[Batch], step: int) -> dict[str, float]:
@@ -239,13 +241,10 @@ class Rolling:
         for number, batch in enumerate(map(self._mine, batches)):
             pool, generator = self.pools[number], self._generator(step, number)
             canvases, rows = pool.choose(len(batch.start), generator)
-            share = len(canvases) / (offered * self.rollouts.reads)
             with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-                moved = canvases.to(self.model.device)
-                loss, denoised = rollout_loss(self.model, moved, self.objective, share, self.function)
-            loss.total.backward()  # before canvases change: what they were is kept for it
-            with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-                ended = pool.advance(self.model, canvases, denoised)
+                share = len(canvases) / offered
+                loss, ended = self.function(self.model, pool, canvases, self.objective, share)
+            loss.total.backward()
             right = (canvases.argmax == canvases.canvas).all(1) & ended
             for name, value in (
                 ("denoise", loss.denoise),
@@ -259,9 +258,7 @@ class Rolling:
 
     def _fill(self) -> None:
         """Canvases of examples of their own in every pool."""
-        drawn = [
-            [self._mine(b) for b in self.batches(FIRST + k)] for k in range(self.rollouts.pool * self.rollouts.reads)
-        ]
+        drawn = [[self._mine(b) for b in self.batches(FIRST + k)] for k in range(self.rollouts.pool)]
         for number, batches in enumerate(zip(*drawn, strict=True)):
             self.pools[number] = Pool(self.rollouts, self.model)
             self.pools[number].fill(batches, self.objective, self._generator(FIRST, number))
