@@ -239,12 +239,23 @@ def test_impossible_rollouts_are_refused():
             Rollouts(SHARP, **wrong)
 
 
-def test_examples_of_different_lengths_are_refused():
-    def uneven(step: int) -> list[Batch]:
-        return [random_batch(generator(step % 2**32), 2, (8 + step % 2,))]
-
-    with pytest.raises(InputError, match="one length"):
-        Rolling(tiny_model(), ROLLOUTS, Objective(), TrainConfig(), uneven).backward(uneven(0), 0)
+def test_examples_of_different_lengths_share_a_pool():
+    """Padding changes no loss, and a longer example makes the others longer."""
+    model = tiny_model().eval()
+    short, long = filled_pool(model), filled_pool(model)
+    width = short.canvases.ids.shape[1]
+    new = random_batch(generator(8), 2, (width,))
+    for pool in (short, long):
+        canvases, rows = pool.choose(8, generator(3))
+        ended = torch.arange(8) < 2
+        pool.put_back(canvases, rows, ended if pool is long else ~ended & ended, new, Objective(), generator(4))
+    assert short.canvases.ids.shape[1] == long.canvases.ids.shape[1] == width + WIDTH
+    assert torch.equal(long.canvases.ids[rows[:2]], new.ids)
+    with torch.no_grad():
+        plain = filled_pool(model)
+        expected = rollout_loss(model, plain, plain.canvases, Objective(), 1.0)[0]
+        found = rollout_loss(model, short, short.canvases, Objective(), 1.0)[0]
+    torch.testing.assert_close((found.denoise, found.encoder), (expected.denoise, expected.encoder))
 
 
 if __name__ == "__main__":

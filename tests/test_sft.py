@@ -436,9 +436,31 @@ def test_train_sudoku(capsys, tmp_path, tiny_directory, few_seeds, encoder, lear
     assert dg.load(tmp_path / "out")
 
 
-def test_train_sudoku_refuses_a_negative_interval(capsys, tmp_path, tiny_directory):
-    code, err = command(capsys, "sudoku", "--model", tiny_directory, "--out", tmp_path / "out", "--encoder-every", -1)
-    assert code == 2 and "encoder-every is -1" in err and not (tmp_path / "out").exists()
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--encoder-every", -1], "encoder-every is -1"),
+        (["--rollouts", -1], "rollouts is -1"),
+        (["--rollouts", 2, "--draws", 2], "rollouts take the place of"),
+    ],
+)
+def test_train_sudoku_refuses(capsys, tmp_path, tiny_directory, few_seeds, options, words):
+    code, err = command(capsys, "sudoku", "--model", tiny_directory, "--out", tmp_path / "out", *options)
+    assert code == 2 and words in err and not (tmp_path / "out").exists()
+
+
+def test_train_sudoku_by_rollouts(capsys, tmp_path, tiny_directory, few_seeds):
+    """Of the canvases that decoding with the model's own settings makes."""
+    arguments = ["--steps", 3, "--batch", 4, "--evaluate-every", 100, "--device", "cpu", "--rollouts", 2]
+    small = evaluation.sudoku_suite(1, 1, "30-45")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "sudoku_suite", lambda *_, **__: small)
+        code, err = command(capsys, "sudoku", "--model", tiny_directory, *arguments, "--out", tmp_path / "out")
+    assert code == 0, err
+    tensors, values = RunDirectory(tmp_path / "out").load()
+    assert len(tensors["rollouts"]["0/0/start"]) == 32 * 4 and values["settings"]["rollouts"]["reads"] == 2
+    config = dg.load(tiny_directory).generation
+    assert values["settings"]["rollouts"]["decoding"]["steps"] == config.steps
 
 
 # --- recipes --------------------------------------------------------------------------------------------------------

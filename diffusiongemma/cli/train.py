@@ -130,6 +130,15 @@ def sudoku(
             rich_help_panel=LOSS,
         ),
     ] = None,
+    rollouts: Annotated[
+        int,
+        typer.Option(
+            metavar="READS",
+            help="Learn from canvases that the model decodes, of each so many steps behind an encoder pass. "
+            "(default: 0, from corrupted answers)",
+            rich_help_panel=LOSS,
+        ),
+    ] = 0,
     device: given.Device = "auto",
     cache: Annotated[Path | None, typer.Option(metavar="DIR", help="Where seed puzzles are kept.")] = None,
 ) -> None:
@@ -230,6 +239,8 @@ def _options(given_options: dict[str, Any]) -> Options:
         raise InputError(f"lora is {given_options['lora']}: give a rank, or 0 for all weights")
     if (given_options.get("encoder_every") or 0) < 0:
         raise InputError(f"encoder-every is {given_options['encoder_every']}: give a number of steps, or 0 for never")
+    if given_options.get("rollouts", 0) < 0:
+        raise InputError(f"rollouts is {given_options['rollouts']}: give a number of steps, or 0 for none")
     if given_options["precision"] not in ("auto", "bfloat16", "float32"):
         raise InputError(f"no precision {given_options['precision']!r}: choose auto, bfloat16 or float32")
     if not 0 <= given_options["seed"] < 2**63:

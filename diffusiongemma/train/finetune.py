@@ -10,12 +10,14 @@ from typing import Any
 import torch
 
 from diffusiongemma.api import DiffusionGemma, load
+from diffusiongemma.diffusion.denoise import Decoding
 from diffusiongemma.errors import InputError
 from diffusiongemma.model.model import Model
 from diffusiongemma.train import parallel
 from diffusiongemma.train.checkpointing import RunDirectory
 from diffusiongemma.train.config import TrainConfig
 from diffusiongemma.train.objective import Objective
+from diffusiongemma.train.rollouts import Rollouts
 from diffusiongemma.train.trainer import Batches, Evaluate, Export, Report, train
 from diffusiongemma.weights.adapter import CONFIG as ADAPTER_CONFIG
 from diffusiongemma.weights.adapter import save_adapter
@@ -86,6 +88,7 @@ class Options:
     draws: int | None = None
     noise_bias: float | None = None
     encoder_every: int | None = None
+    rollouts: int = 0
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,14 @@ class FineTune:
         train(
             self.model, batches, self.config, self.objective, directory=self.directory, resume=self.options.resume,
             settings=facts | settings | {"batch": self.batch}, report=report, evaluate=evaluate, export=self.export,
+            rollouts=self.rollouts,
         )  # fmt: skip
+
+    @property
+    def rollouts(self) -> Rollouts | None:
+        """By the rules by which the model decodes, if they were asked for."""
+        reads = self.options.rollouts
+        return Rollouts(Decoding.of(self.base.generation), reads) if reads else None
 
     @property
     def export(self) -> Export:
@@ -210,7 +220,7 @@ def _objective(options: Options, preset: Preset, encoder_every: int) -> Objectiv
     return Objective(
         encoder_weight=float(encoder_every),
         own_samples=options.own_samples,
-        draws=preset.draws if options.draws is None else options.draws,
+        draws=(1 if options.rollouts else preset.draws) if options.draws is None else options.draws,
         noise_bias=preset.noise_bias if options.noise_bias is None else options.noise_bias,
     )
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from diffusiongemma.diffusion.denoise import Decoding
@@ -31,7 +32,6 @@ from diffusiongemma.train.objective import Batch, Draw, Loss, Objective, cross_e
 from diffusiongemma.train.runtime import seed_of
 
 FIRST = 2**40  # number of the first of the batches that fill a pool: no step has it
-NOT_ONE_LENGTH = "rollouts need examples of one length: give every part of the mixture a length"
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ Batches = Callable[[int], Sequence[Batch]]
 
 @dataclass
 class Canvases:
-    """P canvases on their way, of examples of one length. Names as in `Batch`, and of the canvas itself:
+    """P canvases on their way, ids padded to one length. Names as in `Batch`, and of the canvas itself:
 
     noisy [P, C] and soft [P, C, D], what is read next; argmax [P, C] of the last reading, -1 before the first; step [P]
     of the schedule and entered [P], the one it began at; seed [P] of its random numbers.
@@ -112,9 +112,7 @@ class Pool:
 
     def fill(self, batches: Sequence[Batch], objective: Objective, generator: torch.Generator) -> None:
         """Begin with a canvas of every example of these batches."""
-        begun = [self._begin(batch, objective, generator) for batch in batches]
-        if len({canvases.ids.shape[1:] for canvases in begun}) > 1:
-            raise InputError(NOT_ONE_LENGTH)
+        begun = _padded(*(self._begin(batch, objective, generator) for batch in batches))
         self.canvases = Canvases(*map(torch.cat, zip(*(c.tensors().values() for c in begun), strict=True)))
 
     def choose(self, offered: int, generator: torch.Generator) -> tuple[Canvases, Tensor]:
@@ -128,10 +126,8 @@ class Pool:
     ) -> None:
         """Canvases [n] that went on back to their rows; those that `ended` [n] make room for examples of `batch`."""
         assert self.canvases is not None
-        fresh = self._begin(batch, objective, generator)
+        self.canvases, canvases, fresh = _padded(self.canvases, canvases, self._begin(batch, objective, generator))
         where = ended.nonzero()[:, 0]
-        if fresh.ids.shape[1:] != canvases.ids.shape[1:]:
-            raise InputError(NOT_ONE_LENGTH)
         places, left = where[: len(fresh)], where[len(fresh) :]
         self._restart(canvases, left)
         canvases.put(places, fresh.take(torch.arange(len(places))))
@@ -193,6 +189,16 @@ class Pool:
         if tensors.keys() != {f.name for f in fields(Canvases)}:
             raise CheckpointError("the canvases of the saved run are not whole: start again in another directory")
         self.canvases = Canvases(**tensors)
+
+
+def _padded(*several: Canvases) -> list[Canvases]:
+    """The same with ids and what is supervised as long as the longest of them."""
+    size = max(canvases.ids.shape[1] for canvases in several)
+
+    def longer(x: Tensor) -> Tensor:
+        return F.pad(x, (0, size - x.shape[1]))
+
+    return [replace(c, ids=longer(c.ids), supervised=longer(c.supervised)) for c in several]
 
 
 def rollout_loss(
