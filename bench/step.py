@@ -8,6 +8,7 @@ Prints the median milliseconds of each side and the ratio theirs / ours, pair by
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import statistics
 import tempfile
@@ -118,6 +119,8 @@ def _step(model: Any, reference: Any, prompt: int) -> tuple[Callable[[], Any], C
     denoise_step(model, [start])
     assert start.soft is not None and stop is not None
     logits = torch.randn(1, model.config.canvas_length, model.config.vocab_size, dtype=model.dtype)
+    names = inspect.signature(reference._denoising_step).parameters  # the cache has another name since 5.24
+    prefix = {"cache" if "cache" in names else "past_key_values": theirs}
 
     def ours() -> None:
         start.step, start.done = 1, False
@@ -127,7 +130,7 @@ def _step(model: Any, reference: Any, prompt: int) -> tuple[Callable[[], Any], C
         reference._denoising_step(
             decoder_forward=reference.forward, current_canvas=canvas, argmax_canvas=canvas, input_ids=canvas,
             decoder_position_ids=torch.arange(prompt, prompt + canvas.shape[1])[None], self_conditioning_logits=logits,
-            mask_mapping={"full_attention": None, "sliding_attention": None}, past_key_values=theirs,
+            mask_mapping={"full_attention": None, "sliding_attention": None}, **prefix,
             finished_denoising=torch.zeros(1, dtype=torch.bool), cur_step=47, sampler=sampler,
             logits_processor=processors, diffusion_stopping_criteria=stop,
         )  # fmt: skip
