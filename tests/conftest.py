@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 CANVAS = 16
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "preprocessor_config.json")
@@ -29,3 +30,11 @@ def tiny_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     generation = {"max_new_tokens": 2 * CANVAS, "max_denoising_steps": 8, "eos_token_id": [1, 5]}
     (directory / "generation_config.json").write_text(json.dumps(generation))
     return directory
+
+
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

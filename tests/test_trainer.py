@@ -32,16 +32,8 @@ from diffusiongemma.train.trainer import Evaluation, Training, train
 from diffusiongemma.weights.checkpoint import load_model
 
 TESTS = Path(__file__).parent
+pytestmark = pytest.mark.usefixtures("one_thread")  # as in the processes that these runs are compared with
 LENGTH = 12  # steps of the runs that are killed
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """As in the processes that these runs are compared with."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def losses(out: Path) -> dict[int, float]:

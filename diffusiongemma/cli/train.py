@@ -14,7 +14,8 @@ from diffusiongemma.errors import InputError
 
 if TYPE_CHECKING:
     from diffusiongemma.train.finetune import FineTune, Options
-    from diffusiongemma.train.trainer import Batches, Evaluate
+    from diffusiongemma.train.objective import Batches
+    from diffusiongemma.train.trainer import Evaluate
 
 RUN, SPEED, LOSS = "Length", "Memory and speed", "Objective"
 

@@ -16,9 +16,9 @@ from diffusiongemma.model.model import Model
 from diffusiongemma.train import parallel
 from diffusiongemma.train.checkpointing import RunDirectory
 from diffusiongemma.train.config import TrainConfig
-from diffusiongemma.train.objective import Objective
+from diffusiongemma.train.objective import Batches, Objective
 from diffusiongemma.train.rollouts import Rollouts
-from diffusiongemma.train.trainer import Batches, Evaluate, Export, Report, train
+from diffusiongemma.train.trainer import Evaluate, Export, Report, train
 from diffusiongemma.weights.adapter import CONFIG as ADAPTER_CONFIG
 from diffusiongemma.weights.adapter import save_adapter
 from diffusiongemma.weights.checkpoint import save_model

@@ -74,6 +74,9 @@ class Batch:
         return replace(self, **moved)
 
 
+Batches = Callable[[int], Sequence[Batch]]  # those of a step, by its number from 0: a pure function
+
+
 @dataclass(frozen=True)
 class Draw:
     """The random numbers of one loss over N = draws · B canvases, canvas n of example n % B.

@@ -15,10 +15,9 @@ from diffusiongemma.train.copying import copying_pair
 from diffusiongemma.train.corpora import Corpus, fetch_corpora
 from diffusiongemma.train.data import Tokenised, collate, tokenise
 from diffusiongemma.train.evaluation.held_out import training_documents
-from diffusiongemma.train.objective import Batch
+from diffusiongemma.train.objective import Batch, Batches
 from diffusiongemma.train.prose import Prose, continuations, requested_continuations
 from diffusiongemma.train.tasks import TASKS, Example, answers, in_split, sudoku
-from diffusiongemma.train.trainer import Batches
 
 Source = Callable[[np.random.Generator, int, int], list[Tokenised]]  # (rng, how many, step from 0)
 

@@ -10,7 +10,7 @@ canvas is, and takes each one step further by the rules of decoding: on-policy s
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -28,7 +28,17 @@ from diffusiongemma.train import parallel
 from diffusiongemma.train.attention import shared_start
 from diffusiongemma.train.compiled import Compiled
 from diffusiongemma.train.config import TrainConfig
-from diffusiongemma.train.objective import Batch, Draw, Loss, Objective, cross_entropy, denoise, encode, next_token_loss
+from diffusiongemma.train.objective import (
+    Batch,
+    Batches,
+    Draw,
+    Loss,
+    Objective,
+    cross_entropy,
+    denoise,
+    encode,
+    next_token_loss,
+)  # fmt: skip
 from diffusiongemma.train.runtime import seed_of
 
 FIRST = 2**40  # number of the first of the batches that fill a pool: no step has it
@@ -41,7 +51,8 @@ class Rollouts:
     A training step takes as many canvases as it is offered examples, out of `pool` times as many, `reads` steps further
     behind one encoder pass. A canvas begins at a noise level drawn as for any corruption and goes on until it has
     converged, its schedule ends or it has been read `longest` times. Then the next of the examples takes its place;
-    where none is left, it starts again from noise.
+    where none is left, it starts again from noise. Every reading but a canvas's first is conditioned on the one before,
+    as in decoding: the objective's `self_conditioning` has no say.
     """
 
     decoding: Decoding = field(default_factory=Decoding)
@@ -52,9 +63,6 @@ class Rollouts:
     def __post_init__(self) -> None:
         if min(self.reads, self.pool, self.longest) < 1:
             raise InputError("reads, pool and longest of rollouts must be at least 1")
-
-
-Batches = Callable[[int], Sequence[Batch]]
 
 
 @dataclass
@@ -78,11 +86,10 @@ class Canvases:
 
     @classmethod
     def begin(cls, batch: Batch, draw: Draw, decoding: Decoding, hidden: int, generator: torch.Generator) -> Canvases:
-        """Those of the examples of `batch`, corrupted by the first of its draws."""
+        """Those of the examples of `batch`, each corrupted once."""
         count, width = batch.canvas.shape
-        first = slice(count)
-        noisy = corrupt(batch.canvas, draw.level[first], draw.uniforms[first], draw.random_tokens[first])
-        step = torch.tensor([decoding.entry(level) for level in draw.level[first].tolist()])
+        noisy = corrupt(batch.canvas, draw.level, draw.uniforms, draw.random_tokens)
+        step = torch.tensor([decoding.entry(level) for level in draw.level.tolist()])
         return cls(
             batch.ids, batch.start, batch.canvas, batch.supervised, noisy, torch.zeros(count, width, hidden),
             torch.full_like(noisy, -1), step, step.clone(), torch.randint(2**62, (count,), generator=generator),
@@ -286,7 +293,7 @@ class Rolling:
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Put a state back. Raises `CheckpointError` where it is one of another number of processes."""
         if {name.split("/")[0] for name in tensors} != {str(rank) for rank in range(parallel.world_size())}:
-            raise CheckpointError("the saved run has canvases of another number of processes: resume it with as many")
+            raise CheckpointError("the saved run lacks canvases of so many processes: resume it with as many as before")
         mine: dict[int, dict[str, Tensor]] = defaultdict(dict)
         for name, tensor in tensors.items():
             rank, part, which = name.split("/")

@@ -16,9 +16,9 @@ from diffusiongemma.errors import InputError
 from diffusiongemma.train.chats import ChatFile, encode_chat
 from diffusiongemma.train.data import by_length, collate
 from diffusiongemma.train.finetune import Options, Preset
-from diffusiongemma.train.objective import Batch, Draw, Objective, Totals
+from diffusiongemma.train.objective import Batch, Batches, Draw, Objective, Totals
 from diffusiongemma.train.parallel import LossModule
-from diffusiongemma.train.trainer import Batches, Evaluate, Evaluation
+from diffusiongemma.train.trainer import Evaluate, Evaluation
 
 HELD_OUT_SHARE, MOST_HELD_OUT = 0.05, 64
 FEWEST_TO_HOLD_OUT = 40  # lines; of fewer, all are needed for training

@@ -19,13 +19,12 @@ from diffusiongemma.train import parallel
 from diffusiongemma.train.checkpointing import RunDirectory, restore, snapshot
 from diffusiongemma.train.compiled import Compiled
 from diffusiongemma.train.config import TrainConfig
-from diffusiongemma.train.objective import Batch, Draw, Objective, Totals, mean_canvas_loss
+from diffusiongemma.train.objective import Batch, Batches, Draw, Objective, Totals, mean_canvas_loss
 from diffusiongemma.train.optimisation import Average, optimisers, trained_parameters
 from diffusiongemma.train.parallel import LossModule
 from diffusiongemma.train.rollouts import Rolling, Rollouts
 from diffusiongemma.train.runtime import Ahead, Clock, keep_freed_memory, recomputed, seed_of, stop_on_signal
 
-Batches = Callable[[int], Sequence[Batch]]  # those of a step, by its number from 0: a pure function
 Record = dict[str, Any]
 Report = Callable[[Record], None]
 Export = Callable[[Model], None]
@@ -287,7 +286,7 @@ class Training:
                 )
         restore(tensors, self.model, self.steppers, self.average)
         if self.rolling:
-            self.rolling.restore(tensors["rollouts"])
+            self.rolling.restore(tensors.get("rollouts", {}))
         self.step, self.best, self.judged = values["step"], values["best"], values["judged"]
         self.clock = Clock(values["elapsed"])
 
