@@ -20,7 +20,7 @@ from diffusiongemma.errors import CheckpointError, InputError
 from diffusiongemma.train import trainer
 from diffusiongemma.train.checkpointing import RunDirectory
 from diffusiongemma.train.config import TrainConfig
-from diffusiongemma.train.objective import Batch, Draw, Objective, loss
+from diffusiongemma.train.objective import Batch, Draw, Objective, Totals, loss
 from diffusiongemma.train.rollouts import Canvases, Pool, Rolling, Rollouts, rollout_loss
 from diffusiongemma.train.trainer import train
 
@@ -69,7 +69,7 @@ def test_canvases_go_on_as_they_do_in_decoding():
     entered = [c.step for c in decoded]
     assert len(set(entered)) > 2
     for _ in range(SHARP.steps):
-        _, ended = rollout_loss(model, pool, canvases, Objective(), 1.0)
+        _, ended = rollout_loss(model, pool, canvases)
         going_on = [i for i, c in enumerate(decoded) if not c.done]
         for _ in range(ROLLOUTS.reads):
             unfinished = [decoded[i] for i in going_on if not decoded[i].done]
@@ -109,13 +109,22 @@ def test_the_loss_is_the_mean_of_the_readings():
         logits = model.backbone.logits(hidden).flatten(0, 1)
         expected.append(F.cross_entropy(logits, other.canvases.canvas.flatten()))
         other.advance(model, other.canvases, hidden)
-    found, _ = rollout_loss(model, pool, pool.canvases, Objective(encoder_weight=0.0), 0.25)
-    assert abs(float(expected[0] - expected[1])) > 1e-3 and found.encoder == 0
-    torch.testing.assert_close(found.total, 0.25 * torch.stack(expected).mean(), atol=1e-4, rtol=1e-4)
-    found, _ = rollout_loss(model, other, filled_pool(model).canvases, Objective(), 0.25)
-    batch = random_batch(generator(1))
-    draw = Draw.sample(4, WIDTH, VOCABULARY, Objective(), generator(1))
-    torch.testing.assert_close(found.encoder, 0.25 * loss(model, batch, draw, Objective()).encoder)
+    found, _ = rollout_loss(model, pool, pool.canvases)
+    assert abs(float(expected[0] - expected[1])) > 1e-3
+    torch.testing.assert_close(found, torch.stack(expected).mean(), atol=1e-4, rtol=1e-4)
+
+
+def test_the_encoder_reads_what_is_offered():
+    """Its loss is that of the step's own examples, whatever canvases are on their way."""
+    model = tiny_model().eval()
+    rolling = Rolling(model, ROLLOUTS, Objective(), TrainConfig(), batches)
+    offered = batches(5)
+    found = rolling.backward(offered, 0)
+    totals = Totals.of(offered, Objective())
+    draws = [Draw.sample(len(b.start), WIDTH, VOCABULARY, Objective(), generator(1)) for b in offered]
+    expected = sum(loss(model, b, d, Objective(), totals).encoder for b, d in zip(offered, draws, strict=True))
+    torch.testing.assert_close(found["encoder"], float(expected))
+    assert found["encoder"] != rolling.backward(batches(6), 1)["encoder"]
 
 
 def test_ended_canvases_make_room_and_the_rest_begin_again():
@@ -184,7 +193,7 @@ def test_a_run_resumes_exactly(tmp_path, monkeypatch):
     run(tmp_path / "cut", resume=True)
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
     states = [RunDirectory(tmp_path / name).load()[0] for name in ("whole", "cut")]
-    assert len(states[0]["rollouts"]) == 2 * 10
+    assert len(states[0]["rollouts"]) == 2 * 9
     assert all(torch.equal(t, states[1][p][n]) for p, tensors in states[0].items() for n, t in tensors.items())
 
 
@@ -246,9 +255,9 @@ def test_examples_of_different_lengths_share_a_pool():
     assert torch.equal(long.canvases.ids[rows[:2]], new.ids)
     with torch.no_grad():
         plain = filled_pool(model)
-        expected = rollout_loss(model, plain, plain.canvases, Objective(), 1.0)[0]
-        found = rollout_loss(model, short, short.canvases, Objective(), 1.0)[0]
-    torch.testing.assert_close((found.denoise, found.encoder), (expected.denoise, expected.encoder))
+        expected = rollout_loss(model, plain, plain.canvases)[0]
+        found = rollout_loss(model, short, short.canvases)[0]
+    torch.testing.assert_close(found, expected)
 
 
 if __name__ == "__main__":

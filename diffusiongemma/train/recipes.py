@@ -23,6 +23,7 @@ Source = Callable[[np.random.Generator, int, int], list[Tokenised]]  # (rng, how
 
 EASIEST, HARDEST = 45, 24  # fewest givens of sudoku puzzles at first, and later
 MOST = 50  # givens
+HARD = (38, 21)  # most and fewest, for a model that solves the easy ones
 RUNS = 64.0  # mean length, at most, of what is corrupted together in texts
 MOST_DRAWS = 100  # of a source whose examples are mostly too long
 HARDER_EVERY = 800  # boards after which the fewest givens fall by one
@@ -92,13 +93,18 @@ def divided(total: int, shares: Sequence[float]) -> list[int]:
 
 
 def sudoku_source(
-    tokenizer: Any, config: ModelConfig, seeds: sudoku.Seeds, harder_every: int = HARDER_EVERY, most: int = MOST
+    tokenizer: Any,
+    config: ModelConfig,
+    seeds: sudoku.Seeds,
+    harder_every: int = HARDER_EVERY,
+    most: int = MOST,
+    fewest: int = HARDEST,
 ) -> Source:
-    """Puzzles of at most `most` givens by symmetries of `seeds`, harder at first (0: all kinds at once)."""
+    """Puzzles of `fewest` to `most` givens by symmetries of `seeds`, easier first unless `harder_every` is 0."""
 
     def source(rng: np.random.Generator, count: int, step: int) -> list[Tokenised]:
-        fewest = max(HARDEST, EASIEST - step * count // harder_every) if harder_every else HARDEST
-        boards = zip(*sudoku.sample_boards(seeds, count, rng, givens=(fewest, most)), strict=True)
+        least = max(fewest, EASIEST - step * count // harder_every) if harder_every else fewest
+        boards = zip(*sudoku.sample_boards(seeds, count, rng, givens=(least, most)), strict=True)
         pairs = [(sudoku.format_puzzle(p), sudoku.format_solution(s)) for p, s in boards]
         return tokenise(pairs, tokenizer, config)
 
@@ -239,7 +245,7 @@ def own_skills_recipe(tokenizer: Any, config: ModelConfig, places: Places) -> Mi
     )
     return Mixture(
         (
-            Part(sudoku_source(tokenizer, config, seeds, 0, most=EASIEST), 0.5, encoder=False),
+            Part(sudoku_source(tokenizer, config, seeds, 0, *HARD), 0.5, encoder=False),
             Part(task_source("extraction", tokenizer, config), 0.2, length=224, runs=RUNS),
             Part(texts, 0.3, length=144, runs=RUNS),
         ),

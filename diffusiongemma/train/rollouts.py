@@ -32,8 +32,8 @@ from diffusiongemma.train.objective import (
     Batch,
     Batches,
     Draw,
-    Loss,
     Objective,
+    Totals,
     cross_entropy,
     denoise,
     encode,
@@ -58,7 +58,7 @@ class Rollouts:
     decoding: Decoding = field(default_factory=Decoding)
     reads: int = 3
     pool: int = 32
-    longest: int = 16
+    longest: int = 24
 
     def __post_init__(self) -> None:
         if min(self.reads, self.pool, self.longest) < 1:
@@ -76,7 +76,6 @@ class Canvases:
     ids: Tensor
     start: Tensor
     canvas: Tensor
-    supervised: Tensor
     noisy: Tensor
     soft: Tensor
     argmax: Tensor
@@ -91,8 +90,8 @@ class Canvases:
         noisy = corrupt(batch.canvas, draw.level, draw.uniforms, draw.random_tokens)
         step = torch.tensor([decoding.entry(level) for level in draw.level.tolist()])
         return cls(
-            batch.ids, batch.start, batch.canvas, batch.supervised, noisy, torch.zeros(count, width, hidden),
-            torch.full_like(noisy, -1), step, step.clone(), torch.randint(2**62, (count,), generator=generator),
+            batch.ids, batch.start, batch.canvas, noisy, torch.zeros(count, width, hidden), torch.full_like(noisy, -1),
+            step, step.clone(), torch.randint(2**62, (count,), generator=generator),
         )  # fmt: skip
 
     def take(self, rows: Tensor) -> Canvases:
@@ -199,34 +198,28 @@ class Pool:
 
 
 def _padded(*several: Canvases) -> list[Canvases]:
-    """The same with ids and what is supervised as long as the longest of them."""
+    """The same with ids as long as the longest of them."""
     size = max(canvases.ids.shape[1] for canvases in several)
-
-    def longer(x: Tensor) -> Tensor:
-        return F.pad(x, (0, size - x.shape[1]))
-
-    return [replace(c, ids=longer(c.ids), supervised=longer(c.supervised)) for c in several]
+    return [replace(c, ids=F.pad(c.ids, (0, size - c.ids.shape[1]))) for c in several]
 
 
-def rollout_loss(
-    model: Model, pool: Pool, canvases: Canvases, objective: Objective, share: float
-) -> tuple[Loss, Tensor]:
-    """Take canvases [n] some steps further -> the mean loss of their readings, times their `share` of a training step;
-    and which of them came to their end [n]."""
+def rollout_loss(model: Model, pool: Pool, canvases: Canvases) -> tuple[Tensor, Tensor]:
+    """Take canvases [n] some steps further -> the mean loss [] of their readings, and which came to their end [n]."""
     device, width = model.device, canvases.canvas.shape[1]
     start, clean = canvases.start.to(device), canvases.canvas.flatten().to(device)
-    hidden, context = encode(model, canvases.ids.to(device))
-    denoise_loss, ended = torch.zeros((), device=device), torch.zeros(len(start), dtype=torch.bool)
+    _, context = encode(model, canvases.ids.to(device))
+    total, ended = torch.zeros((), device=device), torch.zeros(len(start), dtype=torch.bool)
     for _ in range(pool.rollouts.reads):
         noisy, soft = canvases.noisy.to(device), canvases.soft.to(device)
         denoised = denoise(model, noisy, start, context, soft, shared_start(start))  # [n*C, D]
-        denoise_loss = denoise_loss + cross_entropy(model, denoised, clean) * (share / pool.rollouts.reads)
+        total = total + cross_entropy(model, denoised, clean) / pool.rollouts.reads
         ended |= pool.advance(model, canvases, denoised.detach().unflatten(0, (-1, width)))
-    encoder_loss = torch.zeros((), device=device)
-    if objective.encoder_weight and bool(canvases.supervised[:, 1:].any()):
-        batch = Batch(canvases.ids, canvases.start, canvases.canvas, canvases.supervised).to(device)
-        encoder_loss = next_token_loss(model, hidden, batch) * share
-    return Loss(denoise_loss + objective.encoder_weight * encoder_loss, denoise_loss, encoder_loss, hidden), ended
+    return total, ended
+
+
+def encoder_loss(model: Model, batch: Batch) -> Tensor:
+    """Mean loss [] of the encoder's predictions of examples, whether or not they get a canvas."""
+    return next_token_loss(model, encode(model, batch.ids)[0], batch)
 
 
 class Rolling:
@@ -241,33 +234,41 @@ class Rolling:
         if config.accumulate > 1 or (config.shard and parallel.world_size() > 1):
             raise InputError("rollouts work on whole weights and batches: leave accumulate and shard out")
         self.model, self.rollouts, self.objective, self.config = model, rollouts, objective, config
-        self.function = Compiled(rollout_loss) if config.compile else rollout_loss
+        compiled = Compiled if config.compile else lambda function: function
+        self.rollout_loss, self.encoder_loss = compiled(rollout_loss), compiled(encoder_loss)
         self.batches, self.pools = batches, dict[int, Pool]()
 
     def backward(self, batches: Sequence[Batch], step: int) -> dict[str, float]:
         """Add the gradients of a step -> this process's share of its losses, and how many canvases came to their end
         and how many of those are right."""
         found = dict.fromkeys(("denoise", "encoder", "ended", "right"), 0.0)
-        offered = sum(len(batch.start) for batch in batches)
+        totals = Totals.of(batches, self.objective)
         if not self.pools:
             self._fill()
         for number, batch in enumerate(map(self._mine, batches)):
             pool, generator = self.pools[number], self._generator(step, number)
             canvases, rows = pool.choose(len(batch.start), generator)
             with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-                share = len(canvases) / offered
-                loss, ended = self.function(self.model, pool, canvases, self.objective, share)
-            loss.total.backward()
+                loss, ended = self.rollout_loss(self.model, pool, canvases)
+            loss = loss * (len(canvases) / totals.canvases)
+            loss.backward()
             right = (canvases.argmax == canvases.canvas).all(1) & ended
-            for name, value in (
-                ("denoise", loss.denoise),
-                ("encoder", loss.encoder),
-                ("ended", ended),
-                ("right", right),
-            ):
-                found[name] += float(value.detach().sum())
+            found["denoise"] += float(loss.detach())
+            found["encoder"] += self._backward_encoder(batch, totals)
+            found["ended"] += float(ended.sum())
+            found["right"] += float(right.sum())
             pool.put_back(canvases, rows, ended, batch, self.objective, generator)
         return found
+
+    def _backward_encoder(self, batch: Batch, totals: Totals) -> float:
+        """Every example is read once by the encoder, be there room among the canvases or not."""
+        supervised = int(batch.supervised[:, 1:].sum())
+        if not (self.objective.encoder_weight and supervised):
+            return 0.0
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            loss = self.encoder_loss(self.model, batch.to(self.model.device)) * (supervised / totals.supervised)
+        (self.objective.encoder_weight * loss).backward()
+        return float(loss.detach())
 
     def _fill(self) -> None:
         """Canvases of examples of their own in every pool."""
