@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 import diffusiongemma as dg
 from diffusiongemma.chat import ReplyStream
 from diffusiongemma.cli import main
+from diffusiongemma.config import GenerationConfig
+from diffusiongemma.errors import InputError
 from diffusiongemma.train.corpora import Corpus
 from diffusiongemma.train.evaluation import (
     SKILLS,
@@ -243,13 +245,27 @@ def test_cost_by_hand():
 
 
 def test_ways_to_decode():
-    assert answering.settings("diffusion", [], 48) == [Setting("diffusion", 48)]
-    assert answering.settings("both", [4, 8, 4], 48) == [Setting("diffusion", 4), Setting("diffusion", 8), AR]
-    assert answering.settings("ar", [], 48) == [AR]
-    assert [str(way) for way in answering.settings("ar", [], 48, constrained=True)] == [
+    released, checking = GenerationConfig(), GenerationConfig(verify="always", steps=30)
+    assert answering.settings("diffusion", [], released) == [Setting("diffusion", 48)]
+    assert answering.settings("diffusion", [], checking) == [Setting("diffusion", 30, verify="always")]
+    assert answering.settings("both", [4, 8, 4], released) == [Setting("diffusion", 4), Setting("diffusion", 8), AR]
+    assert answering.settings("ar", [], checking) == [AR]
+    assert [str(way) for way in answering.settings("ar", [], released, constrained=True)] == [
         "autoregressive",
         "autoregressive, constrained",
     ]
+    ways = answering.settings("both", [], released, verify=["never", "unconverged", "always"])
+    assert [str(way) for way in ways] == [
+        "diffusion, ≤ 48 steps",
+        "diffusion, ≤ 48 steps, unsure ones checked",
+        "diffusion, ≤ 48 steps, checked",
+        "autoregressive",
+    ]
+    assert [way.more for way in ways] == [{}, {"verify": "unconverged"}, {"verify": "always"}, {}]
+    with pytest.raises(InputError, match="has no canvas"):
+        answering.settings("ar", [], released, verify=["always"])
+    with pytest.raises(InputError, match="choose never"):
+        answering.settings("both", [], released, verify=["sometimes"])
 
 
 # --- a model --------------------------------------------------------------------------------------------------------
@@ -292,6 +308,13 @@ def test_autoregressive_answers_have_no_canvases(model):
     suite = replace(sudoku_suite(2, 0), room=16)
     answers = dict(ask(model, suite, AR, batch=2))
     assert all(answer.canvases == () and answer.forward_passes == answer.tokens for answer in answers.values())
+
+
+def test_checked_answers_are_those_of_the_encoder(model):
+    suite = replace(skill_suite("repair", 3, 0), room=40)
+    checked, written = (dict(ask(model, suite, way)) for way in (Setting("diffusion", 2, verify="always"), AR))
+    assert [a.text for a in checked.values()] == [a.text for a in written.values()]
+    assert all(len(a.canvases) == 3 and a.canvases[0].steps == 2 for a in checked.values())
 
 
 # --- text -----------------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ def chat(
     seed: given.Seed = None,
     temperature: given.Temperature = None,
     sampler: given.Sampler = None,
+    verify: given.Verify = None,
     watch: given.Watch = False,
     delay: given.Delay = None,
     device: given.Device = "auto",
@@ -38,7 +39,13 @@ def chat(
     Ctrl-C stops an answer, Ctrl-D leaves.
     """
     decoding = given.decoding_options(
-        mode=mode, max_new_tokens=max_new_tokens, steps=steps, seed=seed, temperature=temperature, sampler=sampler
+        mode=mode,
+        max_new_tokens=max_new_tokens,
+        steps=steps,
+        seed=seed,
+        temperature=temperature,
+        sampler=sampler,
+        verify=verify,
     )
     given.check_delay(delay)
     if system is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -87,6 +88,14 @@ Steps = Annotated[
         rich_help_panel=given.DECODING,
     ),
 ]
+Verify = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="never|unconverged|always",
+        help="Which canvases the encoder checks, as in `run`; repeat to compare. (default: the checkpoint's)",
+        rich_help_panel=given.DECODING,
+    ),
+]
 Constrained = Annotated[
     bool,
     typer.Option(
@@ -115,6 +124,7 @@ def evaluate(
     mode: Mode = "diffusion",
     steps: Steps = None,
     temperature: given.Temperature = None,
+    verify: Verify = None,
     constrained: Constrained = False,
     batch: Batch = BATCH,
     save: Save = None,
@@ -129,20 +139,22 @@ def evaluate(
     _check(task, limit, batch, continuations, file=file, givens=givens, source=source, constrained=constrained)
     decoding = given.decoding_options(mode="diffusion", seed=seed, temperature=temperature)
     options = {name: value for name, value in decoding.items() if name == "temperature"}
+    from diffusiongemma.config import GenerationConfig
     from diffusiongemma.train.evaluation.answering import settings
 
-    settings(mode, steps or [], default_steps=1)  # for its complaints, before anything is loaded
+    asked_ways = partial(settings, mode, steps or [], constrained=constrained, verify=verify or [])
+    asked_ways(GenerationConfig())  # for its complaints, before anything is loaded
     if save is not None:
         check_writable(save)
     reads = task in ("text", "infill")
     if task == "infill":
-        _check_infill(mode, steps or [], batch, continuations, save)
+        _check_infill(mode, steps or [], verify or [], batch, continuations, save)
     asked = None if reads else _suite(task, limit, seed, file, givens)
     passages = _passages(task, limit, seed, file, corpora, source or []) if reads else []
     measured = Measured(
         open_model(model, device, dtype), model, seed, batch, options, as_json or not sys.stderr.isatty()
     )
-    ways = settings(mode, steps or [], measured.model.generation.steps, constrained)
+    ways = asked_ways(measured.model.generation)
     if asked is not None:
         runs, report, shown = measured.skill(asked, ways)
     elif task == "infill":
@@ -186,10 +198,14 @@ def _suite(task: str, limit: int | None, seed: int, file: Path | None, givens: s
     return sudoku_suite(limit or PUZZLES, seed, givens) if file is None else file_suite(file, limit)
 
 
-def _check_infill(mode: str, steps: list[int], batch: int, continuations: int, save: Path | None) -> None:
+def _check_infill(
+    mode: str, steps: list[int], verify: list[str], batch: int, continuations: int, save: Path | None
+) -> None:
     """Raises `InputError` for options of the other tasks, which this one would ignore."""
     if mode != "diffusion" or len(steps) > 1:
         raise InputError("eval infill is by diffusion, with one number of steps: leave out --mode and further --steps")
+    if verify:
+        raise InputError("the encoder cannot check what is filled in: leave --verify out")
     if save is not None or (batch, continuations) != (BATCH, CONTINUATIONS):
         raise InputError("--save, --batch and --continuations are not for eval infill: leave them out")
 

@@ -235,6 +235,7 @@ class LiveView:
             self._wait()
         elif isinstance(event, CanvasCommitted):
             self._committed += event.tokens
+            self._passes += event.written
             if self._last is None:
                 self._passes += 1
                 self._draw(None, None)

@@ -72,6 +72,15 @@ Sampler = Annotated[
         metavar="NAME", help=f"One of {', '.join(SAMPLER_NAMES)} (default: entropy-bound)", rich_help_panel=DECODING
     ),
 ]
+Verify = Annotated[
+    str | None,
+    typer.Option(
+        metavar="never|unconverged|always",
+        help="Which canvases the encoder checks and, from its first other token on, writes. "
+        "(default: the checkpoint's, never as released)",
+        rich_help_panel=DECODING,
+    ),
+]
 Think = Annotated[bool, typer.Option("--think", help="Let the model think first; thoughts go to stderr.")]
 JsonSchema = Annotated[
     Path | None,
@@ -120,7 +129,7 @@ Trace = Annotated[
 ]
 
 
-def decoding_options(*, mode: str, sampler: str | None = None, **numbers: float | None) -> dict[str, Any]:
+def decoding_options(*, mode: str, sampler: str | None = None, **numbers: float | str | None) -> dict[str, Any]:
     """Fields of `GenerationConfig` for the options that were given; `sampler` is still a name, see `with_sampler`.
 
     Raises `InputError` for a value out of range, before anything is loaded.

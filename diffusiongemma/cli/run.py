@@ -47,6 +47,7 @@ def run(
     temperature: given.Temperature = None,
     top_p: given.TopP = None,
     sampler: given.Sampler = None,
+    verify: given.Verify = None,
     json_schema: given.JsonSchema = None,
     regex: given.Regex = None,
     choice: given.Choices = None,
@@ -74,6 +75,7 @@ def run(
         temperature=temperature,
         top_p=top_p,
         sampler=sampler,
+        verify=verify,
     )
     given.check_delay(delay)
     if trace is not None:

@@ -43,6 +43,7 @@ class CanvasCommitted:
     entropies: tuple[float, ...] = ()
     settled: tuple[int, ...] = ()
     alternatives: tuple[Alternatives, ...] = ()
+    written: int = 0  # tokens at the end that the encoder wrote in place of the canvas's, having checked it
 
 
 @dataclass(frozen=True)

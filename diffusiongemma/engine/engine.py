@@ -19,6 +19,7 @@ from diffusiongemma.engine.memory import cache_bytes, room
 from diffusiongemma.engine.prefixes import Prefixes
 from diffusiongemma.engine.request import Request
 from diffusiongemma.errors import InputError
+from diffusiongemma.model.cache import BLOCK
 from diffusiongemma.model.model import Model
 
 
@@ -144,12 +145,17 @@ class Engine:
             return
         for generation, _ in work:
             self._keep_prefix(generation)
-        last = torch.tensor([len(x) for x in embeddings], device=hidden.device).cumsum(0) - 1
-        ready = [(g, hidden[i]) for (g, _), i in zip(work, last, strict=True) if not g.waiting]
-        yield from self._next_tokens([(g, h) for g, h in ready if g.autoregressive])
+        states = hidden.split([len(x) for x in embeddings])
+        ready = [(g, h) for (g, _), h in zip(work, states, strict=True) if not g.waiting]
+        for generation, encoded in ready:
+            generation.behind = encoded[-1].clone()
+        yield from self._next_tokens([(g, h[-1]) for g, h in ready if g.autoregressive])
+        for generation, encoded in ready:
+            if generation.draft is not None and not generation.draft.left:
+                yield from self._guarded(generation, self._verified(generation, encoded))
         for generation, _ in ready:
             try:
-                if not generation.autoregressive:
+                if generation.wants_canvas:
                     generation.open_canvas()
             except Exception as error:
                 self._fail([generation.request], error)
@@ -169,36 +175,58 @@ class Engine:
     def _next_tokens(self, ready: list[tuple[Generation, Tensor]]) -> Iterator[Event]:
         free = []
         for generation, hidden in ready:
-            if (token := generation.forced) is not None:
-                yield from generation.take_token(token, None)
-                continue
-            reader = generation.reader(1)
-            if reader is None:
-                free.append((generation, hidden))
+            choice = self._own_choice(generation, hidden)
+            if choice is None:
+                free.append((generation, hidden, generation.uniform()))
             else:
-                t = generation.config.temperature or 0.0
-                uniform = generation.uniform().to(hidden.device)
-                one = reader(self.model.backbone, hidden[None], t or 1.0, uniform, greedy=t == 0)
-                yield from generation.take_token(int(one.sampled[0]), one)
-        if not free:
-            return
-        temperatures = [g.config.temperature or 0.0 for g, _ in free]
-        prediction = self._read(free, temperatures)
-        for (generation, _), one in zip(free, prediction.split([1] * len(free)), strict=True):
+                yield from generation.take_token(*choice)
+        for (generation, *_), one in zip(free, self._read(free), strict=True):
             yield from generation.take_token(int(one.sampled[0]), one)
 
-    def _read(self, ready: list[tuple[Generation, Tensor]], temperatures: list[float]) -> Prediction:
-        device = self.model.device
-        greedy = torch.tensor([t == 0 for t in temperatures], device=device)
-        return read(
+    def _own_choice(self, generation: Generation, hidden: Tensor) -> tuple[int, Prediction | None] | None:
+        """The next token, where a pin or a reader of the request's own says it; None where it is read as any other."""
+        if (token := generation.forced) is not None:
+            return token, None
+        reader = generation.reader(1)
+        if reader is None:
+            return None
+        t = generation.config.temperature or 0.0
+        uniform = generation.uniform().to(hidden.device)
+        one = reader(self.model.backbone, hidden[None], t or 1.0, uniform, greedy=t == 0)
+        return int(one.sampled[0]), one
+
+    def _read(self, ready: list[tuple[Generation, Tensor, Tensor]]) -> list[Prediction]:
+        """Predictions [1] at hidden states [D] and uniforms [1]."""
+        if not ready:
+            return []
+        device, temperatures = self.model.device, [g.config.temperature or 0.0 for g, *_ in ready]
+        together = read(
             self.model.backbone,
-            torch.stack([h for _, h in ready]),
+            torch.stack([h for _, h, _ in ready]),
             torch.tensor([t or 1.0 for t in temperatures], device=device),
-            torch.cat([g.uniform() for g, _ in ready]).to(device),
-            greedy,
+            torch.cat([u for *_, u in ready]).to(device),
+            torch.tensor([t == 0 for t in temperatures], device=device),
             want_soft=False,
-            top=max(g.config.top_logprobs for g, _ in ready),
+            top=max(g.config.top_logprobs for g, *_ in ready),
         )
+        return together.split([1] * len(ready))
+
+    def _verified(self, generation: Generation, encoded: Tensor) -> Iterator[Event]:
+        """The encoder's word on a draft whose hidden states [n, D] it has just computed."""
+        draft = generation.draft
+        assert draft is not None
+        behind = [draft.behind, *encoded[:-1]]
+        plain: dict[int, Prediction] = {}
+        for place, hidden in enumerate(behind):
+            choice = draft.sent(place) if place < generation.early else self._own_choice(generation, hidden)
+            if choice is None:
+                if place not in plain:  # nor the later ones: all in one pass over the vocabulary
+                    rows = [(generation, h, generation.uniform(i)) for i, h in enumerate(behind[place:])]
+                    plain = dict(enumerate(self._read(rows), place))
+                choice = int(plain[place].sampled[0]), plain[place]
+            yield from generation.take_token(*choice)
+            if draft.left:
+                return
 
     def _denoise(self) -> Iterator[Event]:
         """One step of every open canvas."""
@@ -238,6 +266,8 @@ def check(request: Request, model: Model) -> None:
     state = request.begin_constraint()
     if (holds := Holds.of(request)).any:
         holds.check(state, request, config.vocab_size, config.canvas_length)
+    if request.config.verify != "never" and config.canvas_length > BLOCK:
+        raise InputError(f"verify takes canvases of at most {BLOCK} tokens, and they have {config.canvas_length}")
     answer = room(request.config, config.canvas_length)
     if len(ids) + answer > config.max_position_embeddings:
         raise InputError(

@@ -17,6 +17,7 @@ from diffusiongemma.diffusion.denoise import Canvas, Decoding
 from diffusiongemma.diffusion.noise import SAMPLE, Noise
 from diffusiongemma.diffusion.readout import Prediction, Reader
 from diffusiongemma.diffusion.trace import Alternatives, CanvasCommitted, CanvasStep, Event, Finished, Result, TextDelta
+from diffusiongemma.engine.draft import Draft
 from diffusiongemma.engine.holds import Holds
 from diffusiongemma.engine.request import Request
 from diffusiongemma.model.model import ENCODE_CHUNK, Model
@@ -41,6 +42,8 @@ class Generation:
         self.holds = Holds.of(request)
         self.canvas: Canvas | None = None
         self.early = 0  # tokens of the open canvas whose text has gone out
+        self.draft: Draft | None = None  # a finished canvas that the encoder checks
+        self.behind: Tensor | None = None  # [D], what the encoder predicts from behind all that is encoded
         self.tokens: list[int] = []
         self.columns: dict[str, list[float]] = {"logprobs": [], "entropies": [], "settled": []}
         self.alternatives: list[Alternatives] = []
@@ -64,7 +67,13 @@ class Generation:
 
     @property
     def autoregressive(self) -> bool:
-        return self.config.mode == "ar"
+        """Whether the next token is written behind those that are encoded."""
+        return self.config.mode == "ar" if self.draft is None else self.draft.left
+
+    @property
+    def wants_canvas(self) -> bool:
+        """Whether all is encoded and a canvas is to follow."""
+        return not (self.waiting or self.autoregressive or self.draft) and self.finish_reason is None
 
     def _encode_next(self, tokens: list[int]) -> None:
         ids = torch.tensor(tokens, device=self.model.device)
@@ -112,7 +121,10 @@ class Generation:
         yield event
         if canvas.done:
             self.early = before
-            yield from self._commit(canvas)
+            if self.config.verify == "always" or (self.config.verify == "unconverged" and not canvas.converged):
+                self._verify(canvas)
+            else:
+                yield from self._commit(canvas)
         elif self.early > before:
             yield from self._emit(self._until_end(canvas)[before:])
             canvas.reader = self.reader(len(canvas.tokens)) if self.constrained is not None else canvas.reader
@@ -142,30 +154,69 @@ class Generation:
         if self.finish_reason is None:
             self._encode_next(kept)
 
+    # Verification.
+
+    def _verify(self, canvas: Canvas) -> None:
+        """Let the encoder read what the canvas says."""
+        assert canvas.prediction is not None and self.behind is not None
+        tokens, _ = self._until_stop(canvas.prediction.argmax.tolist())
+        self.canvas, self.draft = None, Draft(canvas, tokens, self.behind, len(self.tokens))
+        self.steps.append(canvas.step - canvas.entered)
+        self._encode_next(tokens)
+
+    def take_checked(self, token: int, prediction: Prediction | None) -> Iterator[Event]:
+        """The encoder's word on the next token of the draft, as `take_token`."""
+        draft = self.draft
+        assert draft is not None and draft.canvas.settled is not None
+        place, canvas = len(self.tokens) - draft.first, draft.canvas
+        kept = self._write(token, prediction, int(draft.canvas.settled[place]) if not draft.left else canvas.step)
+        if not draft.left and token == draft.tokens[place]:
+            draft.agreed += 1
+        elif not draft.left:
+            draft.left = True
+            self.sequence.forget(len(draft.tokens) - draft.agreed)
+        complete = self.finish_reason is not None or draft.stops_at(len(self.tokens))
+        if complete:
+            said, steps = self.tokens[draft.first :], canvas.step - canvas.entered
+            event = self._committed(canvas.noise.canvas, said, steps, canvas.converged)
+            yield replace(event, written=len(said) - draft.agreed)
+        yield from self._emit(kept if place >= self.early else [])
+        if self.finish_reason is None and draft.left:
+            self._encode_next(kept)
+        if complete:
+            self.draft = None
+
     # Autoregressive decoding.
 
-    def uniform(self) -> Tensor:
-        """The random number of the next token, [1]."""
-        return Noise(self.config.seed, 0).uniforms(len(self.tokens) + 1, SAMPLE, 1)
+    def uniform(self, ahead: int = 0) -> Tensor:
+        """The random number of the next token, [1], or of one so many tokens `ahead`."""
+        return Noise(self.config.seed, 0).uniforms(len(self.tokens) + 1 + ahead, SAMPLE, 1)
 
     def take_token(self, token: int, prediction: Prediction | None) -> Iterator[Event]:
         """The next token, and the prediction [1] it is from; None where it was forced."""
+        if self.draft is not None:
+            yield from self.take_checked(token, prediction)
+            return
         index = len(self.tokens)
+        if index == 0:
+            self.forward_passes += 1  # the prompt's last pass gave the first token
+        kept = self._write(token, prediction, 1)
+        yield self._committed(index, kept, 1, True)
+        yield from self._emit(kept)
+        if self.finish_reason is None:
+            self._encode_next(kept)
+
+    def _write(self, token: int, prediction: Prediction | None, settled: int) -> list[int]:
+        """Note one token of the answer and what it is from -> the token, or none behind the limit."""
         logprob = entropy = 0.0
         if prediction is not None:
             logprob, entropy = float(prediction.sampled_logprob), float(prediction.entropy)
             self._tell(prediction.top, prediction.top_logprob, 1)
         elif self.config.top_logprobs:
             self.alternatives.append(((token, 0.0),))
-        if index == 0:
-            self.forward_passes += 1  # the prompt's last pass gave the first token
-        for name, value in (("logprobs", logprob), ("entropies", entropy), ("settled", 1)):
+        for name, value in (("logprobs", logprob), ("entropies", entropy), ("settled", settled)):
             self.columns[name].append(value)
-        kept = self._keep([token])
-        yield self._committed(index, kept, 1, True)
-        yield from self._emit(kept)
-        if self.finish_reason is None:
-            self._encode_next(kept)
+        return self._keep([token])
 
     # The end.
 
@@ -182,19 +233,20 @@ class Generation:
         return CanvasCommitted(canvas, tuple(kept), steps, converged, self.request.id, *columns)
 
     def _keep(self, tokens: list[int]) -> list[int]:
-        """Tokens up to the first stop token or the limit; sets the finish reason."""
-        stop = next((i for i, t in enumerate(tokens) if t in self.config.eos_token_ids), None)
-        room = self.config.max_new_tokens - len(self.tokens)
-        if stop is not None and stop < room:
-            self.finish_reason = "stop"
-            tokens = tokens[: stop + 1]
-        elif len(tokens) >= room:
-            self.finish_reason = "length"
-            tokens = tokens[:room]
+        """Tokens up to the first stop token or the limit, which are part of the answer now; sets the finish reason."""
+        tokens, self.finish_reason = self._until_stop(tokens)
         self.tokens += tokens
         if self.constrained is not None:
             self.constrained = self.constrained.after(tokens)
         return tokens
+
+    def _until_stop(self, tokens: list[int]) -> tuple[list[int], str | None]:
+        """Tokens up to the first stop token or the limit, and the reason if the answer ends there."""
+        stop = next((i for i, t in enumerate(tokens) if t in self.config.eos_token_ids), None)
+        room = self.config.max_new_tokens - len(self.tokens)
+        if stop is not None and stop < room:
+            return tokens[: stop + 1], "stop"
+        return tokens[:room], "length" if len(tokens) >= room else None
 
     def _emit(self, tokens: list[int]) -> Iterator[Event]:
         if self.reply is not None:

@@ -40,7 +40,12 @@ class Holds:
 
     @property
     def any(self) -> bool:
-        return bool(self.pins or self.regions or self.score) or self.start is not None
+        return bool(self.pins) or self.on_canvas
+
+    @property
+    def on_canvas(self) -> bool:
+        """Whether there is what only a canvas can hold: text to fill in, to start from or to score."""
+        return bool(self.regions or self.score) or self.start is not None
 
     @property
     def no_end_before(self) -> int:
@@ -119,8 +124,10 @@ class Holds:
             self.reader(constrained, 0, 1 if mode == "ar" else canvas_length, torch.device("cpu"))
         if self.score and (len(self.score) != canvas_length or most != canvas_length or self.pins or self.regions):
             raise InputError(f"scoring takes one whole canvas, {canvas_length} tokens, and nothing else")
-        if mode == "ar" and (self.regions or self.score or self.start is not None):
+        if mode == "ar" and self.on_canvas:
             raise InputError("infilling and editing work on a canvas: leave mode at diffusion")
+        if request.config.verify != "never" and self.on_canvas:
+            raise InputError("the encoder cannot check what is filled in or edited: leave verify at never")
         for region in self.regions:
             _check_region(region, most, canvas_length)
         if self.start is not None and not 0 < self.start.strength <= 1:

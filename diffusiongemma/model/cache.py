@@ -49,9 +49,13 @@ class LayerCache:
         return self._write(keys, values, start, self.end + keys.shape[1])
 
     def trim(self) -> None:
-        """Give back what a long append needed beyond the window."""
+        """Give back what a long append needed beyond the window and what `forget` may go back to."""
         if self.keep is not None and self.keys.shape[1] > self.keep + 2 * BLOCK:
-            self._move(self.keep + BLOCK)
+            self._move(self.keep + 2 * BLOCK, spare=BLOCK)
+
+    def forget(self, count: int) -> None:
+        """Drop the last `count` tokens, at most `BLOCK`, of what the last `append` has stored."""
+        self.end -= count
 
     def copy(self) -> LayerCache:
         heads, _, head_dim = self.keys.shape
@@ -75,8 +79,9 @@ class LayerCache:
             self._move(-(-(held + extra + spare) // BLOCK) * BLOCK)
         return self.start
 
-    def _move(self, capacity: int) -> None:
-        held = slice(self.start, self.end)
+    def _move(self, capacity: int, spare: int = 0) -> None:
+        """To another buffer, with `spare` tokens before those that the next one may attend to."""
+        held = slice(max(0, self.start - spare), self.end)
         for name in ("keys", "values"):
             old = getattr(self, name)
             new = old.new_empty(old.shape[0], capacity, old.shape[2])
@@ -101,6 +106,12 @@ class SequenceCache:
         clone.length = self.length
         clone.layers = [layer.copy() for layer in self.layers]
         return clone
+
+    def forget(self, count: int) -> None:
+        """Drop the last `count` tokens, at most `BLOCK`, of those that were encoded last, all at once."""
+        self.length -= count
+        for layer in self.layers:
+            layer.forget(count)
 
     def trim(self) -> None:
         for layer in self.layers:

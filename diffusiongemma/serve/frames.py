@@ -116,6 +116,8 @@ def commit_event(committed: CanvasCommitted, text_of: TextOf, choice: int = 0) -
         "entropies": [round(x, 4) for x in committed.entropies],
         "settled": list(committed.settled),
     }
+    if committed.written:
+        event["written"] = committed.written
     if committed.alternatives:
         event["alternatives"] = [[[text_of(t), round(p, 4)] for t, p in told] for told in committed.alternatives]
     return event

@@ -40,6 +40,7 @@ def info(model: DiffusionGemma, settings: Settings) -> dict[str, Any]:
             "sampler": "entropy_bound",
             "mode": "diffusion",
             "early_entropy": generation.early_entropy,
+            "verify": generation.verify,
         },
         "limits": {
             "max_requests": settings.max_requests,
@@ -88,6 +89,7 @@ def _asked(recording: Recording, model: DiffusionGemma, settings: Settings) -> d
         sampler["name"] = names.get(sampler["name"], "")
     early = {"steps": options["early_steps"], "entropy": options["early_entropy"]} if options["early_steps"] else None
     passed_on = {name: options[name] for name in ("mode", "steps", "entropy_bound", "min_tokens")}
+    passed_on["verify"] = options.get("verify", "never")  # traces from before there was such a thing
     body = {
         "prompt": list(recording.prompt_ids),
         "seed": options["seed"],

@@ -26,7 +26,17 @@ from diffusiongemma.serve.stopping import StopFinder
 from diffusiongemma.serve.styles import Style
 
 # What shapes a whole answer, or looks into one, has no meaning for a text of which parts stand.
-_ELSEWHERE = ("pins", "regex", "choices", "template", "banned_words", "required_words", "min_tokens", "branch")
+_ELSEWHERE = (
+    "pins",
+    "regex",
+    "choices",
+    "template",
+    "banned_words",
+    "required_words",
+    "min_tokens",
+    "branch",
+    "verify",
+)
 _OFF = ("alternatives", "details", "think", "early_text")
 
 

@@ -73,4 +73,6 @@ def plan_config(config: GenerationConfig, options: dict[str, Any]) -> Generation
         raise InputError("infilling and editing work on a canvas: leave mode at diffusion")
     if options.get("early_steps"):
         raise InputError("early text does not go with infilling and editing: leave early_steps at 0")
-    return config.with_options(**{**options, "mode": "diffusion", "early_steps": 0})
+    if options.get("verify", "never") != "never":
+        raise InputError("the encoder cannot check what is filled in or edited: leave verify at never")
+    return config.with_options(**{**options, "mode": "diffusion", "early_steps": 0, "verify": "never"})

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from diffusiongemma.config import VERIFY, GenerationConfig
 from diffusiongemma.diffusion.trace import CanvasCommitted, Finished, Result
 from diffusiongemma.errors import InputError
 from diffusiongemma.train.evaluation.questions import Question, Suite
@@ -20,16 +21,24 @@ MODES = ("diffusion", "ar", "both")
 
 @dataclass(frozen=True)
 class Setting:
-    """One way to decode: the mode, for diffusion the most steps that a canvas may take, and whether answers are held
-    to the structure of their question."""
+    """One way to decode: the mode, for diffusion the most steps that a canvas may take and which canvases the encoder
+    checks, and whether answers are held to the structure of their question."""
 
     mode: str
     steps: int | None = None
     constrained: bool = False
+    verify: str = VERIFY[0]
+
+    @property
+    def more(self) -> dict[str, Any]:
+        """What a report says beside mode and steps."""
+        checked = {"verify": self.verify} if self.verify != VERIFY[0] else {}
+        return checked | ({"constrained": True} if self.constrained else {})
 
     def __str__(self) -> str:
         how = "autoregressive" if self.mode == "ar" else f"diffusion, ≤ {self.steps} steps"
-        return how + (", constrained" if self.constrained else "")
+        checked = {"unconverged": ", unsure ones checked", "always": ", checked"}.get(self.verify, "")
+        return how + checked + (", constrained" if self.constrained else "")
 
 
 @dataclass(frozen=True)
@@ -53,19 +62,24 @@ class Answer:
     seed: int = 0
 
 
-def settings(mode: str, steps: Sequence[int], default_steps: int, constrained: bool = False) -> list[Setting]:
-    """The ways to decode that `mode` and the `steps` asked for name; with `constrained` each without and with it.
+def settings(
+    mode: str, steps: Sequence[int], default: GenerationConfig, constrained: bool = False, verify: Sequence[str] = ()
+) -> list[Setting]:
+    """The ways to decode that `mode`, the `steps` and kinds of `verify` asked for name, or else the `default`; with
+    `constrained` each without and with it.
 
     Raises `InputError` for a bad combination.
     """
     if mode not in MODES:
         raise InputError(f"mode is {mode!r}: choose {', '.join(MODES)}")
-    if mode == "ar" and steps:
-        raise InputError("autoregressive decoding takes no denoise steps: leave --steps out, or use --mode both")
+    if mode == "ar" and (steps or verify):
+        raise InputError("autoregressive decoding has no canvas: leave --steps and --verify out, or use --mode both")
     wrong = next((count for count in steps if count < 1), None)
     if wrong is not None:
         raise InputError(f"steps is {wrong}: give a whole number of at least 1")
-    by_diffusion = [Setting("diffusion", count) for count in dict.fromkeys(steps or (default_steps,))]
+    kinds = [default.with_options(verify=kind).verify for kind in dict.fromkeys(verify or (default.verify,))]
+    counts = dict.fromkeys(steps or (default.steps,))
+    by_diffusion = [Setting("diffusion", count, verify=kind) for count in counts for kind in kinds]
     ways = {"diffusion": by_diffusion, "ar": [Setting("ar")], "both": [*by_diffusion, Setting("ar")]}[mode]
     return [replace(way, constrained=held) for way in ways for held in ((False, True) if constrained else (False,))]
 
@@ -82,6 +96,8 @@ def ask(
 
     width = model.config.canvas_length
     decoding: dict[str, Any] = {"mode": setting.mode, "max_new_tokens": -(-suite.room // width) * width, **options}
+    if setting.mode != "ar":
+        decoding["verify"] = setting.verify
     if setting.steps is not None:
         decoding["steps"] = setting.steps
     requests = [

@@ -121,7 +121,7 @@ class Run:
         return {
             "mode": self.setting.mode,
             "steps": self.setting.steps,
-            **({"constrained": True} if self.setting.constrained else {}),
+            **self.setting.more,
             **self.overall.as_object(),
             f"by_{grouping}": by_group,
             **self.cost.as_object(),

@@ -86,7 +86,8 @@ def _continuations(report: dict[str, Any]) -> Table:
         steps = _NONE if run["steps_per_canvas"] is None else f"{run['steps_per_canvas']:.1f}"
         limit = _NONE if run["at_step_limit"] is None else f"{run['at_step_limit']:.0%}"
         cost = (steps, limit, f"{run['tokens_per_forward']:.1f}", f"{run['seconds']:.1f}")
-        table.add_row(str(Setting(run["mode"], run["steps"])), *_judged(run), *cost)
+        way = Setting(run["mode"], run["steps"], verify=run.get("verify", "never"))
+        table.add_row(str(way), *_judged(run), *cost)
     return table
 
 

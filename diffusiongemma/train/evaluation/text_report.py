@@ -80,6 +80,7 @@ def _samples(prefixes: Sequence[str], suite: Suite, runs: Sequence[Run]) -> list
                 {
                     "mode": run.setting.mode,
                     "steps": run.setting.steps,
+                    **run.setting.more,
                     "seed": run.scored[i].answer.seed,
                     "text": run.scored[i].answer.text,
                 }
