@@ -23,9 +23,10 @@ export function number(attributes) {
   return el("input", { type: "number", inputmode: "decimal", ...attributes });
 }
 
+const CHECKED = [["never", "none"], ["unconverged", "those not sure"], ["always", "all"]];
 const SAMPLERS = ["entropy_bound", "confidence", "fixed_k", "ancestral"];
 
-/** Seed, steps, sampler, temperature, length, early text, system prompt; empty fields keep the model's defaults. */
+/** Seed, steps, sampler, temperature, length, checked canvases, early text, system prompt; empty fields keep the model's defaults. */
 export class Options {
   constructor(info, { closed = true } = {}) {
     const defaults = info?.defaults ?? {};
@@ -35,11 +36,12 @@ export class Options {
     this.temperature = number({ min: 0, max: 2, step: "any", placeholder: "as trained" });
     this.tokens = number({ min: 1, step: 1, placeholder: hint(defaults.max_tokens) });
     this.sampler = choice([["", "default"], ...samplerNames(info)], "");
+    this.verify = choice([["", "default"], ...CHECKED], "", { title: "The encoder writes on from the first token that it would not have written" });
     this.early = el("input", { type: "checkbox", title: "Send the stable start before the canvas is done" });
     this.system = el("textarea", { rows: 2, placeholder: "none" });
     const row = el("div", { class: "fields" },
       field("Seed", this.seed), field("Steps per canvas", this.steps), field("Sampler", this.sampler),
-      field("Temperature", this.temperature), field("Most tokens", this.tokens),
+      field("Temperature", this.temperature), field("Most tokens", this.tokens), field("Checked canvases", this.verify),
       el("div", { class: "field check" }, this.early, label(this.early, "Early text")),
       field("System prompt", this.system, { wide: true }));
     this.root = el("details", { class: "options", open: !closed }, el("summary", {}, "Options"), row);
@@ -48,7 +50,12 @@ export class Options {
   /** Arguments for `chatBody`. A random seed is drawn here, so that a kept trace can be asked for again. */
   values() {
     const given = (control) => (control.value.trim() === "" ? undefined : Number(control.value));
-    const diffusion = { steps: given(this.steps), sampler: this.sampler.value || undefined, early_text: this.early.checked || undefined };
+    const diffusion = {
+      steps: given(this.steps),
+      sampler: this.sampler.value || undefined,
+      verify: this.verify.value || undefined,
+      early_text: this.early.checked || undefined,
+    };
     return {
       seed: given(this.seed) ?? Math.floor(Math.random() * 2 ** 31),
       temperature: given(this.temperature),

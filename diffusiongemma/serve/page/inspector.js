@@ -40,7 +40,9 @@ function facts({ canvas, position }, commit, frames, moment) {
   const token = frame ? frame.tokens[position] : commit?.tokens[position] ?? frames.at(-1)?.tokens[position] ?? "";
   const rows = [["Position", `${position}, canvas ${canvas + 1}`]];
   if (frame) rows.push(["Holds", frame.lost[position] ? "noise again: taken back in this step" : STATE_NAMES[frame.state[position]] ?? ""], ["Entropy", `${decimal(nats(frame.entropy[position]), 3)} nats`]);
-  if (commit?.settled?.[position] !== undefined) rows.push(["Unchanged since", `step ${commit.settled[position]}`]);
+  const written = !frame && position >= (commit?.tokens.length ?? 0) - (commit?.written ?? 0);
+  if (written && commit?.written) rows.push(["Written by", "the encoder, in the canvas's place"]);
+  else if (commit?.settled?.[position] !== undefined) rows.push(["Unchanged since", `step ${commit.settled[position]}`]);
   const accepted = frames.find((one) => "adps".includes(one.state[position]));
   if (accepted) rows.push(["First accepted", `step ${accepted.step}`]);
   if (Number.isFinite(commit?.logprobs?.[position])) rows.push(["Log-probability", decimal(commit.logprobs[position], 3)]);

@@ -62,7 +62,8 @@ export class Timeline {
   }
 
   #addCommit(commit, seconds) {
-    if (!this.moments.some((moment) => moment.frame)) this.#clock.passes += commit.tokens.length; // token by token
+    // Token by token, or what the encoder wrote in place of a canvas's tokens.
+    this.#clock.passes += this.#frames.size ? (commit.written ?? 0) : commit.tokens.length;
     if (!this.#frames.size && seconds !== undefined) this.#clock.seconds = seconds;
     this.commits.push(commit);
     this.moments.push({ frame: null, commit, commits: this.commits.length, ...this.#clock });
