@@ -219,10 +219,11 @@ class GenerationConfig:
     for that many steps, and whose entropy is below `early_entropy` nats, are pinned, and their text goes out at once.
     That makes the answer another one than without, as those tokens cannot change any more.
 
-    With `verify` "unconverged" a canvas that is not sure of itself when its steps run out, and with "always" every
-    finished canvas, is checked by the encoder: its tokens stand as far as the encoder would have written them too, and
-    from there on the encoder writes the rest of the canvas token by token, as in autoregressive mode. So "always" gives
-    the text of that mode, in fewer passes where the canvas is mostly right.
+    With `patience` above 0 a canvas ends, though it is not sure of itself, when its most probable tokens have not
+    changed for that many steps. With `verify` "unconverged" a canvas that ended so, or because its steps ran out, and
+    with "always" every finished canvas, is checked by the encoder: its tokens stand as far as the encoder would have
+    written them too, and from there on the encoder writes the rest of the canvas token by token, as in autoregressive
+    mode. So "always" gives the text of that mode, in fewer passes where the canvas is mostly right.
 
     With `top_p` below 1 every position's distribution is cut down to its nucleus, the fewest tokens that hold that
     share of its probability, before anything else is made of it. `top_logprobs` is how many of the most probable tokens
@@ -245,6 +246,7 @@ class GenerationConfig:
     eos_token_ids: tuple[int, ...] = (1, 106, 50)
     early_steps: int = 0
     early_entropy: float = 0.05
+    patience: int = 0
     verify: str = "never"
     top_p: float = 1.0
     top_logprobs: int = 0
@@ -264,6 +266,8 @@ class GenerationConfig:
             raise InputError(f"seed is {self.seed!r}: give a whole number from 0 to 2**64 - 1")
         if self.mode not in ("auto", "diffusion", "ar"):
             raise InputError(f"mode is {self.mode!r}: choose auto, diffusion or ar")
+        if isinstance(self.patience, bool) or not isinstance(self.patience, int) or self.patience < 0:
+            raise InputError(f"patience is {self.patience!r}: give a whole number of at least 0")
         if self.verify not in VERIFY:
             raise InputError(f"verify is {self.verify!r}: choose {', '.join(VERIFY[:-1])} or {VERIFY[-1]}")
         # Below a thousandth, logits divided by it leave the range of float32's exponential.
@@ -300,7 +304,7 @@ class GenerationConfig:
             "entropy_bound": sampler.get("entropy_bound"),
             "eos_token_ids": _ids(model.eos_token_id if raw.get("eos_token_id") is None else raw["eos_token_id"]),
         }
-        same = ("t_min", "t_max", "stability_threshold", "confidence_threshold", "verify")
+        same = ("t_min", "t_max", "stability_threshold", "confidence_threshold", "patience", "verify")
         values |= {name: raw.get(name) for name in same}
         try:
             return cls(**{name: value for name, value in values.items() if value is not None})
@@ -319,7 +323,9 @@ class GenerationConfig:
             "eos_token_id": list(self.eos_token_ids),
             "pad_token_id": pad_token_id,
             "bos_token_id": bos_token_id,
-            **({"verify": self.verify} if self.verify != VERIFY[0] else {}),  # transformers knows nothing of it
+            # transformers knows nothing of these.
+            **({"patience": self.patience} if self.patience else {}),
+            **({"verify": self.verify} if self.verify != VERIFY[0] else {}),
         }
 
 

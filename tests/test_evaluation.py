@@ -238,7 +238,7 @@ def test_cost_by_hand():
     cost = Cost.of(answers, 2.0)
     assert cost.steps_per_canvas == 4.0 and cost.canvases == 3
     assert cost.effective_steps == pytest.approx((3 * 16 + 1 * 4 + 8 * 10) / 30)
-    assert cost.at_step_limit == pytest.approx(1 / 3)
+    assert cost.unconverged == pytest.approx(1 / 3)
     assert cost.tokens_per_forward == pytest.approx(30 / 13)
     ar = Cost.of([Answer("", 7, 7)], 1.0).as_object()
     assert ar["steps_per_canvas"] is None and ar["tokens_per_forward"] == 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from diffusiongemma.config import GenerationConfig
 from diffusiongemma.diffusion.denoise import Canvas
 from diffusiongemma.diffusion.recording import load_trace, save_trace
 from diffusiongemma.diffusion.stop import Never, StableAndConfident
-from diffusiongemma.diffusion.trace import CanvasCommitted, Finished, TextDelta
+from diffusiongemma.diffusion.trace import CanvasCommitted, CanvasStep, Finished, TextDelta
 from diffusiongemma.engine.engine import Engine
 from diffusiongemma.engine.request import Request
 from diffusiongemma.errors import InputError
@@ -221,3 +222,39 @@ def test_a_checkpoint_may_ask_for_it():
     config = GenerationConfig(verify="unconverged")
     assert GenerationConfig.from_hf(config.to_hf(0, 2), dg.load("nano").config).verify == "unconverged"
     assert "verify" not in GenerationConfig().to_hf(0, 2)
+
+
+# --- patience -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("patience", [1, 3])
+def test_a_canvas_that_does_not_change_ends(patience, nano):
+    """At the first step at which the argmax is as it was for so many steps, and it counts as not sure of itself."""
+    options = {"stop_rule": Never(), "steps": 20}
+    whole = [e for e in nano.stream(PROMPT, patience=0, **options) if isinstance(e, CanvasStep)]
+    kept = [bool((a.argmax == b.argmax).all()) for a, b in pairwise(whole)]
+    ends = next(i + 1 for i in range(patience, len(whole)) if all(kept[i - patience : i]))
+    events = list(nano.stream(PROMPT, patience=patience, verify="never", **options))
+    commit = next(e for e in events if isinstance(e, CanvasCommitted))
+    assert commit.steps == ends < 20 and not commit.converged
+    assert commit.tokens == tuple(whole[ends - 1].argmax[: len(commit.tokens)])
+    checked = nano.generate(PROMPT, patience=patience, verify="unconverged", **options)
+    assert checked.steps == (ends,) and checked.tokens == nano.generate(PROMPT, mode="ar").tokens
+
+
+def test_pinned_positions_do_not_wear_patience_out(tiny):
+    options = {"stop_rule": Never(), "steps": 6, "max_new_tokens": 16, "eos_token_ids": (), "temperature": 5.0}
+    result = tiny.generate("hello", patience=1, pins={i: "a" for i in range(15)}, **options)
+    free = [
+        e.argmax[15]
+        for e in tiny.stream("hello", pins={i: "a" for i in range(15)}, **options)
+        if isinstance(e, CanvasStep)
+    ]
+    same = [a == b for a, b in pairwise(free)]
+    assert result.steps == (same.index(True) + 2 if True in same else 6,)
+
+
+def test_impossible_patience_is_refused(tiny):
+    for wrong in (-1, 1.5, True):
+        with pytest.raises(InputError, match="patience"):
+            tiny.generate("hello", patience=wrong)

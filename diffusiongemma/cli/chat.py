@@ -28,6 +28,7 @@ def chat(
     seed: given.Seed = None,
     temperature: given.Temperature = None,
     sampler: given.Sampler = None,
+    patience: given.Patience = None,
     verify: given.Verify = None,
     watch: given.Watch = False,
     delay: given.Delay = None,
@@ -45,6 +46,7 @@ def chat(
         seed=seed,
         temperature=temperature,
         sampler=sampler,
+        patience=patience,
         verify=verify,
     )
     given.check_delay(delay)

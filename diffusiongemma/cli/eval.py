@@ -124,6 +124,7 @@ def evaluate(
     mode: Mode = "diffusion",
     steps: Steps = None,
     temperature: given.Temperature = None,
+    patience: given.Patience = None,
     verify: Verify = None,
     constrained: Constrained = False,
     batch: Batch = BATCH,
@@ -137,8 +138,8 @@ def evaluate(
     The same seed asks the same questions. Shares come with their 95 % interval.
     """
     _check(task, limit, batch, continuations, file=file, givens=givens, source=source, constrained=constrained)
-    decoding = given.decoding_options(mode="diffusion", seed=seed, temperature=temperature)
-    options = {name: value for name, value in decoding.items() if name == "temperature"}
+    decoding = given.decoding_options(mode="diffusion", seed=seed, temperature=temperature, patience=patience)
+    options = {name: value for name, value in decoding.items() if name in ("temperature", "patience")}
     from diffusiongemma.config import GenerationConfig
     from diffusiongemma.train.evaluation.answering import settings
 

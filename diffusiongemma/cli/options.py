@@ -72,6 +72,14 @@ Sampler = Annotated[
         metavar="NAME", help=f"One of {', '.join(SAMPLER_NAMES)} (default: entropy-bound)", rich_help_panel=DECODING
     ),
 ]
+Patience = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="A canvas ends when it has not changed for N steps, sure or not; 0: never. (default: the checkpoint's)",
+        rich_help_panel=DECODING,
+    ),
+]
 Verify = Annotated[
     str | None,
     typer.Option(

@@ -47,6 +47,7 @@ def run(
     temperature: given.Temperature = None,
     top_p: given.TopP = None,
     sampler: given.Sampler = None,
+    patience: given.Patience = None,
     verify: given.Verify = None,
     json_schema: given.JsonSchema = None,
     regex: given.Regex = None,
@@ -75,6 +76,7 @@ def run(
         temperature=temperature,
         top_p=top_p,
         sampler=sampler,
+        patience=patience,
         verify=verify,
     )
     given.check_delay(delay)

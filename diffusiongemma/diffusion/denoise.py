@@ -30,6 +30,7 @@ class Decoding:
     sampler: Sampler = field(default_factory=EntropyBound)
     stop: StopRule = field(default_factory=StableAndConfident)
     greedy: bool = False  # take the argmax where the sampler would draw
+    patience: int = 0  # steps without another argmax after which a canvas ends though it is not sure (0: never)
     # Early text: pin the leading positions whose argmax has not changed for so many steps (0: never) and whose entropy
     # is below the bound, in nats. An end token among them ends the canvas.
     early_steps: int = 0
@@ -47,6 +48,7 @@ class Decoding:
             config.sampler or EntropyBound(config.entropy_bound),
             config.stop_rule or StableAndConfident(config.stability_threshold, config.confidence_threshold),
             greedy,
+            config.patience,
             config.early_steps,
             config.early_entropy,
             tuple(config.eos_token_ids),
@@ -126,7 +128,7 @@ class Canvas:
         self.settled = torch.where(changed, self.step, self.settled if self.settled is not None else self.step)
         self.argmaxes.append(prediction.argmax)
         self.converged = self._converged(prediction)
-        self.done = self.converged or self.step == self.decoding.steps
+        self.done = self.converged or self.step == self.decoding.steps or self._stalled()
         self.prediction = prediction = self._answer(prediction)
         for name in ("logprob", "entropy", "top", "top_logprob"):
             setattr(self, name, self._remembered(getattr(self, name), getattr(prediction, name)))
@@ -164,6 +166,14 @@ class Canvas:
         if not len(free):
             return True
         return self.decoding.stop([argmax[free] for argmax in self.argmaxes], prediction.entropy[free])
+
+    def _stalled(self) -> bool:
+        """Whether the argmax of the free positions has not changed for as long as there is patience."""
+        patience, settled = self.decoding.patience, self.settled
+        if not patience or settled is None:
+            return False
+        free = slice(None) if self.pins is None else self.pins.free
+        return bool((settled[free] <= self.step - patience).all())
 
     def _freeze(self, prediction: Prediction) -> bool:
         """Pin the stable prefix, if early text is wanted -> whether an end token is in it, which ends the canvas."""

@@ -37,7 +37,7 @@ class CanvasCommitted:
     canvas: int
     tokens: tuple[int, ...]
     steps: int
-    converged: bool  # False when the steps ran out
+    converged: bool  # False when the steps ran out, or patience did
     request: int = 0
     logprobs: tuple[float, ...] = ()
     entropies: tuple[float, ...] = ()

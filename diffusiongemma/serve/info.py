@@ -8,11 +8,13 @@ import zipfile
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 import diffusiongemma
 from diffusiongemma.api import DiffusionGemma
 from diffusiongemma.diffusion.recording import Recording, load_trace
 from diffusiongemma.diffusion.samplers import SAMPLERS
-from diffusiongemma.diffusion.trace import CanvasCommitted
+from diffusiongemma.diffusion.trace import CanvasCommitted, CanvasStep
 from diffusiongemma.serve.errors import blaming, refusal
 from diffusiongemma.serve.frames import FrameEncoder, commit_event, done_event
 from diffusiongemma.serve.schemas import CompletionRequest
@@ -40,6 +42,7 @@ def info(model: DiffusionGemma, settings: Settings) -> dict[str, Any]:
             "sampler": "entropy_bound",
             "mode": "diffusion",
             "early_entropy": generation.early_entropy,
+            "patience": generation.patience,
             "verify": generation.verify,
         },
         "limits": {
@@ -89,7 +92,8 @@ def _asked(recording: Recording, model: DiffusionGemma, settings: Settings) -> d
         sampler["name"] = names.get(sampler["name"], "")
     early = {"steps": options["early_steps"], "entropy": options["early_entropy"]} if options["early_steps"] else None
     passed_on = {name: options[name] for name in ("mode", "steps", "entropy_bound", "min_tokens")}
-    passed_on["verify"] = options.get("verify", "never")  # traces from before there was such a thing
+    # Traces from before there were such things lack them.
+    passed_on |= {"patience": options.get("patience", 0), "verify": options.get("verify", "never")}
     body = {
         "prompt": list(recording.prompt_ids),
         "seed": options["seed"],
@@ -141,9 +145,17 @@ def _events(recording: Recording) -> list[list[Any]]:
     return [*events, ["done", done_event(result, result.finish_reason)]]
 
 
+def _sure(step: CanvasStep, recording: Recording) -> bool:
+    """Whether a canvas that ended with this step, before its steps ran out, had converged."""
+    bound = recording.options["confidence_threshold"] if recording.options.get("patience") else np.inf
+    free = ~step.pinned if len(step.pinned) else np.ones(len(step.tokens), np.bool_)
+    return not free.any() or bool(step.entropy[free].mean() < bound)
+
+
 def _commits(recording: Recording) -> list[CanvasCommitted]:
     """The committed tokens, canvas by canvas; in autoregressive mode token by token."""
     result, commits, start = recording.result, [], 0
+    sure = {step.canvas: _sure(step, recording) for step in result.trace}
     widths = {step.canvas: len(step.tokens) for step in result.trace}
     count = len(result.steps) if result.trace else len(result.tokens)
     for canvas in range(count):
@@ -151,7 +163,7 @@ def _commits(recording: Recording) -> list[CanvasCommitted]:
         cut = slice(start, end)
         steps = result.steps[canvas] if canvas < len(result.steps) else 1
         columns = result.logprobs[cut], result.entropies[cut], result.settled[cut]
-        converged = steps < recording.steps
+        converged = steps < recording.steps and sure.get(canvas, True)
         commits.append(CanvasCommitted(canvas, result.tokens[cut], steps, converged, 0, *columns))
         start = end
     return commits

@@ -23,7 +23,9 @@ from diffusiongemma.serve.settings import Settings
 MOST_STOPS = 4
 EARLY_STEPS = 2  # of early text, where a request says no more than true
 _STRUCTURE = ("regex", "choices", "template")
-_PASSED_ON = ("mode", "steps", "entropy_bound", "banned_words", "required_words", "min_tokens", "verify", *_STRUCTURE)
+_PASSED_ON = (
+    "mode", "steps", "entropy_bound", "banned_words", "required_words", "min_tokens", "patience", "verify", *_STRUCTURE
+)  # fmt: skip
 _ONLY = {"frequency_penalty": 0, "presence_penalty": 0, "echo": False, "best_of": 1}
 
 

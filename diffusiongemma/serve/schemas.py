@@ -72,6 +72,7 @@ class DiffusionOptions(Strict):
     steps: int | None = Field(None, ge=1, le=10_000)
     entropy_bound: float | None = Field(None, gt=0)
     sampler: SamplerName | SamplerSpec | None = None
+    patience: int | None = Field(None, ge=0, le=10_000)
     verify: Literal["never", "unconverged", "always"] | None = None
     pins: dict[str, Text | int] | None = None
     early_text: bool | EarlyText | None = None

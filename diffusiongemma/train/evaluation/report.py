@@ -62,8 +62,8 @@ class Figures:
 class Cost:
     """What the answers took. Figures of canvases are None in autoregressive mode.
 
-    `effective_steps` weighs each canvas by the tokens it committed; `at_step_limit` is the share of canvases whose
-    steps ran out before they converged; `seconds` is wall-clock time for all answers, in batches.
+    `effective_steps` weighs each canvas by the tokens it committed; `unconverged` is the share of canvases that
+    ended without being sure of themselves; `seconds` is wall-clock time for all answers, in batches.
     """
 
     tokens: int
@@ -71,7 +71,7 @@ class Cost:
     canvases: int
     steps_per_canvas: float | None
     effective_steps: float | None
-    at_step_limit: float | None
+    unconverged: float | None
     seconds: float
 
     @classmethod
@@ -97,7 +97,7 @@ class Cost:
         return {
             "steps_per_canvas": _rounded(self.steps_per_canvas),
             "effective_steps": _rounded(self.effective_steps),
-            "at_step_limit": _rounded(self.at_step_limit),
+            "unconverged": _rounded(self.unconverged),
             "tokens_per_forward": _rounded(self.tokens_per_forward),
             "tokens": self.tokens,
             "forward_passes": self.forward_passes,

@@ -37,14 +37,14 @@ def _group_table(suite: Suite, runs: Sequence[Run]) -> Table:
     return table
 
 
-_COST = ("steps per canvas", "at limit", "tokens per forward", "seconds")
+_COST = ("steps per canvas", "not sure", "tokens per forward", "seconds")
 
 
 def _cost(run: Run) -> tuple[str, ...]:
     cost = run.cost
     return (
         _NONE if cost.steps_per_canvas is None else f"{cost.steps_per_canvas:.1f}",
-        _NONE if cost.at_step_limit is None else f"{cost.at_step_limit:.0%}",
+        _NONE if cost.unconverged is None else f"{cost.unconverged:.0%}",
         f"{cost.tokens_per_forward:.1f}",
         f"{cost.seconds:.1f}",
     )
@@ -84,8 +84,8 @@ def _continuations(report: dict[str, Any]) -> Table:
     table.add_row("the human", *_judged(report["human"]), *[_NONE] * len(_COST))
     for run in report["runs"]:
         steps = _NONE if run["steps_per_canvas"] is None else f"{run['steps_per_canvas']:.1f}"
-        limit = _NONE if run["at_step_limit"] is None else f"{run['at_step_limit']:.0%}"
-        cost = (steps, limit, f"{run['tokens_per_forward']:.1f}", f"{run['seconds']:.1f}")
+        unsure = _NONE if run["unconverged"] is None else f"{run['unconverged']:.0%}"
+        cost = (steps, unsure, f"{run['tokens_per_forward']:.1f}", f"{run['seconds']:.1f}")
         way = Setting(run["mode"], run["steps"], verify=run.get("verify", "never"))
         table.add_row(str(way), *_judged(run), *cost)
     return table

@@ -45,7 +45,7 @@ def text_report(
     }
 
 
-_COST = ("steps_per_canvas", "effective_steps", "at_step_limit", "tokens_per_forward", "seconds")
+_COST = ("steps_per_canvas", "effective_steps", "unconverged", "tokens_per_forward", "seconds")
 
 
 def _predicted(likelihoods: Iterable[Likelihood]) -> dict[str, Any]:
