@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from diffusiongemma.errors import CheckpointError, InputError
 
 MOST_TOLD = 20  # alternatives of a token
 VERIFY = ("never", "unconverged", "always")
+OWN = ("patience", "verify")  # fields of a `GenerationConfig` that transformers refuses in its file
 SLIDING, FULL = "sliding_attention", "full_attention"
 
 
@@ -295,8 +296,9 @@ class GenerationConfig:
         return replace(self, **options)
 
     @classmethod
-    def from_hf(cls, raw: dict[str, Any], model: ModelConfig) -> GenerationConfig:
-        """From the contents of `generation_config.json`; fields that are absent or null keep the released default."""
+    def from_hf(cls, raw: dict[str, Any], model: ModelConfig, own: dict[str, Any] | None = None) -> GenerationConfig:
+        """From the contents of `generation_config.json`, and of `decoding.json`, which has fields that transformers
+        lacks (`OWN`); fields that are absent or null keep the released default."""
         sampler = raw.get("sampler_config") or {}
         values: dict[str, Any] = {
             "max_new_tokens": raw.get("max_new_tokens"),
@@ -304,12 +306,15 @@ class GenerationConfig:
             "entropy_bound": sampler.get("entropy_bound"),
             "eos_token_ids": _ids(model.eos_token_id if raw.get("eos_token_id") is None else raw["eos_token_id"]),
         }
-        same = ("t_min", "t_max", "stability_threshold", "confidence_threshold", "patience", "verify")
-        values |= {name: raw.get(name) for name in same}
+        values |= {name: raw.get(name) for name in ("t_min", "t_max", "stability_threshold", "confidence_threshold")}
+        if unknown := set(own or ()) - set(OWN):
+            raise CheckpointError(f"decoding.json: {min(unknown)!r} is none of {', '.join(OWN)}")
+        values |= own or {}
         try:
             return cls(**{name: value for name, value in values.items() if value is not None})
         except (InputError, TypeError) as error:
-            raise CheckpointError(f"generation_config.json: {error}") from error
+            file = "decoding.json" if own and any(name in str(error) for name in own) else "generation_config.json"
+            raise CheckpointError(f"{file}: {error}") from error
 
     def to_hf(self, pad_token_id: int, bos_token_id: int) -> dict[str, Any]:
         return {
@@ -323,10 +328,12 @@ class GenerationConfig:
             "eos_token_id": list(self.eos_token_ids),
             "pad_token_id": pad_token_id,
             "bos_token_id": bos_token_id,
-            # transformers knows nothing of these.
-            **({"patience": self.patience} if self.patience else {}),
-            **({"verify": self.verify} if self.verify != VERIFY[0] else {}),
         }
+
+    def own(self) -> dict[str, Any]:
+        """What of it transformers has no place for, the contents of `decoding.json`; empty as released."""
+        released = {f.name: f.default for f in fields(GenerationConfig)}
+        return {name: value for name in OWN if (value := getattr(self, name)) != released[name]}
 
 
 def _ids(value: int | list[int]) -> tuple[int, ...]:

@@ -181,7 +181,7 @@ def test_frames_show_matching_texts_and_change_nothing(model):
 
 def test_paths_at_every_step_or_at_the_commit_write_the_same(nano):
     """The Viterbi pass that most steps are spared gives, where it is made, what it gave at every step."""
-    options = dict(regex=r"[a-z]{3,9}( [a-z]{3,9}){4}", steps=5, max_new_tokens=60)
+    options = dict(regex=r"[a-z]{3,9}( [a-z]{3,9}){4}", steps=5, max_new_tokens=60, verify="never")
     events = list(nano.stream("hello", **options))
     result = events[-1].result
     assert result.tokens == nano.generate("hello", **options).tokens

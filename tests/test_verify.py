@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 
@@ -18,8 +19,9 @@ from diffusiongemma.diffusion.stop import Never, StableAndConfident
 from diffusiongemma.diffusion.trace import CanvasCommitted, CanvasStep, Finished, TextDelta
 from diffusiongemma.engine.engine import Engine
 from diffusiongemma.engine.request import Request
-from diffusiongemma.errors import InputError
+from diffusiongemma.errors import CheckpointError, InputError
 from diffusiongemma.serve.info import _commits
+from diffusiongemma.weights.checkpoint import load_generation_config, save_model
 
 MEND = "Fix the spelling mistakes.\n\nAnna bougth a red car. Omar lsot the game in the garden."
 
@@ -218,10 +220,27 @@ def test_what_cannot_be_checked_is_refused(tiny):
         tiny.edit("I has a dog.", "Correct it.", verify="unconverged")
 
 
-def test_a_checkpoint_may_ask_for_it():
-    config = GenerationConfig(verify="unconverged")
-    assert GenerationConfig.from_hf(config.to_hf(0, 2), dg.load("nano").config).verify == "unconverged"
-    assert "verify" not in GenerationConfig().to_hf(0, 2)
+def test_a_checkpoint_may_ask_for_it(tiny, tiny_directory, tmp_path):
+    """In a file of its own: transformers refuses such fields in the one it reads. It goes with copies."""
+    asked, once, twice = replace(tiny.generation, verify="always", patience=4), tmp_path / "once", tmp_path / "twice"
+    save_model(tiny.model, once, asked, source=tiny_directory)
+    save_model(tiny.model, twice, source=once)
+    for directory in (once, twice):
+        assert json.loads((directory / "decoding.json").read_text()) == {"verify": "always", "patience": 4}
+        assert "verify" not in (directory / "generation_config.json").read_text()
+        assert load_generation_config(directory, tiny.config) == asked
+    assert GenerationConfig().own() == {} and not (tiny_directory / "decoding.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [('{"verify": "now"}', "choose never"), ('{"patience": -1}', "patience"), ('{"steps": 3}', "'steps' is none of")],
+)
+def test_a_bad_decoding_file_is_named(content, words, tiny, tiny_directory, tmp_path):
+    save_model(tiny.model, tmp_path / "m", source=tiny_directory)
+    (tmp_path / "m" / "decoding.json").write_text(content)
+    with pytest.raises(CheckpointError, match=f"decoding.json: .*{words}"):
+        load_generation_config(tmp_path / "m", tiny.config)
 
 
 # --- patience -------------------------------------------------------------------------------------------------------

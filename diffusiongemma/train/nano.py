@@ -59,14 +59,23 @@ def nano_config(tokenizer: Any) -> ModelConfig:
 
 def generation_config(config: ModelConfig, tokenizer: Any) -> GenerationConfig:
     ends = tuple(tokenizer.convert_tokens_to_ids(["<eos>", "<turn|>"]))
-    # Closer to 1, the temperature of the first reading in training, than the release: see the log.
-    return GenerationConfig(max_new_tokens=config.canvas_length, eos_token_ids=ends, t_min=0.8, t_max=1.0)
+    return GenerationConfig(
+        max_new_tokens=config.canvas_length,
+        eos_token_ids=ends,
+        # Closer to 1, the temperature of the first reading in training, than the release: see the log.
+        t_min=0.8,
+        t_max=1.0,
+        # Texts stand still long before they are sure of themselves, and the encoder knows them better.
+        patience=6,
+        verify="unconverged",
+    )
 
 
 def write_configs(config: ModelConfig, tokenizer: Any, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     generation = generation_config(config, tokenizer)
     hf = {"config": config.to_hf(), "generation_config": generation.to_hf(config.pad_token_id, config.bos_token_id)}
+    hf["decoding"] = generation.own()
     for name, value in hf.items():
         (directory / f"{name}.json").write_text(json.dumps(value, indent=2) + "\n")
     for name in SIDE_FILES:

@@ -52,7 +52,8 @@ class Rollouts:
     behind one encoder pass. A canvas begins at a noise level drawn as for any corruption and goes on until it has
     converged, its schedule ends or it has been read `longest` times. Then the next of the examples takes its place;
     where none is left, it starts again from noise. Every reading but a canvas's first is conditioned on the one before,
-    as in decoding: the objective's `self_conditioning` has no say.
+    as in decoding: the objective's `self_conditioning` has no say. Patience has none either: what stands still and is
+    wrong is what there is to learn from.
     """
 
     decoding: Decoding = field(default_factory=Decoding)

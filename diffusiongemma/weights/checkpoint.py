@@ -175,8 +175,9 @@ def _materialise_buffers(vision: nn.Module, device: torch.device) -> None:
 
 
 def load_generation_config(directory: Path, model: ModelConfig) -> GenerationConfig:
-    path = directory / "generation_config.json"
-    return GenerationConfig.from_hf(read_json(path) if path.exists() else {}, model)
+    paths = (directory / "generation_config.json", directory / "decoding.json")
+    raw, own = (read_json(path) if path.exists() else {} for path in paths)
+    return GenerationConfig.from_hf(raw, model, own)
 
 
 def save_model(
@@ -199,10 +200,14 @@ def save_model(
         _write_json(partial / "config.json", _config(model, source, dtype))
         if source is not None and (source / "generation_config.json").exists() and generation is None:
             shutil.copy(source / "generation_config.json", partial)
+            if (source / "decoding.json").exists():
+                shutil.copy(source / "decoding.json", partial)
         else:
             generation = generation or GenerationConfig()
             hf = generation.to_hf(model.config.pad_token_id, model.config.bos_token_id)
             _write_json(partial / "generation_config.json", hf)
+            if own := generation.own():
+                _write_json(partial / "decoding.json", own)
         for name in SIDE_FILES:
             if source is not None and (source / name).exists():
                 shutil.copy(source / name, partial)
