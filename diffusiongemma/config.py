@@ -221,10 +221,10 @@ class GenerationConfig:
     That makes the answer another one than without, as those tokens cannot change any more.
 
     With `patience` above 0 a canvas ends, though it is not sure of itself, when its most probable tokens have not
-    changed for that many steps. With `verify` "unconverged" a canvas that ended so, or because its steps ran out, and
-    with "always" every finished canvas, is checked by the encoder: its tokens stand as far as the encoder would have
-    written them too, and from there on the encoder writes the rest of the canvas token by token, as in autoregressive
-    mode. So "always" gives the text of that mode, in fewer passes where the canvas is mostly right.
+    changed for that many steps. With `verify` "unconverged" a canvas that ended so, or because its steps ran out, is
+    checked by the encoder if that is surer, with "always" every finished canvas: its tokens stand as far as the encoder
+    would have written them too, and from there on the encoder writes the rest of the canvas token by token, as in
+    autoregressive mode. So "always" gives the text of that mode, in fewer passes where the canvas is mostly right.
 
     With `top_p` below 1 every position's distribution is cut down to its nucleus, the fewest tokens that hold that
     share of its probability, before anything else is made of it. `top_logprobs` is how many of the most probable tokens

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import pairwise
 
 import pytest
@@ -13,10 +13,12 @@ import diffusiongemma as dg
 from diffusiongemma.chat import Prompt
 from diffusiongemma.cli.demonstration import PROMPT
 from diffusiongemma.config import GenerationConfig
-from diffusiongemma.diffusion.denoise import Canvas
+from diffusiongemma.diffusion.denoise import Canvas, Decoding
+from diffusiongemma.diffusion.readout import Prediction
 from diffusiongemma.diffusion.recording import load_trace, save_trace
 from diffusiongemma.diffusion.stop import Never, StableAndConfident
 from diffusiongemma.diffusion.trace import CanvasCommitted, CanvasStep, Finished, TextDelta
+from diffusiongemma.engine.draft import Draft
 from diffusiongemma.engine.engine import Engine
 from diffusiongemma.engine.request import Request
 from diffusiongemma.errors import CheckpointError, InputError
@@ -109,13 +111,39 @@ def test_the_encoder_writes_from_the_first_wrong_token_to_the_end_of_the_canvas(
     assert [c.written for c in events if isinstance(c, CanvasCommitted)] == expected
 
 
-def test_only_canvases_that_are_not_sure_are_checked(tiny):
+def test_only_canvases_that_are_not_sure_are_checked(tiny, monkeypatch):
     options = {"steps": 3, "max_new_tokens": 40}
     sure, unsure = {"stop_rule": StableAndConfident(0, 1e9)}, {"stop_rule": Never()}
     plain, checked = (tiny.generate(MEND, verify=v, **options, **sure) for v in ("never", "unconverged"))
     assert (checked.tokens, checked.forward_passes) == (plain.tokens, plain.forward_passes)
+    monkeypatch.setattr(Draft, "is_surer_than", lambda draft, predictions: False)
     plain, checked = (tiny.generate(MEND, verify=v, **options, **unsure) for v in ("never", "unconverged"))
     assert checked.tokens == tiny.generate(MEND, mode="ar", max_new_tokens=40).tokens != plain.tokens
+
+
+def test_the_encoder_has_no_say_where_the_canvas_is_surer(tiny, monkeypatch):
+    """The draft stands, encoded once: what comes next is what comes next without a check."""
+    options = {"steps": 3, "max_new_tokens": 40, "stop_rule": Never(), "eos_token_ids": ()}
+    plain = tiny.generate(MEND, **options)
+    asked = []
+    monkeypatch.setattr(Draft, "is_surer_than", lambda draft, predictions: asked.append(draft.first) or True)
+    events = list(tiny.stream(MEND, verify="unconverged", **options))
+    result = events[-1].result
+    assert asked == [0, 16, 32] and all(e.written == 0 for e in events if isinstance(e, CanvasCommitted))
+    same = ("tokens", "steps", "logprobs", "entropies", "settled", "text", "finish_reason")
+    assert all(getattr(result, name) == getattr(plain, name) for name in same)
+    assert result.forward_passes == plain.forward_passes + 1  # the last canvas is encoded too
+
+
+@pytest.mark.parametrize(("mine", "theirs", "surer"), [(-0.1, -0.3, True), (-0.5, -0.1, False)])
+def test_who_is_surer(mine, theirs, surer):
+    """By what the draft's own tokens, not the noise behind its end, get in all."""
+    canvas = Canvas(None, torch.zeros(4), None, Decoding(), logprob=torch.tensor([mine, mine, -99.0, -99.0]))
+    told = [Prediction(**dict.fromkeys(PREDICTED, torch.zeros(1)) | {"logprob": torch.tensor([theirs])})] * 2
+    assert Draft(canvas, [5, 1], torch.zeros(3), 0).is_surer_than(told) is surer
+
+
+PREDICTED = [field.name for field in fields(Prediction)]
 
 
 def test_requests_do_not_see_each_other(tiny):
@@ -257,7 +285,7 @@ def test_a_canvas_that_does_not_change_ends(patience, nano):
     commit = next(e for e in events if isinstance(e, CanvasCommitted))
     assert commit.steps == ends < 20 and not commit.converged
     assert commit.tokens == tuple(whole[ends - 1].argmax[: len(commit.tokens)])
-    checked = nano.generate(PROMPT, patience=patience, verify="unconverged", **options)
+    checked = nano.generate(PROMPT, patience=patience, verify="always", **options)
     assert checked.steps == (ends,) and checked.tokens == nano.generate(PROMPT, mode="ar").tokens
 
 

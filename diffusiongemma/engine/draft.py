@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -15,7 +16,8 @@ class Draft:
     """What a canvas says, up to its first stop token or the limit, and how much of it the encoder has read.
 
     Encoding the draft gives, in one pass, what the encoder itself would write at each of its positions. As far as that
-    is the draft, the draft stands. From the first other token on, the encoder writes the rest of the canvas.
+    is the draft, the draft stands. From the first other token on, the encoder writes the rest of the canvas. Where only
+    canvases that are not sure are checked, that is done if the encoder is surer: it may know less of a subject.
     """
 
     canvas: Canvas
@@ -24,6 +26,13 @@ class Draft:
     first: int  # position of that token in the answer
     agreed: int = 0  # leading tokens that the encoder would have written too
     left: bool = False  # the encoder writes on its own
+
+    def is_surer_than(self, predictions: Iterable[Prediction]) -> bool:
+        """Whether the canvas gives its tokens more probability, all together, than the encoder gives those that it
+        would write in their places, each behind the draft's."""
+        assert self.canvas.logprob is not None
+        mine = float(self.canvas.logprob[: len(self.tokens)].sum())
+        return mine > sum(float(one.logprob) for one in predictions)
 
     def sent(self, place: int) -> tuple[int, Prediction]:
         """A token whose text has gone out, and what the canvas said of it: it stands."""

@@ -217,16 +217,25 @@ class Engine:
         assert draft is not None
         behind = [draft.behind, *encoded[:-1]]
         plain: dict[int, Prediction] = {}
+        if generation.config.verify == "unconverged":
+            plain = self._read_ahead(generation, behind, 0)
+            if draft.is_surer_than(plain.values()):
+                yield from generation.take_draft()
+                return
         for place, hidden in enumerate(behind):
             choice = draft.sent(place) if place < generation.early else self._own_choice(generation, hidden)
             if choice is None:
                 if place not in plain:  # nor the later ones: all in one pass over the vocabulary
-                    rows = [(generation, h, generation.uniform(i)) for i, h in enumerate(behind[place:])]
-                    plain = dict(enumerate(self._read(rows), place))
+                    plain = self._read_ahead(generation, behind, place)
                 choice = int(plain[place].sampled[0]), plain[place]
             yield from generation.take_token(*choice)
             if draft.left:
                 return
+
+    def _read_ahead(self, generation: Generation, behind: list[Tensor], place: int) -> dict[int, Prediction]:
+        """Predictions [1] from `place` of a draft on, by their place."""
+        rows = [(generation, hidden, generation.uniform(i)) for i, hidden in enumerate(behind[place:])]
+        return dict(enumerate(self._read(rows), place))
 
     def _denoise(self) -> Iterator[Event]:
         """One step of every open canvas."""

@@ -135,10 +135,11 @@ class Generation:
             return []
         return canvas.pins.tokens[: min(canvas.frozen, self.config.max_new_tokens - len(self.tokens))].tolist()
 
-    def _commit(self, canvas: Canvas) -> Iterator[Event]:
+    def _commit(self, canvas: Canvas, encoded: bool = False) -> Iterator[Event]:
+        """Make what a canvas says part of the answer, to be encoded unless it is."""
         assert canvas.prediction is not None and canvas.settled is not None
         assert canvas.logprob is not None and canvas.entropy is not None
-        self.canvas = None
+        self.canvas = self.draft = None
         steps = canvas.step - canvas.entered
         self.steps.append(steps)
         kept = self._keep(canvas.prediction.argmax.tolist())
@@ -151,7 +152,7 @@ class Generation:
         self._tell(canvas.top, canvas.top_logprob, len(kept))
         yield self._committed(canvas.noise.canvas, kept, steps, canvas.converged)
         yield from self._emit(kept[self.early :])
-        if self.finish_reason is None:
+        if self.finish_reason is None and not encoded:
             self._encode_next(kept)
 
     # Verification.
@@ -161,8 +162,12 @@ class Generation:
         assert canvas.prediction is not None and self.behind is not None
         tokens, _ = self._until_stop(canvas.prediction.argmax.tolist())
         self.canvas, self.draft = None, Draft(canvas, tokens, self.behind, len(self.tokens))
-        self.steps.append(canvas.step - canvas.entered)
         self._encode_next(tokens)
+
+    def take_draft(self) -> Iterator[Event]:
+        """The draft stands as it is."""
+        assert self.draft is not None
+        yield from self._commit(self.draft.canvas, encoded=True)
 
     def take_checked(self, token: int, prediction: Prediction | None) -> Iterator[Event]:
         """The encoder's word on the next token of the draft, as `take_token`."""
@@ -178,6 +183,7 @@ class Generation:
         complete = self.finish_reason is not None or draft.stops_at(len(self.tokens))
         if complete:
             said, steps = self.tokens[draft.first :], canvas.step - canvas.entered
+            self.steps.append(steps)
             event = self._committed(canvas.noise.canvas, said, steps, canvas.converged)
             yield replace(event, written=len(said) - draft.agreed)
         yield from self._emit(kept if place >= self.early else [])

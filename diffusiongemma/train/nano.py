@@ -1,8 +1,8 @@
 """Train the embedded models: `python -m diffusiongemma.train.nano OUT_DIR --budget 3600 --recipe base|skills|sudoku`.
 
 `base` makes nano-base, from random weights; `skills` with `--init` makes nano of it, and `sudoku` teaches it that one
-skill. `more-skills` and `more-sudoku` go on with what these made, and `own-skills` with `--rollouts` learns from the
-canvases that such a model makes itself.
+skill. `more-skills` and `more-sudoku` go on with what these made, and `own-skills` and
+`own-sudoku` with `--rollouts` learn from the canvases that such a model makes itself.
 The directory gets everything that `load` and transformers need; the tokenizer is copied from the package. `--resume`
 goes on with a run that was stopped or killed. In two processes: `torchrun --nproc-per-node 2 -m
 diffusiongemma.train.nano …`.

@@ -23,7 +23,7 @@ Source = Callable[[np.random.Generator, int, int], list[Tokenised]]  # (rng, how
 
 EASIEST, HARDEST = 45, 24  # fewest givens of sudoku puzzles at first, and later
 MOST = 50  # givens
-HARD = (38, 21)  # most and fewest, for a model that solves the easy ones
+HARD_MOST, HARD_FEWEST = 38, 21  # for a model that solves the easy ones
 RUNS = 64.0  # mean length, at most, of what is corrupted together in texts
 MOST_DRAWS = 100  # of a source whose examples are mostly too long
 HARDER_EVERY = 800  # boards after which the fewest givens fall by one
@@ -233,9 +233,11 @@ def more_skills_recipe(tokenizer: Any, config: ModelConfig, places: Places) -> M
     return skills_recipe(tokenizer, config, places, harder_every=0)
 
 
-def own_skills_recipe(tokenizer: Any, config: ModelConfig, places: Places) -> Mixture:
+def own_skills_recipe(
+    tokenizer: Any, config: ModelConfig, places: Places, boards: float = 0.5, most: int = HARD_MOST
+) -> Mixture:
     """The skills whose answers are certain, for rollouts: where many answers are right, a model would learn to pay no
-    heed to its own canvas."""
+    heed to its own canvas. A share of `boards`, with at most `most` givens."""
     seeds = sudoku.SeedBank.load_or_build(places.cache).train
     sentences = _sentences(training_documents(_corpora(places)["factbook"]))
     texts = mixed_source(
@@ -245,11 +247,16 @@ def own_skills_recipe(tokenizer: Any, config: ModelConfig, places: Places) -> Mi
     )
     return Mixture(
         (
-            Part(sudoku_source(tokenizer, config, seeds, 0, *HARD), 0.5, encoder=False),
-            Part(task_source("extraction", tokenizer, config), 0.2, length=224, runs=RUNS),
-            Part(texts, 0.3, length=144, runs=RUNS),
+            Part(sudoku_source(tokenizer, config, seeds, 0, most, HARD_FEWEST), boards, encoder=False),
+            Part(task_source("extraction", tokenizer, config), 0.4 * (1 - boards), length=224, runs=RUNS),
+            Part(texts, 0.6 * (1 - boards), length=144, runs=RUNS),
         ),
     )
+
+
+def own_sudoku_recipe(tokenizer: Any, config: ModelConfig, places: Places) -> Mixture:
+    """The same for a model that mends texts well and lacks the hardest puzzles."""
+    return own_skills_recipe(tokenizer, config, places, boards=0.75, most=34)
 
 
 RECIPES: dict[str, Callable[[Any, ModelConfig, Places], Mixture]] = {
@@ -259,6 +266,7 @@ RECIPES: dict[str, Callable[[Any, ModelConfig, Places], Mixture]] = {
     "skills": skills_recipe,
     "more-skills": more_skills_recipe,
     "own-skills": own_skills_recipe,
+    "own-sudoku": own_sudoku_recipe,
 }
 
 
