@@ -73,7 +73,7 @@ def settings(
     if mode not in MODES:
         raise InputError(f"mode is {mode!r}: choose {', '.join(MODES)}")
     if mode == "ar" and (steps or verify):
-        raise InputError("autoregressive decoding has no canvas: leave --steps and --verify out, or use --mode both")
+        raise InputError("autoregressive decoding has no canvas: leave --steps out, --verify too, or use --mode both")
     wrong = next((count for count in steps if count < 1), None)
     if wrong is not None:
         raise InputError(f"steps is {wrong}: give a whole number of at least 1")
