@@ -23,7 +23,7 @@ export function number(attributes) {
   return el("input", { type: "number", inputmode: "decimal", ...attributes });
 }
 
-const CHECKED = [["never", "none"], ["unconverged", "those not sure"], ["always", "all"]];
+const CHECKED = [["never", "none"], ["unconverged", "unsure"], ["always", "all"]];
 const SAMPLERS = ["entropy_bound", "confidence", "fixed_k", "ancestral"];
 
 /** Seed, steps, sampler, temperature, length, checked canvases, early text, system prompt; empty fields keep the model's defaults. */
