@@ -108,7 +108,7 @@ def test_an_edit_is_seen_to_settle(page: Any) -> None:
     view = open_view(page, "Edit")
     view.get_by_label("Text").fill("The cat sat on the mat. It slept. " * 12)
     view.get_by_label("What to do").select_option(label="Change by instruction")
-    view.get_by_label("Instruction").fill("Make it past tense")
+    view.get_by_label("Instruction").fill("Put the text in the past tense.")
     view.get_by_label("Strength").fill("0.1")
     view.get_by_label("Seed").fill("3")
     view.get_by_role("button", name="Rewrite").click()

@@ -119,12 +119,12 @@ class Generation:
         if self.request.record:
             self.trace.append(event)
         yield event
-        if canvas.done:
+        if canvas.done and (self.config.verify == "always" or self._unsure(canvas)):
+            yield from self._emit(self._until_end(canvas)[before:])  # the event tells that it is sent: it stands
+            self._verify(canvas)
+        elif canvas.done:
             self.early = before
-            if self.config.verify == "always" or (self.config.verify == "unconverged" and not canvas.converged):
-                self._verify(canvas)
-            else:
-                yield from self._commit(canvas)
+            yield from self._commit(canvas)
         elif self.early > before:
             yield from self._emit(self._until_end(canvas)[before:])
             canvas.reader = self.reader(len(canvas.tokens)) if self.constrained is not None else canvas.reader
@@ -156,6 +156,9 @@ class Generation:
             self._encode_next(kept)
 
     # Verification.
+
+    def _unsure(self, canvas: Canvas) -> bool:
+        return self.config.verify == "unconverged" and not canvas.converged
 
     def _verify(self, canvas: Canvas) -> None:
         """Let the encoder read what the canvas says."""
