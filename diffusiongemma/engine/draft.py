@@ -1,4 +1,4 @@
-"""A finished canvas that the encoder checks before it is committed: the encoder has the last word on every token."""
+"""A finished canvas that the encoder checks before it is committed."""
 
 from __future__ import annotations
 
@@ -42,6 +42,6 @@ class Draft:
         one = replace(one, sampled_logprob=canvas.logprob[place], entropy=canvas.entropy[place])
         return self.tokens[place], one
 
-    def stops_at(self, count: int) -> bool:
+    def is_full_at(self, count: int) -> bool:
         """Whether `count` tokens of the answer are all that the canvas has places for."""
         return count - self.first >= len(self.canvas.tokens)

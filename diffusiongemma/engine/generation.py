@@ -119,7 +119,7 @@ class Generation:
         if self.request.record:
             self.trace.append(event)
         yield event
-        if canvas.done and (self.config.verify == "always" or self._unsure(canvas)):
+        if canvas.done and self._to_be_checked(canvas):
             yield from self._emit(self._until_end(canvas)[before:])  # the event tells that it is sent: it stands
             self._verify(canvas)
         elif canvas.done:
@@ -157,8 +157,9 @@ class Generation:
 
     # Verification.
 
-    def _unsure(self, canvas: Canvas) -> bool:
-        return self.config.verify == "unconverged" and not canvas.converged
+    def _to_be_checked(self, canvas: Canvas) -> bool:
+        verify = self.config.verify
+        return verify == "always" or (verify == "unconverged" and not canvas.converged)
 
     def _verify(self, canvas: Canvas) -> None:
         """Let the encoder read what the canvas says."""
@@ -177,13 +178,13 @@ class Generation:
         draft = self.draft
         assert draft is not None and draft.canvas.settled is not None
         place, canvas = len(self.tokens) - draft.first, draft.canvas
-        kept = self._write(token, prediction, int(draft.canvas.settled[place]) if not draft.left else canvas.step)
+        kept = self._write(token, prediction, canvas.step if draft.left else int(draft.canvas.settled[place]))
         if not draft.left and token == draft.tokens[place]:
             draft.agreed += 1
         elif not draft.left:
             draft.left = True
             self.sequence.forget(len(draft.tokens) - draft.agreed)
-        complete = self.finish_reason is not None or draft.stops_at(len(self.tokens))
+        complete = self.finish_reason is not None or draft.is_full_at(len(self.tokens))
         if complete:
             said, steps = self.tokens[draft.first :], canvas.step - canvas.entered
             self.steps.append(steps)
