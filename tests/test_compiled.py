@@ -1,8 +1,6 @@
-"""Compiled losses: the same numbers, for shapes that come back only, and a run without a compiler."""
+"""Compiled losses: the same numbers, one graph for all lengths, and a run without a compiler."""
 
 from __future__ import annotations
-
-from contextlib import contextmanager
 
 import pytest
 import torch
@@ -11,7 +9,7 @@ from training import VOCABULARY, WIDTH, random_batch, run, tiny_model
 from diffusiongemma.config import SLIDING
 from diffusiongemma.errors import InputError
 from diffusiongemma.model.backbone import Layer
-from diffusiongemma.train.compiled import OFTEN, Compiled
+from diffusiongemma.train.compiled import Compiled
 from diffusiongemma.train.config import TrainConfig
 from diffusiongemma.train.finetune import SUDOKU_LARGE, SUDOKU_SMALL, FineTune, Options
 from diffusiongemma.train.objective import Draw, Objective, loss, mean_canvas_loss
@@ -25,7 +23,6 @@ def generator(seed: int = 0) -> torch.Generator:
 @pytest.mark.parametrize("starts", [(9,), (3, 7, 9, 12)])  # with keys cut, and masked
 @pytest.mark.parametrize("own_samples", [0.0, 0.5])
 def test_loss_and_gradients_are_those_of_the_plain_function(starts, own_samples, monkeypatch):
-    monkeypatch.setattr("diffusiongemma.train.compiled.OFTEN", 1)
     model, objective = tiny_model(), Objective(draws=2, own_samples=own_samples)
     batch, draw = random_batch(generator(), 4, starts), Draw.sample(4, WIDTH, VOCABULARY, objective, generator(1))
     graphs = []
@@ -46,7 +43,6 @@ def test_loss_and_gradients_are_those_of_the_plain_function(starts, own_samples,
 
 
 def test_all_layers_share_what_is_compiled(monkeypatch):
-    monkeypatch.setattr("diffusiongemma.train.compiled.OFTEN", 1)
     counts = []
     for layers in (1, 5):
         graphs = []
@@ -58,29 +54,23 @@ def test_all_layers_share_what_is_compiled(monkeypatch):
     assert counts[0] == counts[1] > 0
 
 
-def test_only_shapes_that_come_back_often_are_compiled_for(monkeypatch):
-    wrapped = Compiled(torch.square, backend="eager")
-    seen = []
-
-    @contextmanager
-    def in_place(parts):
-        seen.append(True)
-        yield
-
-    monkeypatch.setattr("diffusiongemma.train.compiled._in_place", in_place)
-    for size in range(1, 30):  # one shape in half of the calls, each of the others but a few times
-        for n in (99, size % 10):
-            before = len(seen)
-            assert wrapped(torch.full((n,), 3.0)).tolist() == [9.0] * n
-            assert len(seen) == before or n == 99
-    assert len(seen) == 29 - OFTEN + 1
+def test_one_graph_serves_all_lengths():
+    """What was compiled for the first two batches is all there is to compile."""
+    model, graphs = tiny_model(), []
+    compiled = Compiled(mean_canvas_loss, backend=lambda graph, inputs: graphs.append(graph) or graph)
+    counts = []
+    for rows, longest in ((4, 12), (3, 15), (2, 20), (5, 31)):
+        batch = random_batch(generator(rows), rows, (7, 3, longest))
+        draw = Draw.sample(rows, WIDTH, VOCABULARY, Objective(self_conditioning=1.0), generator(1))
+        loss(model, batch, draw, Objective(), canvas_loss=compiled).total.backward()
+        counts.append(len(graphs))
+    assert 0 < counts[1] == counts[-1]
 
 
-def test_without_a_compiler_the_run_goes_on(monkeypatch):
+def test_without_a_compiler_the_run_goes_on():
     def broken(graph, inputs):
         raise RuntimeError("no C++ compiler\nand many more lines")
 
-    monkeypatch.setattr("diffusiongemma.train.compiled.OFTEN", 2)
     model, plain = tiny_model(), Layer.before
     wrapped = Compiled(mean_canvas_loss, backend=broken)
     batch, draw = random_batch(generator()), Draw.sample(4, WIDTH, VOCABULARY, Objective(), generator(1))
@@ -88,10 +78,10 @@ def test_without_a_compiler_the_run_goes_on(monkeypatch):
     def total():
         return float(loss(model, batch, draw, Objective(), canvas_loss=wrapped).total.detach())
 
-    losses = [total()]
-    with pytest.warns(UserWarning, match="could not compile, going on without: no C\\+\\+ compiler$"):
-        losses += [total() for _ in range(3)]
-    assert losses == [losses[0]] * 4 and Layer.before is plain
+    with pytest.warns(UserWarning, match="could not compile, going on without: no C\\+\\+ compiler$") as told:
+        losses = [total() for _ in range(3)]
+    assert len(told) == 1 and Layer.before is plain
+    assert losses == [float(loss(model, batch, draw, Objective()).total.detach())] * 3
 
 
 def test_a_compiled_run_gives_the_weights_of_a_plain_one(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from diffusiongemma.config import GenerationConfig
 from diffusiongemma.diffusion import readout
-from diffusiongemma.diffusion.noise import Noise, corrupt
+from diffusiongemma.diffusion.noise import Noise, NoiseOfSeveral, corrupt
 from diffusiongemma.diffusion.readout import Prediction, inverse_cdf, read
 from diffusiongemma.diffusion.samplers import Ancestral, Confidence, EntropyBound, FixedK, StepContext
 from diffusiongemma.diffusion.stop import StableAndConfident
@@ -225,6 +225,21 @@ def test_ancestral_steps_follow_the_exact_posterior(step, steps, old):
     expected = exact_reverse(logits.double().softmax(0), old, where.level, where.next_level)
     share = tokens.bincount(minlength=size).double() / n
     assert (share - expected).abs().max() < 4 * math.sqrt(0.25 / n)
+
+
+@pytest.mark.parametrize("sampler", [EntropyBound(2.0), Confidence(0.3), FixedK(), FixedK(2), Ancestral()])
+def test_several_canvases_go_their_own_ways(sampler):
+    """Each at its own step, with its own random numbers, as if it were alone."""
+    torch.manual_seed(4)
+    canvases, steps = torch.randint(7, (3, 20)), torch.tensor([1, 3, 4])
+    flat = prediction_of(torch.randn(60, 7) * 3)
+    together = Prediction(**{name: x.unflatten(0, (3, 20)) for name, x in vars(flat).items()})
+    noise = NoiseOfSeveral((0, 1, 2), 1)
+    found = sampler(canvases, together, StepContext(noise, steps[:, None].double(), 4, 7))
+    for row in range(3):
+        alone = Prediction(**{name: x[row] for name, x in vars(together).items()})
+        expected = sampler(canvases[row], alone, StepContext(Noise(row, 1), int(steps[row]), 4, 7))
+        assert all(x[row].equal(y) for x, y in zip(found, expected, strict=True))
 
 
 def test_stop_needs_stability_and_confidence():

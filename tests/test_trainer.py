@@ -112,6 +112,12 @@ def test_saving_memory_changes_nothing(tmp_path, changes):
         torch.testing.assert_close(one, other, atol=2e-4, rtol=0)
 
 
+def test_processes_make_the_same_batches(tmp_path):
+    _, expected = run(tmp_path / "thread")
+    _, found = run(tmp_path / "processes", workers=2)
+    assert [record["loss"] for record in found] == [record["loss"] for record in expected]
+
+
 def test_bfloat16_is_near(tmp_path):
     _, records = run(tmp_path / "a")
     model, rounded = run(tmp_path / "b", precision="bfloat16")
@@ -432,14 +438,15 @@ def test_a_directory_that_cannot_be_written_is_told(tmp_path):
         run(tmp_path / "file")
 
 
-def test_errors_of_the_data_come_through(tmp_path):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_errors_of_the_data_come_through(tmp_path, workers):
     def broken(step):
         if step == 4:
             raise UserError("line 7 of my.jsonl has gone")
         return batches(step)
 
     with pytest.raises(UserError, match="line 7"):
-        train(tiny_model(), broken, TrainConfig(**CONFIG), directory=RunDirectory(tmp_path))
+        train(tiny_model(), broken, TrainConfig(**CONFIG, workers=workers), directory=RunDirectory(tmp_path))
     assert 0 < RunDirectory(tmp_path).load()[1]["step"] <= 4
 
 
@@ -448,6 +455,7 @@ def test_errors_of_the_data_come_through(tmp_path):
     [
         {"steps": None}, {"steps": 0}, {"learning_rate": 0.0}, {"learning_rate": math.nan}, {"budget": -1.0},
         {"accumulate": 0}, {"ema": 1.0}, {"optimiser": "sgd"}, {"precision": "float16"}, {"clip": 0.0},
+        {"workers": -1},
     ],
 )  # fmt: skip
 def test_impossible_settings_are_refused(options):

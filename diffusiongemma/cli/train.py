@@ -68,7 +68,7 @@ Compile = Annotated[
     bool,
     typer.Option(
         "--compile",
-        help="Compile the loss for batches whose shapes come back: minutes at first, then faster steps.",
+        help="Compile the layers: one to three minutes at first, then faster steps.",
         rich_help_panel=SPEED,
     ),
 ]

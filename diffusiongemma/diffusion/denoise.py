@@ -161,11 +161,11 @@ class Canvas:
     def _converged(self, prediction: Prediction) -> bool:
         """The stop rule's word on the free positions: pinned ones are certain, and would vouch for the others."""
         if self.pins is None:
-            return self.decoding.stop(self.argmaxes, prediction.entropy)
+            return bool(self.decoding.stop(self.argmaxes, prediction.entropy))
         free = self.pins.free
         if not len(free):
             return True
-        return self.decoding.stop([argmax[free] for argmax in self.argmaxes], prediction.entropy[free])
+        return bool(self.decoding.stop([argmax[free] for argmax in self.argmaxes], prediction.entropy[free]))
 
     def _stalled(self) -> bool:
         """Whether the argmax of the free positions has not changed for as long as there is patience."""

@@ -45,6 +45,30 @@ class NoiseAt(Noise):
         return self.whole.uniforms(step, stream, max(self.positions, default=-1) + 1)[list(self.positions)]
 
 
+@dataclass(frozen=True)
+class NoiseOfSeveral:
+    """The random numbers that `Noise` has for k canvases of these seeds, each at a step of its own."""
+
+    seeds: tuple[int, ...]
+    canvas: int = 0
+
+    def uniforms(self, step: Tensor, stream: int, n: int) -> Tensor:
+        """float64 numbers in [0, 1) for n positions of each canvas, at its own of the steps [k, 1] -> [k, n]."""
+        numbers = np.empty((len(self.seeds), n))
+        # A new generator takes three times as long as another state of the same one.
+        bits = np.random.Philox(0)
+        generator, state = np.random.Generator(bits), bits.state
+        for row, (seed, at) in enumerate(zip(self.seeds, step.flatten().tolist(), strict=True)):
+            state["state"]["key"][:] = seed, self.canvas
+            state["state"]["counter"][:] = 0, stream, int(at), 0
+            bits.state = state
+            generator.random(out=numbers[row])
+        return torch.from_numpy(numbers)
+
+    def tokens(self, step: Tensor, stream: int, n: int, vocab_size: int) -> Tensor:
+        return (self.uniforms(step, stream, n) * vocab_size).long()
+
+
 def corrupt(tokens: Tensor, level: Tensor, uniforms: Tensor, random_tokens: Tensor) -> Tensor:
     """Replace each token by a random one with probability `level`.
 

@@ -73,12 +73,12 @@ def read(
     rows = max(1, CHUNK_ELEMENTS // head.config.vocab_size)
     chunks = zip(*(x.split(rows) for x in (hidden, temperature, uniforms, greedy)), strict=True)
     parts = [
-        _read_chunk(head, h, t, u, g, want_soft, adjust, i * rows, top_p, top) for i, (h, t, u, g) in enumerate(chunks)
+        read_chunk(head, h, t, u, g, want_soft, adjust, i * rows, top_p, top) for i, (h, t, u, g) in enumerate(chunks)
     ]
     return Prediction(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Prediction)))
 
 
-def _read_chunk(
+def read_chunk(
     head: Head,
     hidden: Tensor,
     temperature: Tensor,

@@ -1,46 +1,49 @@
-"""Which predictions a step keeps. A sampler is a frozen dataclass; a new one is one class and one test."""
+"""Which predictions a step keeps. A sampler is a frozen dataclass; a new one is one class and one test.
+
+Canvases [..., C] come one at a time or several of one width, which training takes on at once.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from diffusiongemma.diffusion.noise import ANCESTRAL, RENOISE, Noise
+from diffusiongemma.diffusion.noise import ANCESTRAL, RENOISE, Noise, NoiseOfSeveral
 from diffusiongemma.diffusion.readout import Prediction
 
 
 @dataclass(frozen=True)
 class StepContext:
-    """Where in the schedule a canvas is, and its random numbers."""
+    """Where in the schedule a canvas is, and its random numbers; of several canvases [n, C], each for itself."""
 
-    noise: Noise
-    step: int  # 1 is the first
+    noise: Noise | NoiseOfSeveral
+    step: Any  # 1 is the first; of several float64 [n, 1]
     steps: int
     vocab_size: int
 
     @property
-    def level(self) -> float:
+    def level(self) -> Any:
         """Noise level of the canvas the model has just read: 1 at the first step."""
         return 1 - (self.step - 1) / self.steps
 
     @property
-    def next_level(self) -> float:
+    def next_level(self) -> Any:
         return 1 - self.step / self.steps
 
 
 class Sampler(Protocol):
     def __call__(self, canvas: Tensor, prediction: Prediction, context: StepContext) -> tuple[Tensor, Tensor]:
-        """canvas [C] as the model read it -> (the next canvas [C], which positions were accepted [C] bool)."""
+        """canvas [..., C] as the model read it -> (the next canvas, which positions were accepted), [..., C] both."""
         ...
 
 
 def _renoise(prediction: Prediction, accepted: Tensor, context: StepContext) -> tuple[Tensor, Tensor]:
     """Keep the sampled token where accepted; everywhere else a fresh random one."""
-    fresh = context.noise.tokens(context.step, RENOISE, len(accepted), context.vocab_size).to(accepted.device)
+    fresh = context.noise.tokens(context.step, RENOISE, accepted.shape[-1], context.vocab_size).to(accepted.device)
     return torch.where(accepted, prediction.sampled, fresh), accepted
 
 
@@ -55,8 +58,8 @@ class EntropyBound:
 
     def __call__(self, canvas: Tensor, prediction: Prediction, context: StepContext) -> tuple[Tensor, Tensor]:
         entropy, order = prediction.entropy.sort()
-        keep = entropy.cumsum(0) - entropy <= self.bound
-        return _renoise(prediction, torch.zeros_like(keep).scatter(0, order, keep), context)
+        keep = entropy.cumsum(-1) - entropy <= self.bound
+        return _renoise(prediction, torch.zeros_like(keep).scatter(-1, order, keep), context)
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,8 @@ class Confidence:
 
     def __call__(self, canvas: Tensor, prediction: Prediction, context: StepContext) -> tuple[Tensor, Tensor]:
         accepted = prediction.logprob >= math.log(self.threshold)
-        accepted[prediction.logprob.argmax()] = True
-        return _renoise(prediction, accepted, context)
+        surest = prediction.logprob.argmax(-1, keepdim=True)
+        return _renoise(prediction, accepted.scatter(-1, surest, True), context)
 
 
 @dataclass(frozen=True)
@@ -78,11 +81,11 @@ class FixedK:
     k: int | None = None
 
     def __call__(self, canvas: Tensor, prediction: Prediction, context: StepContext) -> tuple[Tensor, Tensor]:
-        width = len(canvas)
-        count = math.ceil(width * context.step / context.steps) if self.k is None else self.k * context.step
-        surest = prediction.logprob.topk(min(count, width)).indices
-        accepted = torch.zeros_like(canvas, dtype=torch.bool).index_fill(0, surest, True)
-        return _renoise(prediction, accepted, context)
+        width = canvas.shape[-1]
+        count = -(-width * context.step // context.steps) if self.k is None else self.k * context.step
+        surest_first = prediction.logprob.argsort(dim=-1, descending=True, stable=True)
+        within = (torch.arange(width, device=canvas.device) < count).expand_as(surest_first)
+        return _renoise(prediction, torch.zeros_like(within).scatter(-1, surest_first, within), context)
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class Ancestral:
     """
 
     def __call__(self, canvas: Tensor, prediction: Prediction, context: StepContext) -> tuple[Tensor, Tensor]:
-        size, width = context.vocab_size, len(canvas)
+        size, width = context.vocab_size, canvas.shape[-1]
         stay, move = _posterior_weights(context.level, context.next_level, size)
         clean = prediction.sampled
         # Unnormalised q(z' | z, x): the likelihood of z from z' times the probability of z' from x.
@@ -111,19 +114,19 @@ class Ancestral:
 
 @dataclass(frozen=True)
 class _Likelihood:
-    from_same: float  # probability of the noisy token when the next one equals it
-    from_other: float
+    from_same: Any  # probability of the noisy token when the next one equals it
+    from_other: Any
 
 
 @dataclass(frozen=True)
 class _Prior:
-    to_clean: float  # probability that the next token is the clean one
-    to_other: float
+    to_clean: Any  # probability that the next token is the clean one
+    to_other: Any
 
 
-def _posterior_weights(level: float, next_level: float, size: int) -> tuple[_Likelihood, _Prior]:
-    # A token is uniform with probability `level`, so it survives from next_level to level with this probability.
-    survive = (1 - level) / (1 - next_level) if next_level < 1 else 0.0
+def _posterior_weights(level: Any, next_level: Any, size: int) -> tuple[_Likelihood, _Prior]:
+    # A token is uniform with probability `level`, so it survives from next_level, below 1, with this probability.
+    survive = (1 - level) / (1 - next_level)
     likelihood = _Likelihood(survive + (1 - survive) / size, (1 - survive) / size)
     return likelihood, _Prior(1 - next_level + next_level / size, next_level / size)
 

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK_ELEMENTS = 1 << 20  # of the logits held at a time
+CHUNK_ELEMENTS = 1 << 20  # of the logits held at a time, ...
+GPU_CHUNK_ELEMENTS = 1 << 26  # ... where launching kernels costs more than memory does
 
 
 def plain_head_loss(hidden: Tensor, weight: Tensor, targets: Tensor, cap: float) -> Tensor:
@@ -54,21 +55,31 @@ def _loss_and_gradients(
     total = torch.zeros((), device=hidden.device)
     grad_hidden = torch.empty_like(hidden) if wanted[0] else None
     grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if wanted[1] else None
-    size = max(1, CHUNK_ELEMENTS // weight.shape[0])
+    size = max(1, (CHUNK_ELEMENTS if hidden.device.type == "cpu" else GPU_CHUNK_ELEMENTS) // weight.shape[0])
     for start in range(0, n, size):
         rows = slice(start, start + size)
-        x, target = hidden[rows].to(weight.dtype), targets[rows, None]
-        squashed = F.linear(x, weight).float().div_(cap).tanh_()  # tanh(logits / cap)
-        # The capped logits lie within ±cap, so the exponentials need no shift to stay finite for cap <= 80.
-        weights = (squashed * cap).exp_()
-        norm = weights.sum(-1, keepdim=True)
-        total += (norm.log() - squashed.gather(1, target) * cap).sum()
-        if grad_hidden is None and grad_weight is None:
-            continue
-        grad = weights.div_(norm).scatter_add_(1, target, torch.full_like(norm, -1.0))  # d loss / d capped
-        grad = grad.mul_(squashed.square_().neg_().add_(1)).div_(n).to(weight.dtype)  # through cap * tanh(. / cap)
-        if grad_hidden is not None:
-            grad_hidden[rows] = (grad @ weight).to(hidden.dtype)
-        if grad_weight is not None:
-            grad_weight += grad.T @ x
+        loss, in_hidden, in_weight = of_chunk(
+            hidden[rows].to(weight.dtype), weight, targets[rows, None], cap, n, *wanted
+        )
+        total += loss
+        if grad_hidden is not None and in_hidden is not None:
+            grad_hidden[rows] = in_hidden
+        if grad_weight is not None and in_weight is not None:
+            grad_weight += in_weight
     return total / n, grad_hidden, grad_weight
+
+
+def of_chunk(
+    x: Tensor, weight: Tensor, target: Tensor, cap: float, count: int, in_hidden: bool, in_weight: bool
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """(summed loss, its gradients in x [n, D] and weight [V, D] divided by `count`) of some rows."""
+    squashed = F.linear(x, weight).float().div_(cap).tanh_()  # tanh(logits / cap)
+    # The capped logits lie within ±cap, so the exponentials need no shift to stay finite for cap <= 80.
+    weights = (squashed * cap).exp_()
+    norm = weights.sum(-1, keepdim=True)
+    total = (norm.log() - squashed.gather(1, target) * cap).sum()
+    if not (in_hidden or in_weight):
+        return total, None, None
+    grad = weights.div_(norm).scatter_add_(1, target, torch.full_like(norm, -1.0))  # d loss / d capped
+    grad = grad.mul_(squashed.square_().neg_().add_(1)).div_(count).to(weight.dtype)  # through cap * tanh(. / cap)
+    return total, grad @ weight if in_hidden else None, grad.T @ x if in_weight else None

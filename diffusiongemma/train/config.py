@@ -33,7 +33,8 @@ class TrainConfig:
     precision: str = "float32"  # of the products, "bfloat16" by autocast; weights keep their own
     grad_checkpoint: bool = False
     shard: bool = True  # among several processes; else each holds all weights, which is faster for small models
-    compile: bool = False  # the loss, for batches whose shapes come back
+    compile: bool = False  # the layers
+    workers: int = 0  # processes that make batches; 0 for a thread
     seed: int = 0
     save_seconds: float = 120.0
     evaluate_every: int = 0
@@ -41,7 +42,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.steps is None and self.budget is None:
             raise InputError("a run needs an end: give steps or a budget")
-        for name, low in (("steps", 1), ("accumulate", 1), ("warmup", 0), ("evaluate_every", 0)):
+        for name, low in (("steps", 1), ("accumulate", 1), ("warmup", 0), ("evaluate_every", 0), ("workers", 0)):
             if getattr(self, name) is not None and getattr(self, name) < low:
                 raise InputError(f"{name.replace('_', '-')} is {getattr(self, name)}: give at least {low}")
         for name in ("learning_rate", "clip", "budget"):

@@ -60,18 +60,17 @@ def collate(
     config: ModelConfig,
     rng: np.random.Generator,
     encoder_loss: bool = True,
-    least: int = 0,
     runs: float = 1.0,
 ) -> Batch:
     """One random canvas of each example. Without `encoder_loss` the encoder reads only what precedes the canvas.
 
-    `least` and `runs` as in `Batch`.
+    `runs` as in `Batch`.
     """
     width = config.canvas_length
     chosen = [int(rng.integers(len(e.answer) // width)) * width for e in examples]
     read = [max(c, e.length if encoder_loss else 0) for e, c in zip(examples, chosen, strict=True)]
     rows = [e.prompt + e.answer[:n] for e, n in zip(examples, read, strict=True)]
-    ids = torch.full((len(rows), max(least, *map(len, rows))), config.pad_token_id)
+    ids = torch.full((len(rows), max(map(len, rows))), config.pad_token_id)
     supervised = torch.zeros(ids.shape, dtype=torch.bool)
     for i, (row, example) in enumerate(zip(rows, examples, strict=True)):
         ids[i, : len(row)] = torch.tensor(row)
@@ -82,7 +81,6 @@ def collate(
         start=torch.tensor([len(e.prompt) + c for e, c in zip(examples, chosen, strict=True)]),
         canvas=torch.tensor([e.answer[c : c + width] for e, c in zip(examples, chosen, strict=True)]),
         supervised=supervised,
-        least=least,
         runs=runs,
     )
 

@@ -31,6 +31,7 @@ from diffusiongemma.train.recipes import RECIPES, Places
 from diffusiongemma.train.rollouts import Rollouts
 from diffusiongemma.train.trainer import train
 from diffusiongemma.weights.checkpoint import load_model, save_model
+from diffusiongemma.weights.locate import choose_device
 
 NANO = Path(__file__).parents[1] / "assets" / "nano"
 SIDE_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "preprocessor_config.json")
@@ -83,7 +84,7 @@ def write_configs(config: ModelConfig, tokenizer: Any, directory: Path) -> None:
             shutil.copy(NANO / name, directory)
 
 
-def new_model(tokenizer: Any, seed: int, init: Path | None) -> Model:
+def new_model(tokenizer: Any, seed: int, init: Path | None, device: str = "cpu") -> Model:
     """Float32 weights, random or those of `init`; the vision tower is not trained."""
     import torch
 
@@ -94,7 +95,7 @@ def new_model(tokenizer: Any, seed: int, init: Path | None) -> Model:
         initialise(model, seed)
     model.requires_grad_(False)
     model.backbone.requires_grad_(True)
-    return model
+    return model.to(choose_device(device))
 
 
 def parsed_options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -117,7 +118,12 @@ def parsed_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="READS",
         help="learn from canvases that it decodes, of each so many steps behind an encoder pass",
     )
-    parser.add_argument("--compile", action="store_true", help="compile the loss where shapes come back: see the log")
+    parser.add_argument("--pool", type=int, default=Rollouts.pool, help="canvases on their way, in batches")
+    parser.add_argument("--device", default="cpu", help="where to train, cuda for instance")
+    parser.add_argument("--workers", type=int, default=0, help="processes that make examples, where a thread is slow")
+    parser.add_argument(
+        "--compile", action="store_true", help="compile the layers: minutes at first, then faster steps"
+    )
     parser.add_argument("--ema", type=float, default=0.998, help="decay of the average of the weights, per step")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true")
@@ -139,13 +145,13 @@ def _run(options: argparse.Namespace) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(NANO)
-    model = new_model(tokenizer, options.seed, options.init)
+    model = new_model(tokenizer, options.seed, options.init, options.device)
     write_configs(model.config, tokenizer, options.out)
     mixture = RECIPES[options.recipe](tokenizer, model.config, Places(options.cache, options.corpora))
     config = TrainConfig(
         steps=options.steps, budget=options.budget, learning_rate=options.learning_rate, optimiser="muon",
         ema=options.ema, accumulate=options.accumulate, precision="bfloat16", seed=options.seed,
-        compile=options.compile, shard=False,
+        compile=options.compile, workers=options.workers, shard=False,
     )  # fmt: skip
     objective = Objective(
         encoder_weight=float(mixture.encoder_every), own_samples=options.own_samples, draws=options.draws,
@@ -160,7 +166,7 @@ def _run(options: argparse.Namespace) -> None:
         mixture.batches(model.config, options.batch, options.seed),
         config,
         objective,
-        rollouts=Rollouts(decoding, reads=options.rollouts) if options.rollouts else None,
+        rollouts=Rollouts(decoding, options.rollouts, options.pool) if options.rollouts else None,
         directory=RunDirectory(options.out),
         resume=options.resume,
         settings={"recipe": options.recipe, "batch": options.batch, "init": str(options.init)},

@@ -51,21 +51,20 @@ class Batch:
 
     ids [B, S], padded on the right; start [B], the tokens before the canvas; canvas [B, C], clean; supervised
     [B, S] bool, the tokens the encoder is trained to predict (ids may stop before the canvas where there are none).
-    S stays at least `least`, so that shapes come back; `runs` is that of `in_runs` for the noise of these canvases.
+    `runs` is that of `in_runs` for the noise of these canvases.
     """
 
     ids: Tensor
     start: Tensor
     canvas: Tensor
     supervised: Tensor
-    least: int = 0
     runs: float = 1.0
 
     def take(self, rows: Tensor) -> Batch:
         """The examples at `rows`, without the padding that none of them needs."""
         start, supervised = self.start[rows], self.supervised[rows]
         used = supervised.any(0).nonzero()
-        size = max(self.least, int(start.max()), int(used[-1]) + 1 if len(used) else 0)
+        size = max(int(start.max()), int(used[-1]) + 1 if len(used) else 0)
         canvas, supervised = self.canvas[rows], supervised[:, :size]
         return replace(self, ids=self.ids[rows, :size], start=start, canvas=canvas, supervised=supervised)
 

@@ -33,9 +33,8 @@ HARDER_EVERY = 800  # boards after which the fewest givens fall by one
 class Part:
     """A source and its share of every batch, of which it makes a batch of its own.
 
-    Such a batch is padded to `length` tokens of prompt and answer, unless that is 0, so that its shapes come back and
-    code can be compiled for them; longer examples are passed over. `runs` is that of `Batch`. Without `encoder` the
-    encoder learns nothing of it.
+    Examples of more than `length` tokens of prompt and answer are passed over, unless that is 0. `runs` is that of
+    `Batch`. Without `encoder` the encoder learns nothing of it.
     """
 
     source: Source
@@ -74,7 +73,7 @@ class Mixture:
             rng = np.random.default_rng((seed, step))
             encoder = self.encoder_every > 0 and step % self.encoder_every == 0
             made = [(part, part.draw(rng, n, step)) for part, n in zip(self.parts, counts, strict=True) if n]
-            return [collate(some, config, rng, encoder and part.encoder, part.length, part.runs) for part, some in made]
+            return [collate(some, config, rng, encoder and part.encoder, part.runs) for part, some in made]
 
         return batches
 
@@ -204,7 +203,7 @@ def base_recipe(tokenizer: Any, config: ModelConfig, places: Places) -> Mixture:
 
 
 def skills_recipe(tokenizer: Any, config: ModelConfig, places: Places, harder_every: int = HARDER_EVERY) -> Mixture:
-    """The checkable skills, and some English, not to forget it; each batch has a length that code is compiled for.
+    """The checkable skills, and some English, not to forget it.
 
     Meant for nano-base: puzzles get harder at first, and few are easy in the end, as those are solved sooner.
     """
@@ -239,7 +238,7 @@ def own_skills_recipe(
     """The skills whose answers are certain, for rollouts: where many answers are right, a model would learn to pay no
     heed to its own canvas. A share of `boards`, with at most `most` givens."""
     seeds = sudoku.SeedBank.load_or_build(places.cache).train
-    sentences = _sentences(training_documents(_corpora(places)["factbook"]))
+    sentences = _sentences(training_documents(_corpora(places, "factbook")["factbook"]))
     texts = mixed_source(
         (task_source("repair", tokenizer, config, sentences=sentences), 0.75),
         (task_source("words", tokenizer, config), 0.15),
@@ -270,8 +269,9 @@ RECIPES: dict[str, Callable[[Any, ModelConfig, Places], Mixture]] = {
 }
 
 
-def _corpora(places: Places) -> dict[str, Corpus]:
-    names = ("austen", "bible", "wordnet", "chatterbot", "factbook")
+def _corpora(places: Places, *names: str) -> dict[str, Corpus]:
+    """Those of these names, or all that recipes use."""
+    names = names or ("austen", "bible", "wordnet", "chatterbot", "factbook")
     corpora = fetch_corpora(places.corpora, names)
     missing = [name for name in names if name not in corpora]
     if missing:

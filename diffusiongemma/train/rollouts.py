@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffusiongemma.diffusion.denoise import Decoding
-from diffusiongemma.diffusion.noise import RENOISE, SAMPLE, Noise, corrupt
+from diffusiongemma.diffusion.noise import SAMPLE, NoiseOfSeveral, corrupt
 from diffusiongemma.diffusion.readout import Prediction, read
 from diffusiongemma.diffusion.samplers import StepContext
 from diffusiongemma.errors import CheckpointError, InputError
@@ -50,10 +50,10 @@ class Rollouts:
 
     A training step takes as many canvases as it is offered examples, out of `pool` times as many, `reads` steps further
     behind one encoder pass. A canvas begins at a noise level drawn as for any corruption and goes on until it has
-    converged, its schedule ends or it has been read `longest` times. Then the next of the examples takes its place;
-    where none is left, it starts again from noise. Every reading but a canvas's first is conditioned on the one before,
-    as in decoding: the objective's `self_conditioning` has no say. Patience has none either: what stands still and is
-    wrong is what there is to learn from.
+    converged, its schedule ends or it has been read `longest` times. Then the next of the examples takes its place.
+    Every reading but a canvas's first is conditioned on the one before, as in decoding: the objective's
+    `self_conditioning` has no say. Patience has none either: what stands still and is wrong is what there is to learn
+    from.
     """
 
     decoding: Decoding = field(default_factory=Decoding)
@@ -71,7 +71,7 @@ class Canvases:
     """P canvases on their way, ids padded to one length. Names as in `Batch`, and of the canvas itself:
 
     noisy [P, C] and soft [P, C, D], what is read next; argmax [P, C] of the last reading, -1 before the first; step [P]
-    of the schedule and entered [P], the one it began at; seed [P] of its random numbers.
+    of the schedule and entered [P], the one it began at; seed [P] of its random numbers: these three on the CPU.
     """
 
     ids: Tensor
@@ -86,7 +86,7 @@ class Canvases:
 
     @classmethod
     def begin(cls, batch: Batch, draw: Draw, decoding: Decoding, hidden: int, generator: torch.Generator) -> Canvases:
-        """Those of the examples of `batch`, each corrupted once."""
+        """Those of the examples of `batch`, each corrupted once, on the CPU."""
         count, width = batch.canvas.shape
         noisy = corrupt(batch.canvas, draw.level, draw.uniforms, draw.random_tokens)
         step = torch.tensor([decoding.entry(level) for level in draw.level.tolist()])
@@ -94,6 +94,10 @@ class Canvases:
             batch.ids, batch.start, batch.canvas, noisy, torch.zeros(count, width, hidden), torch.full_like(noisy, -1),
             step, step.clone(), torch.randint(2**62, (count,), generator=generator),
         )  # fmt: skip
+
+    def to(self, device: torch.device) -> Canvases:
+        here = ("step", "entered", "seed")
+        return replace(self, **{name: x.to(device) for name, x in self.tensors().items() if name not in here})
 
     def take(self, rows: Tensor) -> Canvases:
         return Canvases(*(x[rows] for x in self.tensors().values()))
@@ -114,7 +118,7 @@ class Pool:
 
     def __init__(self, rollouts: Rollouts, model: Model):
         self.rollouts, self.decoding = rollouts, rollouts.decoding
-        self.vocab_size, self.hidden = model.config.vocab_size, model.config.hidden_size
+        self.vocab_size, self.hidden, self.device = model.config.vocab_size, model.config.hidden_size, model.device
         self.canvases: Canvases | None = None
 
     def fill(self, batches: Sequence[Batch], objective: Objective, generator: torch.Generator) -> None:
@@ -131,90 +135,72 @@ class Pool:
     def put_back(
         self, canvases: Canvases, rows: Tensor, ended: Tensor, batch: Batch, objective: Objective, generator: Any
     ) -> None:
-        """Canvases [n] that went on back to their rows; those that `ended` [n] make room for examples of `batch`."""
+        """Canvases [n] that went on back to their rows; of `batch`, of as many examples, the first take the places of
+        those that `ended` [n]."""
         assert self.canvases is not None
-        self.canvases, canvases, fresh = _padded(self.canvases, canvases, self._begin(batch, objective, generator))
-        where = ended.nonzero()[:, 0]
-        places, left = where[: len(fresh)], where[len(fresh) :]
-        self._restart(canvases, left)
-        canvases.put(places, fresh.take(torch.arange(len(places))))
+        places = ended.nonzero()[:, 0]
+        if len(places):
+            fresh = self._begin(batch.take(torch.arange(len(places))), objective, generator)
+            self.canvases, canvases, fresh = _padded(self.canvases, canvases, fresh)
+            canvases.put(places, fresh)
         self.canvases.put(rows, canvases)
 
     def _begin(self, batch: Batch, objective: Objective, generator: torch.Generator) -> Canvases:
         count, width = batch.canvas.shape
         draw = Draw.sample(count, width, self.vocab_size, objective, generator, batch.runs)
-        return Canvases.begin(batch, draw, self.decoding, self.hidden, generator)
-
-    def _restart(self, canvases: Canvases, rows: Tensor) -> None:
-        """Back to the first step, with the random tokens of the last."""
-        for row in rows.tolist():
-            noise = Noise(int(canvases.seed[row]), 0)
-            canvases.noisy[row] = noise.tokens(
-                int(canvases.step[row]), RENOISE, canvases.noisy.shape[1], self.vocab_size
-            )
-        canvases.soft[rows], canvases.argmax[rows] = 0, -1
-        canvases.step[rows], canvases.entered[rows] = 0, 0
-        canvases.seed[rows] += 1
+        return Canvases.begin(batch, draw, self.decoding, self.hidden, generator).to(self.device)
 
     @torch.no_grad()
     def advance(self, model: Model, canvases: Canvases, denoised: Tensor) -> Tensor:
-        """One step of decoding of each canvas [n] after its hidden states [n, C, D] -> which are at their end [n].
-
-        What has been read is left as it is, for the backward pass, and replaced.
+        """One step of decoding of each canvas [n] after its hidden states [n, C, D] -> which are at their end [n], told
+        on the CPU. What has been read is left as it is, for the backward pass, and replaced.
         """
-        noisy, soft, ended = [], [], []
-        for row, hidden in enumerate(denoised):
-            step, before = int(canvases.step[row]), canvases.argmax[row].clone()
-            noise = Noise(int(canvases.seed[row]), 0)
-            prediction = self._read(model, hidden, step, noise)
-            context = StepContext(noise, step + 1, self.decoding.steps, self.vocab_size)
-            noisy.append(self.decoding.sampler(canvases.noisy[row], prediction, context)[0])
-            soft.append(prediction.soft.float())
-            canvases.argmax[row], canvases.step[row] = prediction.argmax, step + 1
-            argmaxes = [prediction.argmax] if int(before[0]) < 0 else [before, prediction.argmax]
-            read_so_far = step + 1 - int(canvases.entered[row])
-            ended.append(
-                step + 1 >= self.decoding.steps
-                or read_so_far >= self.rollouts.longest
-                or self.decoding.stop(argmaxes, prediction.entropy)
-            )
-        canvases.noisy, canvases.soft = torch.stack(noisy), torch.stack(soft)
-        return torch.tensor(ended)
+        noise = NoiseOfSeveral(tuple(canvases.seed.tolist()))
+        step, before = canvases.step + 1, canvases.argmax
+        prediction = self._read(model, denoised, step, noise)
+        context = StepContext(noise, step[:, None].double().to(self.device), self.decoding.steps, self.vocab_size)
+        canvases.noisy = self.decoding.sampler(canvases.noisy, prediction, context)[0]
+        canvases.soft, canvases.argmax, canvases.step = prediction.soft.float(), prediction.argmax, step
+        passed = (step >= self.decoding.steps) | (step - canvases.entered >= self.rollouts.longest)
+        # Before the first reading the argmax is -1, like no token.
+        return passed | self.decoding.stop([before, prediction.argmax], prediction.entropy).cpu()
 
-    def _read(self, model: Model, hidden: Tensor, step: int, noise: Noise) -> Prediction:
-        width, device, level = len(hidden), hidden.device, max(0.0, 1 - step / self.decoding.steps)
-        temperature = torch.full((width,), self.decoding.temperature(level))
-        uniforms, greedy = noise.uniforms(step + 1, SAMPLE, width), torch.full((width,), self.decoding.greedy)
-        prediction = read(model.backbone, hidden, temperature.to(device), uniforms.to(device), greedy.to(device))
-        return Prediction(**{name: x.cpu() for name, x in vars(prediction).items()})
+    def _read(self, model: Model, hidden: Tensor, step: Tensor, noise: NoiseOfSeveral) -> Prediction:
+        """Predictions [n, C] at hidden states [n, C, D], for a step [n] of each canvas."""
+        count, width = hidden.shape[:2]
+        uniforms = noise.uniforms(step, SAMPLE, width).flatten().to(hidden.device)
+        levels = [max(0.0, 1 - (at - 1) / self.decoding.steps) for at in step.tolist()]
+        temperature = torch.tensor([self.decoding.temperature(level) for level in levels]).repeat_interleave(width)
+        greedy = torch.full((count * width,), self.decoding.greedy, device=hidden.device)
+        flat = read(model.backbone, hidden.flatten(0, 1), temperature.to(hidden.device), uniforms, greedy)
+        return Prediction(**{name: x.unflatten(0, (count, width)) for name, x in vars(flat).items()})
 
     def state(self) -> dict[str, Tensor]:
-        return {} if self.canvases is None else self.canvases.tensors()
+        return {} if self.canvases is None else self.canvases.to(torch.device("cpu")).tensors()
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Raises `CheckpointError` where these are not a pool's."""
         if tensors.keys() != {f.name for f in fields(Canvases)}:
             raise CheckpointError("the canvases of the saved run are not whole: start again in another directory")
-        self.canvases = Canvases(**tensors)
+        self.canvases = Canvases(**tensors).to(self.device)
 
 
 def _padded(*several: Canvases) -> list[Canvases]:
     """The same with ids as long as the longest of them."""
     size = max(canvases.ids.shape[1] for canvases in several)
-    return [replace(c, ids=F.pad(c.ids, (0, size - c.ids.shape[1]))) for c in several]
+    return [c if c.ids.shape[1] == size else replace(c, ids=F.pad(c.ids, (0, size - c.ids.shape[1]))) for c in several]
 
 
 def rollout_loss(model: Model, pool: Pool, canvases: Canvases) -> tuple[Tensor, Tensor]:
     """Take canvases [n] some steps further -> the mean loss [] of their readings, and which came to their end [n]."""
-    device, width = model.device, canvases.canvas.shape[1]
-    start, clean = canvases.start.to(device), canvases.canvas.flatten().to(device)
-    _, context = encode(model, canvases.ids.to(device))
-    total, ended = torch.zeros((), device=device), torch.zeros(len(start), dtype=torch.bool)
+    start, (count, width) = canvases.start, canvases.canvas.shape
+    shared, clean = shared_start(start), canvases.canvas.flatten()
+    _, context = encode(model, canvases.ids)
+    total, ended = torch.zeros((), device=start.device), torch.zeros(count, dtype=torch.bool)
     for _ in range(pool.rollouts.reads):
-        noisy, soft = canvases.noisy.to(device), canvases.soft.to(device)
-        denoised = denoise(model, noisy, start, context, soft, shared_start(start))  # [n*C, D]
+        denoised = denoise(model, canvases.noisy, start, context, canvases.soft, shared)  # [n*C, D]
         total = total + cross_entropy(model, denoised, clean) / pool.rollouts.reads
-        ended |= pool.advance(model, canvases, denoised.detach().unflatten(0, (-1, width)))
+        ended |= pool.advance(model, canvases, denoised.detach().unflatten(0, (count, width)))
     return total, ended
 
 
@@ -235,8 +221,8 @@ class Rolling:
         if config.accumulate > 1 or (config.shard and parallel.world_size() > 1):
             raise InputError("rollouts work on whole weights and batches: leave accumulate and shard out")
         self.model, self.rollouts, self.objective, self.config = model, rollouts, objective, config
-        compiled = Compiled if config.compile else lambda function: function
-        self.rollout_loss, self.encoder_loss = compiled(rollout_loss), compiled(encoder_loss)
+        self.rollout_loss = Compiled(rollout_loss) if config.compile else rollout_loss
+        self.encoder_loss = Compiled(encoder_loss) if config.compile else encoder_loss
         self.batches, self.pools = batches, dict[int, Pool]()
 
     def backward(self, batches: Sequence[Batch], step: int) -> dict[str, float]:
@@ -253,7 +239,7 @@ class Rolling:
                 loss, ended = self.rollout_loss(self.model, pool, canvases)
             loss = loss * (len(canvases) / totals.canvases)
             loss.backward()
-            right = (canvases.argmax == canvases.canvas).all(1) & ended
+            right = (canvases.argmax == canvases.canvas).all(1).cpu() & ended
             found["denoise"] += float(loss.detach())
             found["encoder"] += self._backward_encoder(batch, totals)
             found["ended"] += float(ended.sum())

@@ -9,12 +9,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from types import FrameType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
+import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -45,21 +47,44 @@ def seed_of(*numbers: int) -> int:
 
 
 class Ahead(Generic[T]):
-    """make(0), make(1), …, each made while the one before it is in use; from any number on."""
+    """make(0), make(1), …, each made while those before it are in use; from any number on.
 
-    def __init__(self, make: Callable[[int], T]):
-        self._make = make
-        self._pool = ThreadPoolExecutor(1, "batches")
+    One thread makes them, or so many `processes`, each of which is a copy of this one (`fork`): for a device that takes
+    examples faster than a thread beside it makes them.
+    """
+
+    def __init__(self, make: Callable[[int], T], processes: int = 0):
+        self._make, self._depth = make, max(1, 2 * processes)
+        self._pool: Executor = ThreadPoolExecutor(1, "batches")
+        if processes:
+            self._make, self._pool = _made, ProcessPoolExecutor(processes, get_context("fork"), _become_maker, (make,))
         self._waiting: dict[int, Future[T]] = {}
 
     def __call__(self, number: int) -> T:
-        future = self._waiting.pop(number, None) or self._pool.submit(self._make, number)
+        future = self._waiting.get(number) or self._pool.submit(self._make, number)
         result = future.result()
-        self._waiting = {number + 1: self._pool.submit(self._make, number + 1)}
+        following = range(number + 1, number + 1 + self._depth)
+        self._waiting = {n: self._waiting.get(n) or self._pool.submit(self._make, n) for n in following}
         return result
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+_maker: Callable[[int], Any]
+
+
+def _become_maker(make: Callable[[int], Any]) -> None:
+    """In a process of `Ahead`. Ctrl-C is the business of the one that trains."""
+    global _maker
+    _maker = make
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _made(number: int) -> Any:
+    return _maker(number)
 
 
 class Stop:

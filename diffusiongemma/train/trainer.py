@@ -30,7 +30,7 @@ Report = Callable[[Record], None]
 Export = Callable[[Model], None]
 
 # What may differ between a run and its continuation: how long it goes, and what only watches it.
-MAY_CHANGE = ("steps", "budget", "save_seconds", "evaluate_every", "shard", "compile")
+MAY_CHANGE = ("steps", "budget", "save_seconds", "evaluate_every", "shard", "compile", "workers")
 SAVING_SHARE = 0.02  # of the time, at most, goes into saving
 
 
@@ -110,12 +110,12 @@ class Training:
         if config.compile and (config.grad_checkpoint or (config.shard and parallel.world_size() > 1)):
             raise InputError("compile works on whole weights without gradient checkpointing: leave one of them out")
         self.model, self.config, self.objective, self.directory = model.train(), config, objective, directory
-        self.batches = Ahead(batches)
+        self.batches = Ahead(batches, config.workers)
         self.module = LossModule(model, Compiled(mean_canvas_loss) if config.compile else mean_canvas_loss)
         if config.shard:
             parallel.shard(self.module)
         self.replicated = parallel.world_size() > 1 and not config.shard
-        self.rolling = Rolling(model, rollouts, objective, config, batches) if rollouts else None
+        self.rolling = Rolling(model, rollouts, objective, config, self.batches) if rollouts else None
         self.steppers = optimisers(model, config)
         self.average = Average(model, config.ema)
         self.clock = Clock()
