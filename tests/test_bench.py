@@ -17,6 +17,20 @@ def test_step_compares_with_transformers():
     assert all(row["ours_ms"] > 0 and row["theirs_ms"] > 0 and row["ratio"] > 0 for row in figures.values())
 
 
+def test_gpu_step_takes_a_step_apart_and_agrees_with_transformers(tmp_path):
+    command = [sys.executable, str(BENCH / "gpu_step.py"), "--tiny", "--device", "cpu", "--rounds", "2", "--reference"]
+    subprocess.run([*command, "--out", str(tmp_path / "figures.json")], capture_output=True, text=True, check=True)
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    (row,) = figures["one_canvas"]
+    assert 16 <= row["experts_used"] <= 26  # of 32, ten of them damped
+    assert row["parts_ms"].keys() >= {"attention", "experts", "dense MLP", "router", "head", "self-conditioning"}
+    assert all(time > 0 for time in (row["step_ms"], row["token_ms"], *row["parts_ms"].values()))
+    assert [row["in_flight"] for row in figures["in_flight"]] == [1, 2]
+    loose, tight = figures["transformers"]
+    assert max(loose["encoder_difference"], loose["logits_difference"]) < 0.3
+    assert max(tight["encoder_difference"], tight["logits_difference"]) < 1e-5
+
+
 def test_serve_measures_both_modes_and_the_cost_of_serving(tiny_directory):
     sizes = ["--clients", "2", "--seconds", "0", "--rounds", "1", "--tokens", "16"]
     command = [sys.executable, str(BENCH / "serve.py"), "--model", str(tiny_directory), *sizes, "--json"]

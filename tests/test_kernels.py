@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 import diffusiongemma as dg
 from diffusiongemma.engine.engine import Engine
-from diffusiongemma.kernels.experts import expert_mlp
+from diffusiongemma.kernels.experts import expert_mlp, grouped_expert_mlp, sorted_expert_mlp
 from diffusiongemma.kernels.gelu import gelu
 from diffusiongemma.kernels.rows import filled
 
@@ -53,6 +53,25 @@ def test_experts_round_a_row_alike_in_any_batch(threads):
     for first, last in [(0, 1), (7, 9), (20, 39), (100, 200)]:
         rows = slice(first, last)
         assert torch.equal(expert_mlp(x[rows], weights[rows], experts[rows], up, down), whole[rows])
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize("tokens", [1, 5, 200])
+def test_grouped_experts_equal_sorted_ones(tokens, dtype, tolerance):
+    """Also where some experts are not hit, and in the gradients of what goes through them."""
+    generator = torch.Generator().manual_seed(tokens)
+    x = torch.randn(tokens, 32, generator=generator).to(dtype).requires_grad_()
+    weights = torch.rand(tokens, 4, generator=generator).requires_grad_()
+    experts = torch.stack([torch.randperm(20, generator=generator)[:4] for _ in x])
+    up = torch.randn(24, 96, 32, generator=generator).to(dtype) / 6
+    down = torch.randn(24, 32, 48, generator=generator).to(dtype) / 7
+    results = []
+    for form in (grouped_expert_mlp, sorted_expert_mlp):
+        out = form(x, weights, experts, up, down)
+        results.append((out, *torch.autograd.grad(out.float().square().sum(), (x, weights))))
+    for mine, expected in zip(*results, strict=True):
+        assert mine.dtype == expected.dtype
+        assert (mine - expected).norm() < tolerance * expected.norm()
 
 
 @pytest.mark.parametrize("mode", ["diffusion", "ar"])
