@@ -477,6 +477,7 @@ def test_text_with_a_judge(evaluate, tmp_path, monkeypatch):
         (["sudoku", "--steps", 0], "steps is 0"),
         (["sudoku", "--mode", "auto"], "choose diffusion, ar, both"),
         (["sudoku", "--mode", "ar", "--steps", 4], "leave --steps out"),
+        (["sudoku", "--mode", "ar", "--patience", 4], "leave --patience out"),
         (["sudoku", "--seed", -1], "seed is -1"),
         (["sudoku", "--givens", "9-3"], "LOW-HIGH"),
         (["words", "--givens", "30-40"], "--givens is for eval sudoku"),

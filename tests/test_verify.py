@@ -260,6 +260,8 @@ def test_a_checkpoint_may_ask_for_it(tiny, tiny_directory, tmp_path):
         assert json.loads((directory / "decoding.json").read_text()) == {"verify": "always", "patience": 4}
         assert "verify" not in (directory / "generation_config.json").read_text()
         assert load_generation_config(directory, tiny.config) == asked
+    save_model(tiny.model, once, tiny.generation)
+    assert not (once / "decoding.json").exists()
     assert GenerationConfig().own() == {} and not (tiny_directory / "decoding.json").exists()
 
 

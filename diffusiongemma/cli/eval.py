@@ -145,6 +145,8 @@ def evaluate(
 
     asked_ways = partial(settings, mode, steps or [], constrained=constrained, verify=verify or [])
     asked_ways(GenerationConfig())  # for its complaints, before anything is loaded
+    if mode == "ar" and patience is not None:
+        raise InputError("autoregressive decoding has no canvas: leave --patience out, or use --mode both")
     if save is not None:
         check_writable(save)
     reads = task in ("text", "infill")

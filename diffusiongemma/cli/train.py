@@ -145,7 +145,7 @@ def sudoku(
 ) -> None:
     """Teach a model sudoku, on puzzles made by symmetries of seed puzzles.
 
-    Small models train whole for 40 minutes; the released 26B model trains LoRA of rank 8 for 2,000 steps. Afterwards:
+    Small models train whole for 55 minutes; the released 26B model trains LoRA of rank 8 for 2,000 steps. Afterwards:
     diffusiongemma eval sudoku --model DIR
     """
     from diffusiongemma.train.finetune import SUDOKU_LARGE, SUDOKU_SMALL, FineTune

@@ -56,7 +56,7 @@ SUDOKU_LARGE = Preset(
 # gives more clues than a puzzle does. The encoder's own loss would cost time, and what it asks for, the next digit from
 # the left, can't be known.
 SUDOKU_SMALL = Preset(
-    batch=16, learning_rate=3e-2, budget=2400.0, optimiser="muon", ema=0.998, evaluate_every=1000, shard=False, draws=2,
+    batch=16, learning_rate=3e-2, budget=3300.0, optimiser="muon", ema=0.998, evaluate_every=1000, shard=False, draws=2,
     noise_bias=2, encoder_every=0,
 )  # fmt: skip
 CHATS_LARGE = Preset(batch=16, learning_rate=2e-4, lora=8, grad_checkpoint=True)

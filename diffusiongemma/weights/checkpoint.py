@@ -211,7 +211,10 @@ def save_model(
         for name in SIDE_FILES:
             if source is not None and (source / name).exists():
                 shutil.copy(source / name, partial)
+        own_rules = (partial / "decoding.json").exists()
         _replace(partial, directory)
+        if not own_rules:  # those of a model that was here before would be taken for this one's
+            (directory / "decoding.json").unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
         raise UserError(f"cannot write {directory}: {error}") from error
     finally:
