@@ -521,6 +521,16 @@ def test_the_embedded_models_recipe(tmp_path, few_seeds, capsys):
         nano.main([str(tmp_path / "a"), *arguments])
 
 
+def test_the_embedded_models_options_reach_the_run(tmp_path, few_seeds):
+    options = ["--rollouts", "2", "--pool", "3", "--workers", "1", "--device", "cpu"]
+    nano.main([str(tmp_path / "a"), "--steps", "1", "--batch", "2", "--cache", str(tmp_path), *options])
+    tensors, values = RunDirectory(tmp_path / "a").load()
+    assert len(tensors["rollouts"]["0/0/start"]) == 3 * 2
+    assert values["settings"]["rollouts"]["reads"] == 2 and values["settings"]["workers"] == 1
+    with pytest.raises(SystemExit, match="no device 'tea' here"):
+        nano.main([str(tmp_path / "b"), "--device", "tea"])
+
+
 @pytest.fixture(scope="module")
 def corpus() -> Corpus:
     """Documents of forty numbered sentences, two a line."""
