@@ -54,10 +54,12 @@ class Ahead(Generic[T]):
     """
 
     def __init__(self, make: Callable[[int], T], processes: int = 0):
-        self._make, self._depth = make, max(1, 2 * processes)
-        self._pool: Executor = ThreadPoolExecutor(1, "batches")
+        self._make, self._depth = _made if processes else make, max(1, 2 * processes)
+        self._pool: Executor
         if processes:
-            self._make, self._pool = _made, ProcessPoolExecutor(processes, get_context("fork"), _become_maker, (make,))
+            self._pool = ProcessPoolExecutor(processes, get_context("fork"), _become_maker, (make,))
+        else:
+            self._pool = ThreadPoolExecutor(1, "batches")
         self._waiting: dict[int, Future[T]] = {}
 
     def __call__(self, number: int) -> T:
