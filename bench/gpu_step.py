@@ -29,8 +29,10 @@ from diffusiongemma.config import FULL, SLIDING, ModelConfig
 from diffusiongemma.diffusion.denoise import Canvas, Decoding, denoise_step
 from diffusiongemma.diffusion.noise import Noise
 from diffusiongemma.diffusion.readout import read
+from diffusiongemma.errors import UserError
 from diffusiongemma.model.cache import SequenceCache
 from diffusiongemma.model.model import Model
+from diffusiongemma.weights.locate import choose_device
 
 IDLE_SHARE = 44 / 128  # of the experts; published: a canvas uses about 84 of 128
 TINY = dict(
@@ -200,7 +202,7 @@ def describe(row: dict[str, Any]) -> str:
 
 
 def run(options: argparse.Namespace) -> None:
-    device = torch.device(options.device)
+    device = choose_device(options.device)
     clock, started = Clock(device), time.perf_counter()
     config = config_of(options.tiny, options.layers)
     model = random_model(config, device)
@@ -252,7 +254,10 @@ def main() -> None:
     options.prefix = options.prefix or ([20] if options.tiny else [1024, 4096])
     if options.in_flight is None:
         options.in_flight = [1, 2] if options.tiny else [1, 2, 4, 8, 16, 32]
-    run(options)
+    try:
+        run(options)
+    except UserError as error:
+        raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":
