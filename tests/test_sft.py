@@ -529,6 +529,10 @@ def test_the_embedded_models_options_reach_the_run(tmp_path, few_seeds):
     assert values["settings"]["rollouts"]["reads"] == 2 and values["settings"]["workers"] == 1
     with pytest.raises(SystemExit, match="no device 'tea' here"):
         nano.main([str(tmp_path / "b"), "--device", "tea"])
+    for wrong in (["--pool", "3"], ["--rollouts", "2", "--pool", "0"]):
+        with pytest.raises(SystemExit):
+            nano.main([str(tmp_path / "b"), *wrong])
+    assert not (tmp_path / "b").exists()
 
 
 @pytest.fixture(scope="module")

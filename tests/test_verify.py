@@ -178,11 +178,8 @@ def test_sent_text_stands(nano):
     steps = [e for e in events if getattr(e, "sent", 0)]
     result = events[-1].result
     assert steps and "".join(e.text for e in events if isinstance(e, TextDelta)) == result.text
-    last, sent = (
-        steps[-1],
-        min(steps[-1].sent, len(result.tokens)),
-    )  # what fills the canvas behind the end may be sent too
-    assert result.tokens[:sent] == tuple(last.argmax[:sent])
+    sent = min(steps[-1].sent, len(result.tokens))  # what fills the canvas behind the end may be sent too
+    assert result.tokens[:sent] == tuple(steps[-1].argmax[:sent])
     assert result.tokens != nano.generate(PROMPT, mode="ar").tokens
     assert all(logprob <= 0 for logprob in result.logprobs) and result.logprobs[0] < 0
 

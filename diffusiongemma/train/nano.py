@@ -118,7 +118,7 @@ def parsed_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="READS",
         help="learn from canvases that it decodes, of each so many steps behind an encoder pass",
     )
-    parser.add_argument("--pool", type=int, default=Rollouts.pool, help="canvases on their way, in batches")
+    parser.add_argument("--pool", type=int, help="with --rollouts: canvases on their way, in batches; default 32")
     parser.add_argument("--device", default="cpu", help="where to train, cuda for instance")
     parser.add_argument("--workers", type=int, default=0, help="processes that make examples, where a thread is slow")
     parser.add_argument(
@@ -129,7 +129,10 @@ def parsed_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="where seed puzzles are kept")
     parser.add_argument("--corpora", type=Path, default=Path("runs/corpora"), help="where texts are fetched to")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.pool is not None and not (options.rollouts and options.pool > 0):
+        parser.error("--pool is a number of at least 1, and of --rollouts")
+    return options
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -158,6 +161,7 @@ def _run(options: argparse.Namespace) -> None:
         noise_bias=options.noise_bias,
     )  # fmt: skip
     decoding = Decoding.of(generation_config(model.config, tokenizer))
+    rollouts = Rollouts(decoding, options.rollouts, options.pool or Rollouts.pool) if options.rollouts else None
     if rank() == 0:
         print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
     means = Means(every=25)
@@ -166,7 +170,7 @@ def _run(options: argparse.Namespace) -> None:
         mixture.batches(model.config, options.batch, options.seed),
         config,
         objective,
-        rollouts=Rollouts(decoding, options.rollouts, options.pool) if options.rollouts else None,
+        rollouts=rollouts,
         directory=RunDirectory(options.out),
         resume=options.resume,
         settings={"recipe": options.recipe, "batch": options.batch, "init": str(options.init)},
