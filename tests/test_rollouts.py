@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -170,7 +171,10 @@ def test_the_share_of_right_ones_is_of_those_that_ended(monkeypatch):
 # --- runs -----------------------------------------------------------------------------------------------------------
 
 
-def run(out: Path, stop_after: int | None = None, resume: bool = False, rollouts: Rollouts = ROLLOUTS, **changes):
+def run(
+    out: Path, stop_after: int | None = None, resume: bool = False, rollouts: Rollouts | None = ROLLOUTS,
+    draws: int = 1, **changes,
+):  # fmt: skip
     records = []
 
     def report(record):
@@ -179,8 +183,9 @@ def run(out: Path, stop_after: int | None = None, resume: bool = False, rollouts
             raise Crash
 
     train(
-        tiny_model(), batches, TrainConfig(**(CONFIG | {"steps": 10} | changes)), Objective(noise_bias=2.0),
-        rollouts=rollouts, directory=RunDirectory(out), resume=resume, report=report,
+        tiny_model(), batches, TrainConfig(**(CONFIG | {"steps": 10} | changes)),
+        Objective(noise_bias=2.0, draws=draws), rollouts=rollouts, directory=RunDirectory(out), resume=resume,
+        report=report,
     )  # fmt: skip
     return records
 
@@ -196,6 +201,29 @@ def test_a_run_resumes_exactly(tmp_path, monkeypatch):
     states = [RunDirectory(tmp_path / name).load()[0] for name in ("whole", "cut")]
     assert len(states[0]["rollouts"]) == 2 * 9
     assert all(torch.equal(t, states[1][p][n]) for p, tensors in states[0].items() for n, t in tensors.items())
+
+
+@pytest.mark.parametrize("stop_after", [3, 8])
+def test_rollouts_after_a_part_of_the_run(tmp_path, monkeypatch, stop_after):
+    """Until then a step is one of a run without; interrupted on either side the run goes on as if it had not been."""
+    monkeypatch.setattr(trainer, "SAVING_SHARE", 1e9)
+    late = replace(ROLLOUTS, after=0.5)
+    run(tmp_path / "whole", rollouts=late, draws=2)
+    run(tmp_path / "plain", rollouts=None, draws=2)
+    whole, plain = (list(losses(tmp_path / name).values()) for name in ("whole", "plain"))
+    assert whole[:5] == plain[:5] and not set(whole[5:]) & set(plain[5:])
+    with pytest.raises(Crash):
+        run(tmp_path / "cut", stop_after=stop_after, rollouts=late, draws=2)
+    assert ("0/0/start" in RunDirectory(tmp_path / "cut").load()[0]["rollouts"]) == (stop_after > 5)
+    run(tmp_path / "cut", resume=True, rollouts=late, draws=2)
+    assert list(losses(tmp_path / "cut").values()) == whole
+
+
+def test_a_state_that_lost_its_canvases_is_refused(tmp_path):
+    run(tmp_path, steps=2)
+    (RunDirectory(tmp_path).states()[-1] / "rollouts.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="lacks canvases"):
+        run(tmp_path, steps=4, resume=True)
 
 
 def test_compiled_the_losses_are_the_same(tmp_path, monkeypatch):
@@ -246,6 +274,9 @@ def test_impossible_rollouts_are_refused():
     for wrong in ({"reads": 0}, {"pool": 0}, {"longest": 0}):
         with pytest.raises(InputError, match="at least 1"):
             Rollouts(SHARP, **wrong)
+    for share in (-0.1, 1.0, float("nan")):
+        with pytest.raises(InputError, match="share from 0"):
+            Rollouts(SHARP, after=share)
 
 
 def test_examples_of_different_lengths_share_a_pool():

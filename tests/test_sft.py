@@ -441,7 +441,10 @@ def test_train_sudoku(capsys, tmp_path, tiny_directory, few_seeds, encoder, lear
     [
         (["--encoder-every", -1], "encoder-every is -1"),
         (["--rollouts", -1], "rollouts is -1"),
-        (["--rollouts", 2, "--draws", 2], "rollouts take the place of"),
+        (["--rollouts-after", 0, "--draws", 2], "rollouts take the place of"),
+        (["--rollouts", 0, "--rollouts-after", 0.5], "there are no rollouts"),
+        (["--rollouts-after", 1], "rollouts after 1"),
+        (["--accumulate", 2], "leave out accumulate and shard, or rollouts"),
     ],
 )
 def test_train_sudoku_refuses(capsys, tmp_path, tiny_directory, few_seeds, options, words):
@@ -450,15 +453,17 @@ def test_train_sudoku_refuses(capsys, tmp_path, tiny_directory, few_seeds, optio
 
 
 def test_train_sudoku_by_rollouts(capsys, tmp_path, tiny_directory, few_seeds):
-    """Of the canvases that decoding with the model's own settings makes."""
-    arguments = ["--steps", 3, "--batch", 4, "--evaluate-every", 100, "--device", "cpu", "--rollouts", 2]
+    """In the end, of the canvases that decoding with the model's own settings makes."""
+    arguments = ["--steps", 4, "--batch", 4, "--evaluate-every", 100, "--device", "cpu"]
     small = evaluation.sudoku_suite(1, 1, "30-45")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "sudoku_suite", lambda *_, **__: small)
         code, err = command(capsys, "sudoku", "--model", tiny_directory, *arguments, "--out", tmp_path / "out")
     assert code == 0, err
     tensors, values = RunDirectory(tmp_path / "out").load()
-    assert len(tensors["rollouts"]["0/0/start"]) == 32 * 4 and values["settings"]["rollouts"]["reads"] == 2
+    records = [r for r in RunDirectory(tmp_path / "out").records() if "loss" in r]
+    assert len(tensors["rollouts"]["0/0/start"]) == 16 * 4 and values["settings"]["rollouts"]["after"] == 0.75
+    assert int(tensors["rollouts"]["0/0/step"].max()) > 0 and len(records) == 4 and values["settings"]["draws"] == 2
     config = dg.load(tiny_directory).generation
     assert values["settings"]["rollouts"]["decoding"]["steps"] == config.steps
 

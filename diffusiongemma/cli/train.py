@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -132,14 +133,22 @@ def sudoku(
         ),
     ] = None,
     rollouts: Annotated[
-        int,
+        int | None,
         typer.Option(
             metavar="READS",
-            help="Learn from canvases that the model decodes, of each so many steps behind an encoder pass. "
-            "(default: 0, from corrupted answers)",
+            help="In the end learn from canvases that the model decodes, of each so many steps behind an encoder pass. "
+            "(default: 3, on large models 0 for never)",
             rich_help_panel=LOSS,
         ),
-    ] = 0,
+    ] = None,
+    rollouts_after: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Begin with that after this share of the run. (default: 0.75, on large models 0)",
+            rich_help_panel=LOSS,
+        ),
+    ] = None,
     device: given.Device = "auto",
     cache: Annotated[Path | None, typer.Option(metavar="DIR", help="Where seed puzzles are kept.")] = None,
 ) -> None:
@@ -240,7 +249,7 @@ def _options(given_options: dict[str, Any]) -> Options:
         raise InputError(f"lora is {given_options['lora']}: give a rank, or 0 for all weights")
     if (given_options.get("encoder_every") or 0) < 0:
         raise InputError(f"encoder-every is {given_options['encoder_every']}: give a number of steps, or 0 for never")
-    if given_options.get("rollouts", 0) < 0:
+    if (given_options.get("rollouts") or 0) < 0:
         raise InputError(f"rollouts is {given_options['rollouts']}: give a number of steps, or 0 for none")
     if given_options["precision"] not in ("auto", "bfloat16", "float32"):
         raise InputError(f"no precision {given_options['precision']!r}: choose auto, bfloat16 or float32")
@@ -275,18 +284,22 @@ def _tell(bad: Any, usable: int, data: Path, skip: bool) -> None:
 
 
 def _solving(run: FineTune) -> Evaluate | None:
-    """Held-out puzzles of 30 to 45 givens to keep the best weights by; not where processes hold parts of a model."""
+    """Held-out puzzles of 30 to 45 givens to keep the best weights by, each process asking its share of them; not where
+    processes hold parts of a model."""
     from diffusiongemma.train.evaluation import Setting, ask, sudoku_suite, tally
-    from diffusiongemma.train.parallel import LossModule, world_size
+    from diffusiongemma.train.parallel import LossModule, rank, summed, world_size
     from diffusiongemma.train.trainer import Evaluation
 
-    suite, setting = sudoku_suite(64, seed=1, givens="30-45"), Setting("diffusion")
+    suite, setting = sudoku_suite(128, seed=1, givens="30-45"), Setting("diffusion")
+    mine = replace(suite, questions=suite.questions[rank() :: world_size()])
 
     def evaluate(module: LossModule) -> Evaluation:
-        measured = tally(suite, setting, ask(run.base, suite, setting, seed=1))
-        steps = measured.cost.steps_per_canvas or 0.0
-        solved, cells = (measured.overall.means[name] for name in ("solved", "cell_accuracy"))
-        return Evaluation(solved, {"solved": solved, "cell_accuracy": cells, "steps_per_canvas": steps})
+        measured = tally(mine, setting, ask(run.base, mine, setting, seed=1))
+        means, share = measured.overall.means, len(mine.questions) / len(suite.questions)
+        figures = {name: means[name] for name in ("solved", "cell_accuracy")}
+        figures["steps_per_canvas"] = measured.cost.steps_per_canvas or 0.0
+        whole = summed({name: figure * share for name, figure in figures.items()})
+        return Evaluation(whole["solved"], whole)
 
     return evaluate if world_size() == 1 or not run.config.shard else None
 

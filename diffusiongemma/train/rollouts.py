@@ -53,15 +53,18 @@ class Rollouts:
     converged, its schedule ends or it has been read `longest` times. Then the next of the examples takes its place.
     Every reading but a canvas's first is conditioned on the one before, as in decoding: the objective's
     `self_conditioning` has no say. Patience has none either: what stands still and is wrong is what there is to learn
-    from.
+    from. All this begins when the share `after` of the run has gone by; until then it learns from corruptions.
     """
 
     decoding: Decoding = field(default_factory=Decoding)
     reads: int = 3
-    pool: int = 32
+    pool: int = 16
     longest: int = 24
+    after: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.after < 1:
+            raise InputError(f"rollouts after {self.after} of a run: give a share from 0 to below 1")
         if min(self.reads, self.pool, self.longest) < 1:
             raise InputError("reads, pool and longest of rollouts must be at least 1")
 
@@ -216,11 +219,12 @@ class Rolling:
     """
 
     def __init__(self, model: Model, rollouts: Rollouts, objective: Objective, config: TrainConfig, batches: Batches):
-        if objective.own_samples or objective.draws > 1:
+        if not rollouts.after and (objective.own_samples or objective.draws > 1):
             raise InputError("rollouts take the place of own-samples and draws: leave those out")
         if config.accumulate > 1 or (config.shard and parallel.world_size() > 1):
-            raise InputError("rollouts work on whole weights and batches: leave accumulate and shard out")
-        self.model, self.rollouts, self.objective, self.config = model, rollouts, objective, config
+            raise InputError("rollouts work on whole weights and batches: leave out accumulate and shard, or rollouts")
+        self.objective = replace(objective, own_samples=0.0, draws=1)
+        self.model, self.rollouts, self.config = model, rollouts, config
         self.rollout_loss = Compiled(rollout_loss) if config.compile else rollout_loss
         self.encoder_loss = Compiled(encoder_loss) if config.compile else encoder_loss
         self.batches, self.pools = batches, dict[int, Pool]()
@@ -278,9 +282,15 @@ class Rolling:
         mine = {f"{number}/{name}": x for number, pool in self.pools.items() for name, x in pool.state().items()}
         return {f"{rank}/{name}": x for rank, state in enumerate(parallel.gathered(mine)) for name, x in state.items()}
 
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Put a state back. Raises `CheckpointError` where it is one of another number of processes."""
-        if {name.split("/")[0] for name in tensors} != {str(rank) for rank in range(parallel.world_size())}:
+    def restore(self, tensors: dict[str, Tensor] | None) -> None:
+        """Put a state back; an empty one is of a run before its first canvas.
+
+        Raises `CheckpointError` where there is none, or one of another number of processes.
+        """
+        if tensors == {}:
+            return
+        ranks = {name.split("/")[0] for name in tensors or {}}
+        if tensors is None or ranks != {str(rank) for rank in range(parallel.world_size())}:
             raise CheckpointError("the saved run lacks canvases of so many processes: resume it with as many as before")
         mine: dict[int, dict[str, Tensor]] = defaultdict(dict)
         for name, tensor in tensors.items():

@@ -61,12 +61,14 @@ def train(
 ) -> None:
     """Train those parameters of `model` that require gradients, in place; in the end they hold their average.
 
-    A step follows the mean loss over all its batches, or with `rollouts` that of canvases on their way, whose places
-    the batches' examples take when they come free. `report` gets a record per step (`step` from 1, `seconds` and
-    `progress` before it, `rate`, `loss`, `denoise`, `encoder`, `norm`; with `rollouts` `right`, the share of
-    those that ended) and per evaluation (`step`, `score`, `best`, figures). With a `directory` the run is saved now and
-    then, and `resume` goes on from there; `settings` are further facts (data, base model) that must then be the same.
-    `export` writes the model for use: the best one so far by `evaluate`, or else the newest.
+    A step follows the mean loss over all its batches, or with `rollouts`, once they have begun, that of canvases on
+    their way, whose places the batches' examples take when they come free. `report` gets a record per step (`step` from
+    1, `seconds` and `progress` before it, `rate`, `loss`, `denoise`, `encoder`, `norm`; with `rollouts` `right`, the
+    share of those that ended) and per evaluation (`step`, `score`, `best`, figures).
+
+    With a `directory` the run is saved now and then, and `resume` goes on from there; `settings` are further facts
+    (data, base model) that must then be the same. `export` writes the model for use: the best one so far by `evaluate`,
+    or else the newest.
 
     Raises `UserError` when the loss is not finite, the disk is full or the saved run is another one; what was saved
     before stays intact. After Ctrl-C or SIGTERM the run is saved, then `KeyboardInterrupt` raised.
@@ -132,7 +134,8 @@ class Training:
     def update(self) -> Record:
         """One step."""
         batches = self.batches(self.step)
-        means = self.rolling.backward(batches, self.step) if self.rolling else self._backward(batches)
+        rolling = self.rolling if self.rolling and self.progress >= self.rolling.rollouts.after else None
+        means = rolling.backward(batches, self.step) if rolling else self._backward(batches)
         if self.replicated:
             parallel.sum_gradients(trained_parameters(self.model).values())
         rate = self.config.rate(self.step, self.progress)
@@ -286,7 +289,7 @@ class Training:
                 )
         restore(tensors, self.model, self.steppers, self.average)
         if self.rolling:
-            self.rolling.restore(tensors.get("rollouts", {}))
+            self.rolling.restore(tensors.get("rollouts"))
         self.step, self.best, self.judged = values["step"], values["best"], values["judged"]
         self.clock = Clock(values["elapsed"])
 
