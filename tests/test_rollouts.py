@@ -125,7 +125,7 @@ def test_the_encoder_reads_what_is_offered():
     totals = Totals.of(offered, Objective())
     draws = [Draw.sample(len(b.start), WIDTH, VOCABULARY, Objective(), generator(1)) for b in offered]
     expected = sum(loss(model, b, d, Objective(), totals).encoder for b, d in zip(offered, draws, strict=True))
-    torch.testing.assert_close(found["encoder"], float(expected))
+    torch.testing.assert_close(found["encoder"], float(expected.detach()))
     assert found["encoder"] != rolling.backward(batches(6), 1)["encoder"]
 
 
