@@ -287,10 +287,8 @@ class Rolling:
 
         Raises `CheckpointError` where there is none, or one of another number of processes.
         """
-        if tensors == {}:
-            return
-        ranks = {name.split("/")[0] for name in tensors or {}}
-        if tensors is None or ranks != {str(rank) for rank in range(parallel.world_size())}:
+        everybody = {str(rank) for rank in range(parallel.world_size())}
+        if tensors is None or {name.split("/")[0] for name in tensors} not in (set(), everybody):
             raise CheckpointError("the saved run lacks canvases of so many processes: resume it with as many as before")
         mine: dict[int, dict[str, Tensor]] = defaultdict(dict)
         for name, tensor in tensors.items():
