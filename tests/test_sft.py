@@ -8,6 +8,7 @@ import shutil
 import signal
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,11 +19,13 @@ from hypothesis import strategies as st
 import diffusiongemma as dg
 from diffusiongemma.chat import decode, encode_prompt
 from diffusiongemma.cli import main
+from diffusiongemma.cli.train import _solving
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.errors import InputError
-from diffusiongemma.train import evaluation, nano, sft
+from diffusiongemma.train import evaluation, nano, parallel, sft
 from diffusiongemma.train.chats import MOST_SHOWN, Chat, check, encode_chat, parse
 from diffusiongemma.train.checkpointing import RunDirectory
+from diffusiongemma.train.config import TrainConfig
 from diffusiongemma.train.corpora import Corpus
 from diffusiongemma.train.data import by_length, collate, tokenise
 from diffusiongemma.train.evaluation.held_out import held_out
@@ -452,20 +455,46 @@ def test_train_sudoku_refuses(capsys, tmp_path, tiny_directory, few_seeds, optio
     assert code == 2 and words in err and not (tmp_path / "out").exists()
 
 
-def test_train_sudoku_by_rollouts(capsys, tmp_path, tiny_directory, few_seeds):
-    """In the end, of the canvases that decoding with the model's own settings makes."""
-    arguments = ["--steps", 4, "--batch", 4, "--evaluate-every", 100, "--device", "cpu"]
+@pytest.mark.parametrize(
+    ("options", "reads", "after", "draws"),
+    [([], 3, 0.75, 2), (["--rollouts", 2, "--rollouts-after", 0], 2, 0.0, 1), (["--rollouts-after", 0.5], 3, 0.5, 2)],
+)
+def test_train_sudoku_by_rollouts(capsys, tmp_path, tiny_directory, few_seeds, options, reads, after, draws):
+    """In the end, or all the time, of the canvases that decoding with the model's own settings makes."""
+    arguments = ["--steps", 4, "--batch", 4, "--evaluate-every", 100, "--device", "cpu", *options]
     small = evaluation.sudoku_suite(1, 1, "30-45")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "sudoku_suite", lambda *_, **__: small)
         code, err = command(capsys, "sudoku", "--model", tiny_directory, *arguments, "--out", tmp_path / "out")
     assert code == 0, err
     tensors, values = RunDirectory(tmp_path / "out").load()
-    records = [r for r in RunDirectory(tmp_path / "out").records() if "loss" in r]
-    assert len(tensors["rollouts"]["0/0/start"]) == 16 * 4 and values["settings"]["rollouts"]["after"] == 0.75
-    assert int(tensors["rollouts"]["0/0/step"].max()) > 0 and len(records) == 4 and values["settings"]["draws"] == 2
+    chosen, canvases = values["settings"], len(tensors["rollouts"]["0/0/start"])
+    assert canvases == 16 * 4 and int(tensors["rollouts"]["0/0/step"].max()) > 0
+    assert (chosen["rollouts"]["reads"], chosen["rollouts"]["after"], chosen["draws"]) == (reads, after, draws)
     config = dg.load(tiny_directory).generation
-    assert values["settings"]["rollouts"]["decoding"]["steps"] == config.steps
+    assert chosen["rollouts"]["decoding"]["steps"] == config.steps
+
+
+def test_processes_share_the_held_out_puzzles(monkeypatch):
+    """Each asks its part, and the figures add up to those of all: here a process answers every question, or none."""
+    suite, asked = evaluation.sudoku_suite(5, 1, "30-45"), []
+
+    def ask(model, mine, setting, seed):
+        asked.append(mine.questions)
+        for i, question in enumerate(mine.questions):
+            yield i, evaluation.Answer(question.wanted if len(asked) == 1 else "", 90, 3)
+
+    monkeypatch.setattr(evaluation, "sudoku_suite", lambda *_, **__: suite)
+    monkeypatch.setattr(evaluation, "ask", ask)
+    monkeypatch.setattr(parallel, "world_size", lambda: 2)
+    monkeypatch.setattr(parallel, "summed", lambda values: values)
+    run = SimpleNamespace(base=None, config=TrainConfig(shard=False))
+    solved = []
+    for rank in range(2):
+        monkeypatch.setattr(parallel, "rank", lambda rank=rank: rank)
+        solved.append(_solving(run)(None).score)
+    assert solved == [pytest.approx(3 / 5), 0.0]
+    assert len(asked[0]) == 3 and asked[1] == [q for q in suite.questions if q not in asked[0]]
 
 
 # --- recipes --------------------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ SUDOKU_LARGE = Preset(
 # The embedded base model on two CPU cores, within an hour with its evaluations. Small batches at a high rate, with two
 # corruptions of each board, get furthest in the time (see the log). Mostly noisy canvases teach most: a half-clean one
 # gives more clues than a puzzle does. The encoder's own loss would cost time, and what it asks for, the next digit from
-# the left, can't be known. The last quarter of the time goes to the model's own canvases, which are those it fails on.
+# the left, can't be known. The last quarter of the time goes to the model's own canvases, its own mistakes on them.
 SUDOKU_SMALL = Preset(
     batch=16, learning_rate=3e-2, budget=3300.0, optimiser="muon", ema=0.998, evaluate_every=1000, shard=False, draws=2,
     noise_bias=2, encoder_every=0, rollouts=3, rollouts_after=0.75,
@@ -108,7 +108,7 @@ class FineTune:
     lora: int
     encoder_every: int
     options: Options
-    rollouts: Rollouts | None = None
+    rollouts: Rollouts | None
 
     @property
     def model(self) -> Model:

@@ -118,7 +118,8 @@ def parsed_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="READS",
         help="learn from canvases that it decodes, of each so many steps behind an encoder pass",
     )
-    parser.add_argument("--pool", type=int, help="with --rollouts: canvases on their way, in batches; default 32")
+    pool = f"with --rollouts: canvases on their way, in batches; default {Rollouts.pool}"
+    parser.add_argument("--pool", type=int, help=pool)
     parser.add_argument("--device", default="cpu", help="where to train, cuda for instance")
     parser.add_argument("--workers", type=int, default=0, help="processes that make examples, where a thread is slow")
     parser.add_argument(
