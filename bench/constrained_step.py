@@ -29,8 +29,8 @@ from constraints import SCHEMAS, synthetic_vocabulary
 import diffusiongemma as dg
 from diffusiongemma.config import FULL, SLIDING, ModelConfig
 from diffusiongemma.control.constraint import Constraint, compile_constraint
-from diffusiongemma.control.reader import Constrained
-from diffusiongemma.control.vocabulary import Vocabulary, vocabulary_of
+from diffusiongemma.control.inference.reader import Constrained
+from diffusiongemma.control.tokens.vocabulary import Vocabulary, vocabulary_of
 from diffusiongemma.diffusion.readout import read
 from diffusiongemma.model.model import Model
 

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from diffusiongemma.control.constraint import Constraint, compile_constraint
-from diffusiongemma.control.vocabulary import Vocabulary
+from diffusiongemma.control.tokens.vocabulary import Vocabulary
 
 TEXT = {"type": "string"}
 CANVASES = 4  # the budget; the first canvas, which may end almost anywhere, has the largest lattice

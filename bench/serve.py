@@ -127,7 +127,7 @@ def overhead(model_name: str, rounds: int) -> dict[str, float]:
     Both run in this process on the same model, the same request with frames off, one that takes all its steps: with
     few, what a request costs once would count as a step's. The server's time is what the client waits, divided by the
     steps, so it holds everything: HTTP, JSON, threads, queues. On one core: two threads with helpers of their own in
-    one process slow each other down (`diffusiongemma/serve/threads.py`).
+    one process slow each other down (`diffusiongemma/serve/transport/threads.py`).
     """
     import torch
 

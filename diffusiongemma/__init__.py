@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from diffusiongemma.api import DiffusionGemma, load
     from diffusiongemma.config import GenerationConfig, ModelConfig
-    from diffusiongemma.diffusion.trace import CanvasCommitted, CanvasStep, Event, Finished, Result, TextDelta
     from diffusiongemma.engine.plans.edit import EditResult
     from diffusiongemma.engine.plans.infill import InfillResult
     from diffusiongemma.engine.plans.refine import RefineResult
     from diffusiongemma.errors import CheckpointError, InputError, ModelNotFound, UserError
+    from diffusiongemma.events import CanvasCommitted, CanvasStep, Event, Finished, Result, TextDelta
 
 __version__ = "0.1.0"
 
@@ -25,12 +25,12 @@ _HOME = {
     "load": "api",
     "GenerationConfig": "config",
     "ModelConfig": "config",
-    "CanvasCommitted": "diffusion.trace",
-    "CanvasStep": "diffusion.trace",
-    "Event": "diffusion.trace",
-    "Finished": "diffusion.trace",
-    "Result": "diffusion.trace",
-    "TextDelta": "diffusion.trace",
+    "CanvasCommitted": "events",
+    "CanvasStep": "events",
+    "Event": "events",
+    "Finished": "events",
+    "Result": "events",
+    "TextDelta": "events",
     "EditResult": "engine.plans.edit",
     "InfillResult": "engine.plans.infill",
     "RefineResult": "engine.plans.refine",

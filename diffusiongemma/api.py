@@ -14,14 +14,14 @@ from diffusiongemma.chat.messages import THOUGHT
 from diffusiongemma.chat.prompt import encode_text
 from diffusiongemma.config import GenerationConfig, ModelConfig
 from diffusiongemma.control.constraint import Constraint, compile_constraint
-from diffusiongemma.control.tokens import LogitBias
-from diffusiongemma.control.vocabulary import Vocabulary, vocabulary_of
-from diffusiongemma.diffusion.trace import Event, Finished, Result
+from diffusiongemma.control.tokens.vocabulary import Vocabulary, vocabulary_of
+from diffusiongemma.control.tokens.words import LogitBias
 from diffusiongemma.editing import Editing
 from diffusiongemma.engine.auto import Auto
 from diffusiongemma.engine.engine import Engine, check
 from diffusiongemma.engine.request import Request
 from diffusiongemma.errors import InputError
+from diffusiongemma.events import Event, Finished, Result
 from diffusiongemma.media import MediaSettings
 from diffusiongemma.model.cache import KVCache, SequenceCache
 from diffusiongemma.model.model import Model

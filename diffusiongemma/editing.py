@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusiongemma.config import GenerationConfig
-from diffusiongemma.control.holes import split_at
-from diffusiongemma.control.seams import TextTokens
-from diffusiongemma.control.vocabulary import vocabulary_of
+from diffusiongemma.control.tokens.vocabulary import vocabulary_of
 from diffusiongemma.engine.engine import Engine
 from diffusiongemma.engine.plans import edit, infill, refine
 from diffusiongemma.engine.plans.edit import EditResult, Span
@@ -19,6 +17,8 @@ from diffusiongemma.engine.plans.plan import Desk, Plan, drive, plan_config
 from diffusiongemma.engine.plans.refine import RefineResult
 from diffusiongemma.errors import InputError
 from diffusiongemma.model.model import Model
+from diffusiongemma.text.holes import split_at
+from diffusiongemma.text.seams import TextTokens
 
 
 class Editing:

@@ -1,8 +1,21 @@
 """What a user can get wrong. Each message is one line that says what to do next; the command line exits with 2."""
 
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+_NOTHING: Any = object()
+_NAME = re.compile(r"`([a-z_]+)`")
+
 
 class UserError(ValueError):
     """The user's mistake, told in one line."""
+
+    def worded(self, spelling: Callable[[str], str]) -> str:
+        """The message for a surface that spells options its own way, such as `--min-new-tokens` for `min_tokens`."""
+        return str(self)
 
 
 class ModelNotFound(UserError):
@@ -14,4 +27,19 @@ class CheckpointError(UserError):
 
 
 class InputError(UserError):
-    """A prompt, image, video, schema or option that cannot be used as it is."""
+    """A prompt, image, video, schema or option that cannot be used as it is.
+
+    `option` is the option at fault by its name in Python, `got` the value it had; the message then says only what to
+    do. A message names other options in backquotes, by their names in Python, so that every surface can spell them.
+    """
+
+    def __init__(self, message: str, *, option: str | None = None, got: Any = _NOTHING):
+        self.message, self.option, self.got = message, option, got
+        super().__init__(self.worded(lambda name: name))
+
+    def worded(self, spelling: Callable[[str], str]) -> str:
+        text = _NAME.sub(lambda found: spelling(found[1]), self.message)
+        if self.option is None:
+            return text
+        value = "" if self.got is _NOTHING else f" is {self.got!r}"
+        return f"{spelling(self.option)}{value}: {text}"

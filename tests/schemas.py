@@ -3,7 +3,7 @@
 import random
 from typing import Any
 
-from diffusiongemma.control.json_formats import FORMATS
+from diffusiongemma.control.json_schema.formats import FORMATS
 
 NAMES = ["id", "name", "größe", "a b", "x", "n1", 'q"t']
 PATTERNS = ["^a", "[0-9]{2}$", r"^\d+(\.\d)?$", "b|cd", r"^[^x]*$", r"\w\s", "^(foo|bar)+$", r"^.{2,4}$", "é"]

@@ -15,8 +15,8 @@ from openai import OpenAI
 
 import diffusiongemma as dg
 from diffusiongemma.serve.app import create_app
-from diffusiongemma.serve.run import Server, listen
 from diffusiongemma.serve.settings import Settings
+from diffusiongemma.serve.transport.run import Server, listen
 
 
 class Running:

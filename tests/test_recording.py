@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import diffusiongemma as dg
+from diffusiongemma import recording
 from diffusiongemma.chat import ToolCall, decode
 from diffusiongemma.config import GenerationConfig
-from diffusiongemma.diffusion import recording
-from diffusiongemma.diffusion.recording import load_trace, save_trace
-from diffusiongemma.diffusion.trace import CanvasStep, Result
 from diffusiongemma.errors import UserError
+from diffusiongemma.events import CanvasStep, Result
+from diffusiongemma.recording import load_trace, save_trace
 
 VOCABULARY = 262_144
 

@@ -13,7 +13,7 @@ from diffusiongemma.errors import InputError, UserError
 
 if TYPE_CHECKING:
     from diffusiongemma.api import DiffusionGemma
-    from diffusiongemma.diffusion.trace import Result
+    from diffusiongemma.events import Result
 
 BLOCK = '"""'  # opens and closes a message of several lines
 
@@ -97,7 +97,7 @@ class Chat:
             say(str(error), "red")
 
     def _answer(self, message: str) -> None:
-        from diffusiongemma.diffusion.trace import Finished
+        from diffusiongemma.events import Finished
 
         config = self.model.generation.with_options(**self.options)
         view = choose_view(self.model, config, watch=self.watch, thoughts=self.think, delay=self.delay)

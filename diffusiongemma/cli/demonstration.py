@@ -18,7 +18,7 @@ PROMPT = "Solve this sudoku:\n" + PUZZLE
 
 def verdict(answer: str) -> str:
     """One sentence on the answer to `PROMPT`."""
-    from diffusiongemma.train.tasks.sudoku import is_valid_solution, parse_puzzle_line, parse_solution
+    from diffusiongemma.tasks.sudoku import is_valid_solution, parse_puzzle_line, parse_solution
 
     puzzle, _ = parse_puzzle_line(PUZZLE.replace("\n", ""))
     board = parse_solution(answer)

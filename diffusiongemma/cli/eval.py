@@ -15,8 +15,8 @@ from diffusiongemma.cli.running import open_model
 from diffusiongemma.errors import InputError
 
 if TYPE_CHECKING:
-    from diffusiongemma.train.evaluation.questions import Suite
-    from diffusiongemma.train.evaluation.text import Passage
+    from diffusiongemma.evaluation.questions import Suite
+    from diffusiongemma.evaluation.text import Passage
 
 TASKS = ("sudoku", "extraction", "repair", "words", "answers", "text", "infill")  # those of `train.evaluation`
 PUZZLES, QUESTIONS = 400, 200  # asked unless --limit says otherwise
@@ -141,7 +141,7 @@ def evaluate(
     decoding = given.decoding_options(mode="diffusion", seed=seed, temperature=temperature, patience=patience)
     options = {name: value for name, value in decoding.items() if name in ("temperature", "patience")}
     from diffusiongemma.config import GenerationConfig
-    from diffusiongemma.train.evaluation.answering import settings
+    from diffusiongemma.evaluation.answering import settings
 
     asked_ways = partial(settings, mode, steps or [], constrained=constrained, verify=verify or [])
     asked_ways(GenerationConfig())  # for its complaints, before anything is loaded
@@ -194,7 +194,7 @@ def _check(task: str, limit: int | None, batch: int, continuations: int, **optio
 
 
 def _suite(task: str, limit: int | None, seed: int, file: Path | None, givens: str | None) -> Suite:
-    from diffusiongemma.train.evaluation import file_suite, skill_suite, sudoku_suite
+    from diffusiongemma.evaluation import file_suite, skill_suite, sudoku_suite
 
     if task != "sudoku":
         return skill_suite(task, limit or QUESTIONS, seed)
@@ -216,7 +216,7 @@ def _check_infill(
 def _passages(
     task: str, limit: int | None, seed: int, file: Path | None, corpora: Path, sources: list[str]
 ) -> list[Passage]:
-    from diffusiongemma.train.evaluation.text import PROSE, corpus_passages, file_passages
+    from diffusiongemma.evaluation.text import PROSE, corpus_passages, file_passages
 
     if file is not None:
         return file_passages(file, limit, seed)

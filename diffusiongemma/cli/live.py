@@ -26,7 +26,7 @@ from diffusiongemma.cli.cells import (
     rows,
     states_of,
 )
-from diffusiongemma.diffusion.trace import CanvasCommitted, CanvasStep, Event, Result, TextDelta
+from diffusiongemma.events import CanvasCommitted, CanvasStep, Event, Result, TextDelta
 
 FRAME_SECONDS = 0.05  # at most 20 pictures a second
 WIDEST, NARROWEST = 100, 40  # columns

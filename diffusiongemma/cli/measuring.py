@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from diffusiongemma.api import DiffusionGemma
-    from diffusiongemma.train.evaluation.answering import Setting
-    from diffusiongemma.train.evaluation.questions import Suite
-    from diffusiongemma.train.evaluation.report import Run
-    from diffusiongemma.train.evaluation.text import Passage
+    from diffusiongemma.evaluation.answering import Setting
+    from diffusiongemma.evaluation.questions import Suite
+    from diffusiongemma.evaluation.report import Run
+    from diffusiongemma.evaluation.text import Passage
 
 T = TypeVar("T")
 Outcome = tuple["list[Run]", dict[str, Any], "Iterable[RenderableType]"]  # runs, what --json writes, tables
@@ -40,8 +40,8 @@ class Measured:
         return {"model": self.name, "seed": self.seed, "batch": self.batch, **self.options}
 
     def skill(self, suite: Suite, ways: list[Setting]) -> Outcome:
-        from diffusiongemma.train.evaluation.report import report
-        from diffusiongemma.train.evaluation.tables import tables
+        from diffusiongemma.evaluation.report import report
+        from diffusiongemma.evaluation.tables import tables
 
         runs = self._runs(suite, ways)
         return runs, report(suite, runs, **self.about), tables(suite, runs)
@@ -49,10 +49,10 @@ class Measured:
     def text(self, passages: list[Passage], continuations: int, ways: list[Setting]) -> Outcome:
         from rich.console import Console
 
-        from diffusiongemma.train.evaluation.judge import load_judge
-        from diffusiongemma.train.evaluation.tables import text_tables
-        from diffusiongemma.train.evaluation.text import continuation_suite, likelihoods
-        from diffusiongemma.train.evaluation.text_report import text_report
+        from diffusiongemma.evaluation.judge import load_judge
+        from diffusiongemma.evaluation.tables import text_tables
+        from diffusiongemma.evaluation.text import continuation_suite, likelihoods
+        from diffusiongemma.evaluation.text_report import text_report
 
         read = likelihoods(self.model, passages, self.batch)
         predicted = list(self._watched(read, len(passages), "reading held-out text"))
@@ -66,9 +66,9 @@ class Measured:
     def infilling(self, passages: list[Passage], steps: list[int]) -> Outcome:
         from rich.console import Console
 
-        from diffusiongemma.train.evaluation.infilling import filled, gaps, infilling_report
-        from diffusiongemma.train.evaluation.judge import load_judge
-        from diffusiongemma.train.evaluation.tables import infilling_table
+        from diffusiongemma.evaluation.infilling import filled, gaps, infilling_report
+        from diffusiongemma.evaluation.judge import load_judge
+        from diffusiongemma.evaluation.tables import infilling_table
 
         wanted = gaps(passages)
         options = self.options | ({"steps": steps[0]} if steps else {})
@@ -79,7 +79,7 @@ class Measured:
         return [], report, [infilling_table(report)] if report["better"] is not None else []
 
     def _runs(self, suite: Suite, ways: list[Setting]) -> list[Run]:
-        from diffusiongemma.train.evaluation import ask, tally
+        from diffusiongemma.evaluation import ask, tally
 
         runs = []
         for way in ways:

@@ -185,7 +185,7 @@ def structure(
 
 def hole_texts(text: str, hole: str) -> list[str]:
     """The texts around the holes. Raises `InputError` where there is none, before anything is loaded."""
-    from diffusiongemma.control.holes import split_at
+    from diffusiongemma.text.holes import split_at
 
     return split_at(text, hole)
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from diffusiongemma.cli.live import Frame, Painter
-    from diffusiongemma.diffusion.recording import Recording
-    from diffusiongemma.diffusion.trace import CanvasStep
+    from diffusiongemma.events import CanvasStep
+    from diffusiongemma.recording import Recording
 
 SHORTEST_STEP, LONGEST_SHOW = 0.08, 30.0  # seconds, at --speed 1
 
@@ -42,7 +42,7 @@ def replay(
     from rich.console import Console
 
     from diffusiongemma.cli.live import can_watch
-    from diffusiongemma.diffusion.recording import load_trace
+    from diffusiongemma.recording import load_trace
 
     if not 0 < speed <= 1000:
         raise InputError(f"speed is {speed}: give a number above 0, up to 1000")

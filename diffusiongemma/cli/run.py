@@ -25,8 +25,8 @@ from diffusiongemma.cli.running import (
 if TYPE_CHECKING:
     from diffusiongemma.api import DiffusionGemma
     from diffusiongemma.cli.live import View
-    from diffusiongemma.diffusion.trace import Result
     from diffusiongemma.engine.request import Request
+    from diffusiongemma.events import Result
 
 Images = Annotated[list[str] | None, typer.Option(metavar="FILE", help="Image before the prompt; may be repeated.")]
 Videos = Annotated[list[str] | None, typer.Option(metavar="FILE", help="Video before the prompt; may be repeated.")]
@@ -81,7 +81,7 @@ def run(
     )
     given.check_delay(delay)
     if trace is not None:
-        from diffusiongemma.diffusion.recording import check_writable
+        from diffusiongemma.recording import check_writable
 
         check_writable(trace)
     loaded = open_model(model, device, dtype)
@@ -132,8 +132,8 @@ def _generate(model: DiffusionGemma, request: Request, view: View | None) -> Res
     """Run one request, showing its events. After Ctrl-C what was committed, with finish reason "cancelled"."""
     from contextlib import nullcontext
 
-    from diffusiongemma.diffusion.trace import Finished
     from diffusiongemma.engine.engine import Engine
+    from diffusiongemma.events import Finished
 
     engine = Engine(model.model, model.tokenizer, 1)
     result = None
@@ -155,7 +155,7 @@ def _generate(model: DiffusionGemma, request: Request, view: View | None) -> Res
 
 
 def _save(path: Path, result: Result, text: str, request: Request, model: DiffusionGemma, name: str) -> None:
-    from diffusiongemma.diffusion.recording import save_trace
+    from diffusiongemma.recording import save_trace
 
     save_trace(
         path,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from diffusiongemma.cli.cells import TextOf
     from diffusiongemma.cli.live import View
     from diffusiongemma.config import GenerationConfig
-    from diffusiongemma.diffusion.trace import Result
+    from diffusiongemma.events import Result
 
 WATCH_DELAY = 0.08  # seconds after each step of a model too fast to watch
 SMALL_PARAMETERS = 50_000_000

@@ -69,7 +69,7 @@ def serve(
     """Serve a model: OpenAI's API, the streaming protocol for drafts, and a page to watch it."""
     from diffusiongemma.cli.running import open_model
     from diffusiongemma.serve.settings import Settings
-    from diffusiongemma.serve.threads import apart
+    from diffusiongemma.serve.transport.threads import apart
 
     if memory is not None and not 0 < memory < 2**20:
         raise InputError(f"memory is {memory}: give GiB above 0")
@@ -93,7 +93,7 @@ def serve(
     loaded = apart(lambda: open_model(model, device, dtype))
     if loaded.tokenizer is None:
         raise InputError(f"{model} has no tokenizer files: a server is about text")
-    from diffusiongemma.serve.run import serve as run
+    from diffusiongemma.serve.transport.run import serve as run
 
     run(loaded, settings, host, port)
 

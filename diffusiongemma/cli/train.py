@@ -210,7 +210,7 @@ def _solving(run: FineTune) -> Evaluate | None:
 
     None where processes hold parts of a model.
     """
-    from diffusiongemma.train.evaluation import Setting, ask, sudoku_suite, tally
+    from diffusiongemma.evaluation import Setting, ask, sudoku_suite, tally
     from diffusiongemma.train.parallel import LossModule, rank, summed, world_size
     from diffusiongemma.train.trainer import Evaluation
 

@@ -17,19 +17,19 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from diffusiongemma.control import language as lang
-from diffusiongemma.control.automaton import NotWritable, TokenAutomaton, compile_tokens, with_preamble
-from diffusiongemma.control.chain import CanvasChain
-from diffusiongemma.control.coarse import landing_states
-from diffusiongemma.control.dfa import CharDfa
-from diffusiongemma.control.evidence import TokenBlocks, token_blocks
-from diffusiongemma.control.json_text import JsonStyle, json_schema_language
-from diffusiongemma.control.lattice import Bundles, Lattice, build_lattice, finishing_states, why_no_path
-from diffusiongemma.control.nfa import compile_language
-from diffusiongemma.control.regex import choices_language, regex_language, template_language
-from diffusiongemma.control.tokens import words_language
-from diffusiongemma.control.utf8 import to_bytes
-from diffusiongemma.control.vocabulary import Vocabulary
+from diffusiongemma.control.inference.chain import CanvasChain
+from diffusiongemma.control.inference.evidence import TokenBlocks, token_blocks
+from diffusiongemma.control.inference.lattice import Bundles, Lattice, build_lattice, finishing_states, why_no_path
+from diffusiongemma.control.json_schema.text import JsonStyle, json_schema_language
+from diffusiongemma.control.languages import language as lang
+from diffusiongemma.control.languages.dfa import CharDfa
+from diffusiongemma.control.languages.nfa import compile_language
+from diffusiongemma.control.languages.regex import choices_language, regex_language, template_language
+from diffusiongemma.control.languages.utf8 import to_bytes
+from diffusiongemma.control.tokens.automaton import NotWritable, TokenAutomaton, compile_tokens, with_preamble
+from diffusiongemma.control.tokens.coarse import landing_states
+from diffusiongemma.control.tokens.vocabulary import Vocabulary
+from diffusiongemma.control.tokens.words import words_language
 from diffusiongemma.errors import InputError
 
 CACHED_CONSTRAINTS = 32

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from diffusiongemma.control import language as lang
 from diffusiongemma.control.constraint import Constraint, compile_structure
-from diffusiongemma.control.json_text import json_schema_language
-from diffusiongemma.control.vocabulary import Vocabulary
+from diffusiongemma.control.json_schema.text import json_schema_language
+from diffusiongemma.control.languages import language as lang
+from diffusiongemma.control.tokens.vocabulary import Vocabulary
 from diffusiongemma.errors import InputError
 
 

@@ -18,7 +18,7 @@ from diffusiongemma.diffusion.readout import Prediction, Reader, read
 from diffusiongemma.diffusion.samplers import EntropyBound, Sampler, StepContext
 from diffusiongemma.diffusion.stop import StableAndConfident, StopRule
 from diffusiongemma.diffusion.temperature import LinearTemperature
-from diffusiongemma.diffusion.trace import CanvasStep
+from diffusiongemma.events import CanvasStep
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from diffusiongemma.diffusion.denoise import Canvas, denoise_step
 from diffusiongemma.diffusion.readout import Prediction, read
-from diffusiongemma.diffusion.trace import CanvasStep, Event, Finished, Result
 from diffusiongemma.engine.generation import Chunk, Generation
 from diffusiongemma.engine.holds import Holds
 from diffusiongemma.engine.memory import cache_bytes, room
 from diffusiongemma.engine.prefixes import Prefixes
 from diffusiongemma.engine.request import Request
 from diffusiongemma.errors import InputError
+from diffusiongemma.events import CanvasStep, Event, Finished, Result
 from diffusiongemma.model.cache import BLOCK
 from diffusiongemma.model.model import Model
 

@@ -16,10 +16,10 @@ from diffusiongemma.chat import Prompt, ReplyStream
 from diffusiongemma.diffusion.denoise import Canvas, Decoding
 from diffusiongemma.diffusion.noise import SAMPLE, Noise
 from diffusiongemma.diffusion.readout import Prediction, Reader
-from diffusiongemma.diffusion.trace import Alternatives, CanvasCommitted, CanvasStep, Event, Finished, Result, TextDelta
 from diffusiongemma.engine.draft import Draft
 from diffusiongemma.engine.holds import Holds
 from diffusiongemma.engine.request import Request
+from diffusiongemma.events import Alternatives, CanvasCommitted, CanvasStep, Event, Finished, Result, TextDelta
 from diffusiongemma.model.model import ENCODE_CHUNK, Model
 
 IMPOSSIBLE = -1e3  # the log-probability of a token that is left out, or nearly so

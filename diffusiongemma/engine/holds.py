@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from diffusiongemma.control.constraint import ConstraintState
-from diffusiongemma.control.holding import Limits, Patchwork, Plain, Region, Scoring, Start
-from diffusiongemma.control.reader import Constrained
-from diffusiongemma.control.tokens import LogitBias, together
+from diffusiongemma.control.inference.holding import Limits, Patchwork, Plain, Region, Scoring, Start
+from diffusiongemma.control.inference.reader import Constrained
+from diffusiongemma.control.tokens.words import LogitBias, together
 from diffusiongemma.diffusion.denoise import Canvas
 from diffusiongemma.diffusion.pins import Pins
 from diffusiongemma.diffusion.readout import Reader

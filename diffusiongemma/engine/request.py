@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from diffusiongemma.chat import Prompt
 from diffusiongemma.config import GenerationConfig
 from diffusiongemma.control.constraint import Constraint, ConstraintState
-from diffusiongemma.control.holding import Region, Start
-from diffusiongemma.control.tokens import LogitBias
+from diffusiongemma.control.inference.holding import Region, Start
+from diffusiongemma.control.tokens.words import LogitBias
 from diffusiongemma.engine.branch import Branch
 from diffusiongemma.model.cache import SequenceCache
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from diffusiongemma.diffusion.trace import Event, Finished, Result
+from diffusiongemma.events import Event, Finished, Result
 from diffusiongemma.model.cache import SequenceCache
 
 

@@ -14,14 +14,13 @@ from starlette.middleware.cors import CORSMiddleware
 from diffusiongemma import __version__
 from diffusiongemma.api import DiffusionGemma
 from diffusiongemma.serve import errors
-from diffusiongemma.serve.chat import chat_job
-from diffusiongemma.serve.completions import completion_job
 from diffusiongemma.serve.errors import ApiError
-from diffusiongemma.serve.info import info, trace_events
-from diffusiongemma.serve.middleware import BodyLimit, KeyRequired, Logged
-from diffusiongemma.serve.page import page_file
-from diffusiongemma.serve.plans import run_plan
-from diffusiongemma.serve.replies import (
+from diffusiongemma.serve.native.info import info, trace_events
+from diffusiongemma.serve.native.plans import run_plan
+from diffusiongemma.serve.native.rewriting import edit_job, infill_job, suffix_job
+from diffusiongemma.serve.openai.chat import chat_job
+from diffusiongemma.serve.openai.completions import completion_job
+from diffusiongemma.serve.openai.replies import (
     ChatReply,
     CompletionReply,
     EditReply,
@@ -33,10 +32,11 @@ from diffusiongemma.serve.replies import (
     ModelList,
     TraceReply,
 )
-from diffusiongemma.serve.rewriting import edit_job, infill_job, suffix_job
-from diffusiongemma.serve.schemas import ChatRequest, CompletionRequest, EditRequest, InfillRequest
+from diffusiongemma.serve.openai.schemas import ChatRequest, CompletionRequest, EditRequest, InfillRequest
 from diffusiongemma.serve.service import Service
 from diffusiongemma.serve.settings import Settings
+from diffusiongemma.serve.transport.middleware import BodyLimit, KeyRequired, Logged
+from diffusiongemma.serve.transport.page_files import page_file
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorBody, "description": "the request cannot be honoured, or not now (429)"},

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from diffusiongemma.errors import UserError
-from diffusiongemma.serve.page import page_file
+from diffusiongemma.serve.transport.page_files import page_file
 
 logger = logging.getLogger("diffusiongemma.serve")
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}

@@ -17,19 +17,19 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from diffusiongemma.api import DiffusionGemma
-from diffusiongemma.diffusion.recording import save_trace
-from diffusiongemma.diffusion.trace import CanvasCommitted, CanvasStep, Finished, Result
 from diffusiongemma.engine.request import Request
 from diffusiongemma.errors import UserError
-from diffusiongemma.serve.answers import Answer, Piece, Wanted, usage
+from diffusiongemma.events import CanvasCommitted, CanvasStep, Finished, Result
+from diffusiongemma.recording import save_trace
 from diffusiongemma.serve.errors import ApiError, broken, too_busy, unavailable
-from diffusiongemma.serve.frames import FrameEncoder, commit_event, done_event, sse
-from diffusiongemma.serve.metrics import Metrics
+from diffusiongemma.serve.native.frames import FrameEncoder, commit_event, done_event, sse
+from diffusiongemma.serve.openai.answers import Answer, Piece, Wanted, usage
+from diffusiongemma.serve.openai.styles import Style
+from diffusiongemma.serve.openai.texts import Texts
 from diffusiongemma.serve.settings import MIB, Settings
-from diffusiongemma.serve.styles import Style
-from diffusiongemma.serve.texts import Texts
-from diffusiongemma.serve.threads import without_helpers
-from diffusiongemma.serve.worker import Failure, Subscription, Worker
+from diffusiongemma.serve.transport.metrics import Metrics
+from diffusiongemma.serve.transport.threads import without_helpers
+from diffusiongemma.serve.transport.worker import Failure, Subscription, Worker
 
 logger = logging.getLogger("diffusiongemma.serve")
 T = TypeVar("T")

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from diffusiongemma.config import ModelConfig
-from diffusiongemma.train.corpora import Corpus
+from diffusiongemma.evaluation.corpora import Corpus
+from diffusiongemma.evaluation.held_out import training_documents
 from diffusiongemma.train.data import Tokenised, fill_canvases, tokenise
-from diffusiongemma.train.evaluation.held_out import training_documents
 
 SHORTEST, LONGEST = 12, 160  # tokens of a passage that stand before its continuation
 REQUESTS = ("Continue this text.", "Go on with this text.", "Write what comes next.", "How does this go on?")

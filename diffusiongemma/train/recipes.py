@@ -11,13 +11,13 @@ import numpy as np
 
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.errors import InputError, UserError
+from diffusiongemma.evaluation.corpora import Corpus, fetch_corpora
+from diffusiongemma.evaluation.held_out import training_documents
+from diffusiongemma.tasks import TASKS, Example, answers, in_split, sudoku
 from diffusiongemma.train.copying import copying_pair
-from diffusiongemma.train.corpora import Corpus, fetch_corpora
 from diffusiongemma.train.data import Tokenised, collate, tokenise
-from diffusiongemma.train.evaluation.held_out import training_documents
 from diffusiongemma.train.objective import Batch, Batches
 from diffusiongemma.train.prose import Prose, continuations, requested_continuations
-from diffusiongemma.train.tasks import TASKS, Example, answers, in_split, sudoku
 
 Source = Callable[[np.random.Generator, int, int], list[Tokenised]]  # (rng, how many, step from 0)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusiongemma.chat import TEMPLATE_FILE
-from diffusiongemma.train.corpora import Corpus, fetch_corpora
+from diffusiongemma.evaluation.corpora import Corpus, fetch_corpora
 
 VOCABULARY = 4096
 # Attribute names as in the release's tokenizer, so that transformers' Gemma 4 processor finds what it asks for.

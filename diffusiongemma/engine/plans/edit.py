@@ -8,14 +8,14 @@ from difflib import SequenceMatcher
 from itertools import pairwise
 
 from diffusiongemma.chat import Prompt
-from diffusiongemma.control.diff import Change, share_changed, word_diff
-from diffusiongemma.control.holding import Region, Start
-from diffusiongemma.control.seams import is_whole, utf8
+from diffusiongemma.control.inference.holding import Region, Start
 from diffusiongemma.diffusion.samplers import Ancestral
-from diffusiongemma.diffusion.trace import Result
 from diffusiongemma.engine.plans.layout import Layout, Strip
 from diffusiongemma.engine.plans.plan import Desk, Plan
 from diffusiongemma.errors import InputError
+from diffusiongemma.events import Result
+from diffusiongemma.text.diff import Change, share_changed, word_diff
+from diffusiongemma.text.seams import is_whole, utf8
 
 Span = tuple[int, int]
 

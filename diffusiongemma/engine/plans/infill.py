@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from diffusiongemma.chat import Prompt
-from diffusiongemma.control.seams import utf8
-from diffusiongemma.diffusion.trace import Result
 from diffusiongemma.engine.plans.layout import Layout, Strip
 from diffusiongemma.engine.plans.plan import Desk, Plan
 from diffusiongemma.errors import InputError
+from diffusiongemma.events import Result
+from diffusiongemma.text.seams import utf8
 
 Length = int | tuple[int, int] | str
 BLANK = "[...]"  # a hole, where a message shows the text

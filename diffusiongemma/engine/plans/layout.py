@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from diffusiongemma.chat import Prompt
-from diffusiongemma.control.holding import Region
-from diffusiongemma.control.seams import TextTokens, is_whole
-from diffusiongemma.diffusion.trace import Result
+from diffusiongemma.control.inference.holding import Region
 from diffusiongemma.engine.plans.plan import Desk
 from diffusiongemma.engine.request import Request
+from diffusiongemma.events import Result
+from diffusiongemma.text.seams import TextTokens, is_whole
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 from diffusiongemma.chat import Prompt, encode_prompt
 from diffusiongemma.config import GenerationConfig, ModelConfig
-from diffusiongemma.control.seams import TextTokens
-from diffusiongemma.diffusion.trace import Result
 from diffusiongemma.engine.request import Request
 from diffusiongemma.errors import InputError
+from diffusiongemma.events import Result
+from diffusiongemma.text.seams import TextTokens
 
 T = TypeVar("T")
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import torch
 
-from diffusiongemma.control.diff import Change, word_diff
-from diffusiongemma.control.leave_one_out import leave_one_out
-from diffusiongemma.control.seams import TextTokens, is_whole, utf8
-from diffusiongemma.diffusion.trace import Result
+from diffusiongemma.control.inference.leave_one_out import leave_one_out
 from diffusiongemma.engine.plans.layout import Layout, Seam
 from diffusiongemma.engine.plans.plan import Desk, Plan
 from diffusiongemma.errors import InputError
+from diffusiongemma.events import Result
+from diffusiongemma.text.diff import Change, word_diff
+from diffusiongemma.text.seams import TextTokens, is_whole, utf8
 
 Run = tuple[int, int]  # token positions, from and to
 

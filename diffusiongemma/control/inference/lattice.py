@@ -1,0 +1,279 @@
+"""
+The lattice of one canvas: every (position, state) pair and every move that some permitted path uses, and no others.
+
+It depends on the automaton, the state carried in and the number of positions, not on the model, so it is built once
+per canvas and used at every step.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+
+from diffusiongemma.control.tokens.automaton import TokenAutomaton
+from diffusiongemma.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Bundles:
+    """
+    Edges with the same two ends, bundled. Bundles with the same classes share one *class set*, whose mass at a
+    position is computed once for all of them.
+    """
+
+    source: np.ndarray  # [P]
+    target: np.ndarray  # [P]
+    class_set: np.ndarray  # [P]
+    classes: np.ndarray  # [N] the classes of set 0, then of set 1, …
+    first: np.ndarray  # [sets + 1] where each set begins in `classes`
+    by_class: np.ndarray  # [N] positions in `classes`, ordered by class
+    first_by_class: np.ndarray  # [K] where each class begins in `by_class`
+
+    @classmethod
+    def of(cls, automaton: TokenAutomaton) -> "Bundles":
+        pair = automaton.source * automaton.num_states + automaton.target
+        order = np.lexsort((automaton.label, pair))
+        pairs, first = np.unique(pair[order], return_index=True)
+        sets: dict[bytes, int] = {}
+        members = np.split(automaton.label[order], first[1:])
+        class_set = np.array([sets.setdefault(m.tobytes(), len(sets)) for m in members])
+        distinct = [np.frombuffer(key, np.int64) for key in sets]
+        classes = np.concatenate(distinct)
+        by_class = np.argsort(classes, kind="stable")
+        return cls(
+            source=pairs // automaton.num_states,
+            target=pairs % automaton.num_states,
+            class_set=class_set,
+            classes=classes,
+            first=np.concatenate([[0], np.cumsum([len(d) for d in distinct])]),
+            by_class=by_class,
+            first_by_class=np.searchsorted(classes[by_class], np.arange(automaton.num_classes)),
+        )
+
+    @property
+    def num_sets(self) -> int:
+        return len(self.first) - 1
+
+    @cached_property
+    def single(self) -> np.ndarray:
+        """The sets of one class, most of them."""
+        return np.flatnonzero(np.diff(self.first) == 1)
+
+    @cached_property
+    def several(self) -> np.ndarray:
+        """The other sets."""
+        return np.flatnonzero(np.diff(self.first) > 1)
+
+    @cached_property
+    def membership(self) -> np.ndarray:
+        """[K, several] 1.0 where the class is in the set: a matrix product sums all sets at once."""
+        table = np.zeros((len(self.first_by_class), self.num_sets))
+        table[self.classes, self.set_of] = 1.0
+        return np.ascontiguousarray(table[:, self.several])
+
+    def with_any_of(self, classes: np.ndarray) -> np.ndarray:
+        """[P] which bundles read at least one of the classes, given as [K] bool."""
+        in_set = np.bincount(self.set_of, weights=classes[self.classes], minlength=self.num_sets) > 0
+        return in_set[self.class_set]
+
+    @cached_property
+    def set_of(self) -> np.ndarray:
+        """[N] the set each entry of `classes` is in."""
+        return np.repeat(np.arange(self.num_sets), np.diff(self.first))
+
+
+@dataclass(frozen=True, eq=False)
+class Moves:
+    """
+    The moves of all positions, one position after the other, in the order in which a sweep adds them up.
+
+    A sweep at position t takes the values of the nodes `leaves[t]`, combines them with the weights `slices[t]` and
+    adds up the runs that begin at `begins[t]`, one run per node that it arrives at. Nodes count within a position.
+    """
+
+    leaves: tuple[np.ndarray, ...]  # [C] of [moves at t]
+    begins: tuple[np.ndarray, ...]  # [C] of [nodes arrived at]
+    slices: tuple[slice, ...]  # [C]
+    cell: np.ndarray  # [M] t * sets + class set: where each move's weight is found
+
+
+@dataclass(frozen=True, eq=False)
+class Lattice:
+    """`states[t]` are the live states before position t (t = 0 .. C); moves lead from states[t] to states[t + 1]."""
+
+    states: tuple[np.ndarray, ...]
+    forward: Moves  # sums arrive at the state after
+    backward: Moves  # sums arrive at the state before
+    before: np.ndarray  # [M] of each move (in the order of `backward`), the node it leaves, within its position
+
+    @property
+    def positions(self) -> int:
+        return len(self.states) - 1
+
+    @property
+    def moves(self) -> int:
+        return len(self.before)
+
+    @cached_property
+    def both_ways(self) -> "BothWays":
+        return BothWays.of(self)
+
+
+@dataclass(frozen=True, eq=False)
+class BothWays:
+    """
+    The forward and the backward sweep in one loop, which halves the calls: turn i takes position i forward and
+    position C - 1 - i backward. Its values are the forward ones of states[i], then the backward ones of states[C - i].
+    """
+
+    leaves: tuple[np.ndarray, ...]  # as in `Moves`, of one turn after the other
+    begins: tuple[np.ndarray, ...]
+    slices: tuple[slice, ...]
+    values: tuple[slice, ...]  # [C + 1] where the values before each turn, and after the last, are kept
+    cell: np.ndarray  # [2 M]
+    backward_at: np.ndarray  # [M] where in `cell` the moves of `Lattice.backward` are, in their order
+    before_at: np.ndarray  # [M] where in the values the node is that each of them leaves
+
+    @classmethod
+    def of(cls, lattice: Lattice) -> "BothWays":
+        ahead, back, turns = lattice.forward, lattice.backward, lattice.positions
+        sizes = np.array([len(states) for states in lattice.states])
+        count = np.array([at.stop - at.start for at in back.slices])  # as many go in as come out of each position
+        first = np.concatenate([[0], np.cumsum(count + count[::-1])])
+        first_value = np.concatenate([[0], np.cumsum(sizes + sizes[::-1])])
+        leaves, begins, cells = [], [], []
+        for i, j in zip(range(turns), reversed(range(turns)), strict=True):
+            leaves.append(np.concatenate([ahead.leaves[i], back.leaves[j] + sizes[i]]))
+            begins.append(np.concatenate([ahead.begins[i], back.begins[j] + count[i]]))
+            cells += [ahead.cell[ahead.slices[i]], back.cell[back.slices[j]]]
+        shift = first[:-1][::-1] + count[::-1] - np.cumsum(count) + count  # turn C - 1 - t, behind its forward moves
+        return cls(
+            leaves=tuple(leaves),
+            begins=tuple(begins),
+            slices=tuple(slice(a, b) for a, b in pairwise(first.tolist())),
+            values=tuple(slice(a, b) for a, b in pairwise(first_value.tolist())),
+            cell=np.concatenate(cells),
+            backward_at=np.arange(lattice.moves) + np.repeat(shift, count),
+            before_at=lattice.before + np.repeat(first_value[:turns], count),
+        )
+
+
+def build_lattice(
+    automaton: TokenAutomaton,
+    bundles: Bundles,
+    start: int,
+    positions: int,
+    *,
+    must_finish: bool = True,
+    remaining: int = 0,
+    end_not_before: int = 0,
+    permitted: Mapping[int, np.ndarray] | None = None,
+) -> Lattice:
+    """
+    The paths of exactly `positions` tokens from state `start`.
+
+    With `must_finish` they end in acceptance (end tokens fill the rest); without, wherever acceptance is at most
+    `remaining` tokens further. No end token is placed before position `end_not_before`, which may lie beyond this
+    canvas. `permitted` [K] bool are the only classes for some positions, which may lie beyond this canvas too.
+    Raises `InputError` if there is no such path.
+    """
+    limited = {t: bundles.with_any_of(classes) for t, classes in (permitted or {}).items()}
+    ends = finishing_states(automaton, bundles, end_not_before - positions, 0 if must_finish else remaining)
+    closes = (bundles.target == automaton.done) & (bundles.source != automaton.done)
+    allowed = ~closes[None, :] | (np.arange(positions) >= end_not_before)[:, None]  # [C, P]
+    for t in [t for t in limited if t < positions]:
+        allowed[t] &= limited[t]
+    if any(t >= positions for t in limited):
+        ahead = range(positions, positions + (0 if must_finish else remaining))
+        ends &= _states_before(automaton, bundles, closes, [(limited.get(t), t >= end_not_before) for t in ahead])
+    live = _live_states(bundles, start, ends, allowed)
+    if not live[0, start] and limited:
+        raise InputError("the pinned tokens and the constraint leave no text that fits: change the pins or the rest")
+    if not live[0, start]:
+        budget = positions + (0 if must_finish else remaining)
+        raise InputError(why_no_path(int(automaton.tokens_to_finish[start]), budget, end_not_before))
+    return _numbered(bundles, live, allowed & live[:-1, bundles.source] & live[1:, bundles.target])
+
+
+def finishing_states(automaton: TokenAutomaton, bundles: Bundles, least: int, most: int) -> np.ndarray:
+    """[S] states from which `least` to `most` more tokens, end tokens not counted, can reach acceptance."""
+    finishing = automaton.tokens_to_finish <= most - max(least, 0)
+    for _ in range(least):
+        before = np.zeros_like(finishing)
+        before[bundles.source[finishing[bundles.target] & (bundles.target != automaton.done)]] = True
+        finishing = before
+    return finishing
+
+
+def _states_before(
+    automaton: TokenAutomaton, bundles: Bundles, closes: np.ndarray, ahead: list[tuple[np.ndarray | None, bool]]
+) -> np.ndarray:
+    """[S] states from which as many tokens as `ahead` lead to acceptance, end tokens counted.
+
+    For each of them `ahead` has the bundles [P] it may take (None: any), and whether it may be the first end token.
+    """
+    live = automaton.accepting.copy()
+    for limits, may_end in reversed(ahead):
+        usable = live[bundles.target] & (may_end | ~closes) & (True if limits is None else limits)
+        live = np.zeros_like(live)
+        live[bundles.source[usable]] = True
+    return live
+
+
+def _numbered(bundles: Bundles, live: np.ndarray, usable: np.ndarray) -> Lattice:
+    """The lattice of the live states [C + 1, S] and usable bundles [C, P]."""
+    node = np.cumsum(live, axis=1) - 1  # [C + 1, S] counted within the position
+    by_target = np.argsort(bundles.target, kind="stable")
+    position, bundle = np.nonzero(usable[:, by_target])
+    into = position, by_target[bundle]
+    position_out, bundle_out = np.nonzero(usable)  # bundles are ordered by source
+    out = position_out, bundle_out
+
+    def before(moves: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        return node[moves[0], bundles.source[moves[1]]]
+
+    def after(moves: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        return node[moves[0] + 1, bundles.target[moves[1]]]
+
+    return Lattice(
+        states=tuple(np.flatnonzero(row) for row in live),
+        forward=_moves(into, before(into), after(into), bundles),
+        backward=_moves(out, after(out), before(out), bundles),
+        before=before(out),
+    )
+
+
+def _moves(moves: tuple[np.ndarray, np.ndarray], leaves: np.ndarray, arrives: np.ndarray, bundles: Bundles) -> Moves:
+    position, bundle = moves
+    positions = int(position[-1]) + 1
+    bounds = np.searchsorted(position, np.arange(positions + 1))
+    slices = tuple(slice(int(i), int(j)) for i, j in pairwise(bounds))
+    return Moves(
+        leaves=tuple(leaves[s] for s in slices),
+        begins=tuple(np.flatnonzero(np.diff(arrives[s], prepend=-1)) for s in slices),
+        slices=slices,
+        cell=position * bundles.num_sets + bundles.class_set[bundle],
+    )
+
+
+def _live_states(bundles: Bundles, start: int, ends: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """[C + 1, S] states on some path from `start` to one of `ends`."""
+    positions, live = len(allowed), np.zeros((len(allowed) + 1, len(ends)), bool)
+    live[0, start] = True
+    for t in range(positions):
+        live[t + 1, bundles.target[live[t, bundles.source] & allowed[t]]] = True
+    live[positions] &= ends
+    for t in reversed(range(positions)):
+        leads_on = np.zeros(len(ends), bool)
+        leads_on[bundles.source[live[t + 1, bundles.target] & allowed[t]]] = True
+        live[t] &= leads_on
+    return live
+
+
+def why_no_path(needed: int, budget: int, minimum: int) -> str:
+    """One line for the user whose limits leave no text: `needed` tokens at least, `budget` at most, `minimum` asked."""
+    if needed > budget:
+        return f"the constraint needs at least {needed} tokens more and {budget} are left: allow more new tokens"
+    return f"no text that meets the constraint has {minimum} to {budget} tokens more: change the minimum or the maximum"

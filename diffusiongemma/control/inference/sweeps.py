@@ -1,0 +1,107 @@
+"""
+Sums over all paths of a lattice, position by position: one loop, two ways to add up.
+
+Weights are [C, sets], a log mass or score per position and class set. Everything stays on a log scale: a schema can
+force dozens of tokens that the model finds absurd, and no float holds such products (the scaled linear form was tried:
+no faster at these sizes, and it underflows exactly there).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from diffusiongemma.control.inference.lattice import BothWays, Bundles, Lattice
+
+SMALLEST_MASS = 1e-280  # relative to a position's largest: above it float64 sums lose nothing
+
+
+def backward_sums(lattice: Lattice, weights: np.ndarray, add: np.ufunc = np.logaddexp) -> list[np.ndarray]:
+    """For each position 0 .. C, the log sum (`add=np.maximum`: the best) over the paths from each node to an end."""
+    moves, values = lattice.backward, np.zeros(len(lattice.states[-1]))
+    of_move = weights.ravel()[moves.cell]
+    swept = [values]
+    for t in reversed(range(lattice.positions)):
+        values = add.reduceat(values[moves.leaves[t]] + of_move[moves.slices[t]], moves.begins[t])
+        swept.append(values)
+    return swept[::-1]
+
+
+def set_posterior(lattice: Lattice, log_mass: np.ndarray) -> np.ndarray:
+    """[C, sets] how probable it is that an accepted path reads each class set at each position; rows sum to 1."""
+    both = lattice.both_ways
+    values, joined = _swept(both, log_mass)
+    # What comes before a move, its own weight and what follows it, over the sum of all paths.
+    log_joint = joined[both.backward_at]
+    log_joint += values[both.before_at]
+    log_joint -= values[-1]
+    joint = np.exp(log_joint, out=log_joint)
+    total = np.bincount(lattice.backward.cell, weights=joint, minlength=log_mass.size).reshape(log_mass.shape)
+    return total / total.sum(1, keepdims=True)
+
+
+def _swept(both: BothWays, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The values before every turn and after the last; of every move, its weight and the sum over the paths behind."""
+    joined = weights.ravel().take(both.cell)  # [2 M]
+    values = np.zeros(both.values[-1].stop)
+    turns = zip(both.leaves, both.begins, both.slices, both.values, both.values[1:], strict=False)
+    for leaves, begins, at, now, then in turns:
+        sums = joined[at]
+        sums += values[now].take(leaves)
+        np.logaddexp.reduceat(sums, begins, out=values[then])
+    return values, joined
+
+
+@dataclass(frozen=True, eq=False)
+class SetMasses:
+    """The masses of class sets, summed from those of their classes, and the way back."""
+
+    bundles: Bundles
+    log_in_class: np.ndarray  # [C, K]
+    log_in_set: np.ndarray  # [C, sets]
+
+    @classmethod
+    def of(cls, log_in_class: np.ndarray, bundles: Bundles) -> "SetMasses":
+        log_in_set = np.empty((len(log_in_class), bundles.num_sets))
+        log_in_set[:, bundles.single] = log_in_class[:, bundles.classes[bundles.first[bundles.single]]]
+        if len(bundles.several):
+            peak = log_in_class.max(1, keepdims=True)
+            in_several = _product(np.exp(log_in_class - peak), bundles.membership)
+            if in_several.min() > SMALLEST_MASS:
+                log_in_set[:, bundles.several] = peak + np.log(in_several)
+            else:
+                log_in_set = _log_sums(log_in_class[:, bundles.classes], bundles.first)
+        return cls(bundles, log_in_class, log_in_set)
+
+    def by_class(self, in_set: np.ndarray) -> np.ndarray:
+        """[C, sets] probabilities → [C, K]: each set's is shared out by the masses of its classes."""
+        bundles = self.bundles
+        peak = self.log_in_class.max(1, keepdims=True)
+        mass = np.exp(self.log_in_set[:, bundles.several] - peak)
+        if mass.min(initial=1.0) <= SMALLEST_MASS:
+            return self._by_class_in_logs(in_set)
+        if len(bundles.several):
+            in_class = _product(in_set[:, bundles.several] / mass, bundles.membership.T)
+            in_class *= np.exp(self.log_in_class - peak)
+        else:
+            in_class = np.zeros_like(self.log_in_class)
+        in_class[:, bundles.classes[bundles.first[bundles.single]]] += in_set[:, bundles.single]
+        return in_class
+
+    def _by_class_in_logs(self, in_set: np.ndarray) -> np.ndarray:
+        bundles = self.bundles
+        log_share = self.log_in_class[:, bundles.classes] - self.log_in_set[:, bundles.set_of]
+        share = in_set[:, bundles.set_of] * np.exp(log_share)
+        return np.add.reduceat(share[:, bundles.by_class], bundles.first_by_class, axis=1)
+
+
+def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The matrix product, by torch so that one setting rules all threads."""
+    return (torch.from_numpy(a) @ torch.from_numpy(b)).numpy()
+
+
+def _log_sums(values: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """log Σ exp over the column ranges first[i] .. first[i + 1] - 1 of values [C, N] → [C, ranges], of any size."""
+    peak = np.maximum.reduceat(values, first[:-1], axis=1)
+    shifted = np.exp(values - np.repeat(peak, np.diff(first), axis=1))
+    return peak + np.log(np.add.reduceat(shifted, first[:-1], axis=1))

@@ -1,0 +1,73 @@
+"""
+String formats of JSON Schema as languages. Each is the format or a part of it that is never wrong: dates know leap
+years, host names stay within their lengths, internationalised forms are written in ASCII, URIs without user or IPv6.
+"""
+
+import re
+from functools import lru_cache
+
+from diffusiongemma.control.languages import language as lang
+from diffusiongemma.control.languages.regex import regex_language
+
+YEAR_29_FEB = r"(?:\d\d(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)"  # leap years but 0000
+DATE = (
+    r"(?:\d{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\d|30)"
+    rf"|02-(?:0[1-9]|1\d|2[0-8]))|{YEAR_29_FEB}-02-29)"
+)
+TIME = r"(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)"
+
+# RFC 5890 allows 63 characters a label and 253 in all; 4 labels of 24 leave the automaton small
+LABEL = r"[a-z](?:-?[a-z0-9]){0,11}"
+HOSTNAME = rf"{LABEL}(?:\.{LABEL}){{0,3}}"
+EMAIL = r"[A-Za-z0-9_+]+(?:[.-][A-Za-z0-9_+]+)*@[a-z0-9]+(?:-[a-z0-9]+)*(?:\.[a-z](?:-?[a-z0-9])*)+"
+
+OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+IPV4 = rf"{OCTET}(?:\.{OCTET}){{3}}"
+GROUP = r"[0-9a-fA-F]{1,4}"
+IPV6 = "|".join(
+    [rf"{GROUP}(?::{GROUP}){{7}}", "::"]
+    + [rf"(?:{GROUP}:){{{n}}}(?::{GROUP}){{1,{7 - n}}}" for n in range(1, 7)]
+    + [rf":(?::{GROUP}){{1,7}}", rf"(?:{GROUP}:){{1,7}}:"]
+)
+UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+
+# RFC 3986, host names without user information, IP literals left out
+PCHAR = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})"
+NO_COLON = PCHAR.replace(":@", "@")
+PATH = rf"(?:/{PCHAR}*)*"
+QUERY = rf"(?:\?(?:{PCHAR}|[/?])*)?(?:#(?:{PCHAR}|[/?])*)?"
+AUTHORITY = r"//[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*(?::\d{1,4})?"
+URI = rf"[A-Za-z][A-Za-z0-9+.-]*:(?:{AUTHORITY}{PATH}|/?{PCHAR}+{PATH}){QUERY}"
+RELATIVE = rf"(?:{AUTHORITY}{PATH}|/|/?{NO_COLON}+{PATH}){QUERY}"
+
+NUMBER = r"\d{1,4}"  # RFC 3339, appendix A: units may only be left out at either end
+DURATION_DATE = rf"(?:{NUMBER}Y(?:{NUMBER}M(?:{NUMBER}D)?)?|{NUMBER}M(?:{NUMBER}D)?|{NUMBER}D)"
+DURATION_TIME = rf"T(?:{NUMBER}H(?:{NUMBER}M(?:{NUMBER}S)?)?|{NUMBER}M(?:{NUMBER}S)?|{NUMBER}S)"
+
+FORMATS: dict[str, str] = {
+    "date": DATE,
+    "time": TIME,
+    "date-time": rf"{DATE}T{TIME}",
+    "duration": rf"P(?:{DURATION_DATE}(?:{DURATION_TIME})?|{DURATION_TIME}|{NUMBER}W)",
+    "email": EMAIL,
+    "idn-email": EMAIL,
+    "hostname": HOSTNAME,
+    "idn-hostname": HOSTNAME,
+    "ipv4": IPV4,
+    "ipv6": IPV6,
+    "uuid": UUID,
+    "uri": URI,
+    "iri": URI,
+    "uri-reference": rf"{URI}|{RELATIVE}",
+    "iri-reference": rf"{URI}|{RELATIVE}",
+    "json-pointer": r"(?:/(?:[^~/\x00-\x1f]|~[01])*)*",
+}
+
+
+@lru_cache(maxsize=32)
+def format_language(name: str) -> lang.Language:
+    """The texts of a format listed in FORMATS."""
+    written = regex_language(FORMATS[name], re.ASCII)
+    if name in ("date", "date-time"):  # there is no year 0
+        return lang.Without(written, lang.sequence(lang.literal("0000"), lang.ANY_TEXT))
+    return written

@@ -1,0 +1,296 @@
+"""
+What a JSON Schema says about a value, type by type, in a form that can be intersected and negated.
+
+A schema becomes a union of *shapes*, each about one JSON type. What it says about the values inside (properties,
+items) stays unread as *terms* until it is needed, so recursive schemas stay finite. Shapes are exact: what is written
+in the end may be less than a schema allows (see `json_text`), never more.
+"""
+
+import json
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from math import lcm
+from typing import Any
+
+from diffusiongemma.control.json_schema.numbers import WITH_FRACTION, decimals, integers, multiples
+from diffusiongemma.control.languages import language as lang
+from diffusiongemma.control.languages.nfa import compile_language
+from diffusiongemma.errors import InputError
+
+
+@dataclass(frozen=True)
+class Term:
+    """A subschema that a value must meet (or, negated, must not), known by where it stands."""
+
+    where: str
+    raw: Any = field(compare=False)
+    negated: bool = False
+
+    @property
+    def negation(self) -> "Term":
+        return replace(self, negated=not self.negated)
+
+
+Terms = tuple[Term, ...]  # all of them hold; () is any value
+NOTHING: Terms = (Term("(nothing)", False),)
+
+
+class NotNegatable(InputError):
+    """A schema whose opposite no automaton can guarantee."""
+
+
+@dataclass(frozen=True)
+class NullShape:
+    def opposite(self) -> list["Shape"]:
+        return []
+
+
+@dataclass(frozen=True)
+class BooleanShape:
+    values: frozenset[bool] = frozenset({True, False})
+
+    def opposite(self) -> list["Shape"]:
+        return [BooleanShape(frozenset({True, False}) - self.values)]
+
+
+@dataclass(frozen=True)
+class StringShape:
+    """
+    Strings whose value (not its JSON spelling) is in `content`.
+
+    Where readers of a schema differ (is `\\d` only 0-9?) or a format is written in part only, `content` is what all
+    agree on and `outer` what any of them takes; opposites swap the two.
+    """
+
+    content: lang.Language = lang.ANY_TEXT
+    outer: lang.Language | None = None  # None: the same as content
+
+    def opposite(self) -> list["Shape"]:
+        if self.outer is lang.ANY_TEXT:
+            raise NotNegatable("the opposite of 'format'")
+        return [StringShape(_all_but(self.outer or self.content), self.outer and _all_but(self.content))]
+
+
+def _all_but(content: lang.Language) -> lang.Language:
+    return lang.Without(lang.ANY_TEXT, content)
+
+
+@dataclass(frozen=True)
+class NumberShape:
+    low: Decimal | None = None
+    high: Decimal | None = None
+    low_open: bool = False
+    high_open: bool = False
+    whole: bool | None = None  # True: integers only; False: no integers; None: both
+    multiple_of: int = 1
+
+    def opposite(self) -> list["Shape"]:
+        if self.multiple_of > 1:
+            raise NotNegatable("the opposite of 'multipleOf'")
+        shapes: list[Shape] = []
+        if self.low is not None:
+            shapes.append(NumberShape(high=self.low, high_open=not self.low_open))
+        if self.high is not None:
+            shapes.append(NumberShape(low=self.high, low_open=not self.high_open))
+        if self.whole is not None:
+            shapes.append(NumberShape(whole=not self.whole))
+        return shapes
+
+    @property
+    def language(self) -> lang.Language:
+        """The numbers as they may be written; a single one, as JSON writes it."""
+        if self.low is not None and self.low == self.high:
+            return self._single(self.low)
+        if self.whole is True or self.multiple_of > 1:
+            low = None if self.low is None else _ceiling(self.low, self.low_open)
+            high = None if self.high is None else -_ceiling(self.high.copy_negate(), self.high_open)
+            if low is not None and high is not None and low > high:
+                return lang.NEVER
+            whole = integers(low, high)
+            return lang.both(whole, multiples(self.multiple_of)) if self.multiple_of > 1 else whole
+        written = decimals(self.low, self.high, self.low_open, self.high_open)
+        return lang.both(written, WITH_FRACTION) if self.whole is False else written
+
+    def _single(self, value: Decimal) -> lang.Language:
+        is_whole = value == int(value)
+        excluded = self.low_open or self.high_open or self.whole not in (None, is_whole)
+        if excluded or int(value) % self.multiple_of:
+            return lang.NEVER
+        return lang.literal(str(int(value)) if is_whole else json.dumps(float(value)))
+
+
+def _ceiling(bound: Decimal, is_open: bool) -> int:
+    """The smallest integer ≥ (open: >) the bound."""
+    whole = int(bound) - (bound < int(bound))
+    return whole if whole == bound and not is_open else whole + 1
+
+
+@dataclass(frozen=True)
+class Contains:
+    terms: Terms
+    least: int = 1
+    most: int | None = None
+
+
+@dataclass(frozen=True)
+class ArrayShape:
+    prefix: tuple[Terms, ...] = ()
+    rest: Terms = ()  # of the items after the prefix
+    least: int = 0
+    most: int | None = None
+    contains: tuple[Contains, ...] = ()
+    unique: bool = False
+
+    def item(self, i: int) -> Terms:
+        return self.prefix[i] if i < len(self.prefix) else self.rest
+
+    def opposite(self) -> list["Shape"]:
+        if self.unique or (self.prefix and self.rest) or any(c.most is not None for c in self.contains):
+            raise NotNegatable("the opposite of such an array")
+        shapes: list[Shape] = [ArrayShape(most=self.least - 1)] if self.least else []
+        if self.most is not None:
+            shapes.append(ArrayShape(least=self.most + 1))
+        for i, terms in enumerate(self.prefix):
+            shapes += [ArrayShape(prefix=((),) * i + ((t.negation,),), least=i + 1) for t in terms]
+        shapes += [ArrayShape(contains=(Contains((t.negation,)),)) for t in self.rest]
+        for contains in self.contains:  # fewer than `least` items meet all terms
+            if len(contains.terms) == 1 and contains.least == 1:
+                shapes.append(ArrayShape(rest=(contains.terms[0].negation,)))
+            else:
+                raise NotNegatable("the opposite of 'contains'")
+        return shapes
+
+
+@dataclass(frozen=True)
+class Rest:
+    """What one schema says about properties it does not name."""
+
+    names: frozenset[str] = frozenset()
+    patterns: tuple[tuple[str, Terms], ...] = ()  # regular expression → what properties that match it must meet
+    additional: Terms = ()  # what all others must meet
+    declared: bool = False  # whether the schema asked for other properties
+
+
+@dataclass(frozen=True)
+class ObjectShape:
+    properties: tuple[tuple[str, Terms], ...] = ()
+    required: tuple[str, ...] = ()
+    rests: tuple[Rest, ...] = ()
+    names: Terms = ()  # what every property name must meet
+    least: int = 0
+    most: int | None = None
+
+    def opposite(self) -> list["Shape"]:
+        if self.names or any(rest.patterns or rest.additional for rest in self.rests):
+            raise NotNegatable("the opposite of an object with rules for other properties")
+        shapes: list[Shape] = [ObjectShape(properties=((name, NOTHING),)) for name in self.required]
+        for name, terms in self.properties:
+            shapes += [ObjectShape(properties=((name, (t.negation,)),), required=(name,)) for t in terms]
+        if self.least:
+            shapes.append(ObjectShape(most=self.least - 1))
+        if self.most is not None:
+            shapes.append(ObjectShape(least=self.most + 1))
+        return shapes
+
+
+Shape = NullShape | BooleanShape | StringShape | NumberShape | ArrayShape | ObjectShape
+Shapes = list[Shape]  # any one of them; [] is no value at all
+ANY_SHAPES: Shapes = [NullShape(), BooleanShape(), NumberShape(), StringShape(), ArrayShape(), ObjectShape()]
+
+
+def intersected(a: Shape, b: Shape) -> Shape | None:
+    """What both say, or None where that is plainly nothing (types apart, bounds crossed)."""
+    match a, b:
+        case NullShape(), NullShape():
+            return a
+        case BooleanShape(), BooleanShape():
+            values = a.values & b.values
+            return BooleanShape(values) if values else None
+        case StringShape(), StringShape():
+            return _strings(a, b)
+        case NumberShape(), NumberShape():
+            return _numbers(a, b)
+        case ArrayShape(), ArrayShape():
+            return _arrays(a, b)
+        case ObjectShape(), ObjectShape():
+            return _objects(a, b)
+    return None
+
+
+def intersected_unions(a: Shapes, b: Shapes) -> Shapes:
+    if a == ANY_SHAPES or b == ANY_SHAPES:
+        return b if a == ANY_SHAPES else a
+    pairs = (intersected(x, y) for x in a for y in b)
+    return list(dict.fromkeys(shape for shape in pairs if shape is not None))
+
+
+def negated(shapes: Shapes) -> Shapes:
+    """Everything else. Raises `NotNegatable`."""
+    result = ANY_SHAPES
+    for shape in shapes:
+        others = [other for other in ANY_SHAPES if type(other) is not type(shape)]
+        result = intersected_unions(result, others + shape.opposite())
+    return result
+
+
+def loosened(shapes: Shapes) -> Shapes:
+    """All that any reader of the schema would take for these shapes (strings inside arrays and objects aside)."""
+    return [StringShape(s.outer) if isinstance(s, StringShape) and s.outer else s for s in shapes]
+
+
+def _strings(a: StringShape, b: StringShape) -> StringShape | None:
+    content = lang.both(a.content, b.content)
+    if isinstance(content, lang.Both) and compile_language(content).is_empty:
+        return None
+    outer = lang.both(a.outer or a.content, b.outer or b.content) if a.outer or b.outer else None
+    return StringShape(content, outer)
+
+
+def _numbers(a: NumberShape, b: NumberShape) -> NumberShape | None:
+    if a.whole is not None and b.whole is not None and a.whole != b.whole:
+        return None
+    low = max([(x.low, x.low_open) for x in (a, b) if x.low is not None], default=(None, False))
+    high = min([(x.high, not x.high_open) for x in (a, b) if x.high is not None], default=(None, True))
+    whole = a.whole if b.whole is None else b.whole
+    shape = NumberShape(low[0], high[0], low[1], not high[1], whole, lcm(a.multiple_of, b.multiple_of))
+    return None if compile_language(shape.language).is_empty else shape
+
+
+def _arrays(a: ArrayShape, b: ArrayShape) -> ArrayShape | None:
+    length = max(len(a.prefix), len(b.prefix))
+    least, most = max(a.least, b.least), smaller(a.most, b.most)
+    if most is not None and least > most:
+        return None
+    return ArrayShape(
+        prefix=tuple(merged(a.item(i), b.item(i)) for i in range(length)),
+        rest=merged(a.rest, b.rest),
+        least=least,
+        most=most,
+        contains=a.contains + b.contains,
+        unique=a.unique or b.unique,
+    )
+
+
+def _objects(a: ObjectShape, b: ObjectShape) -> ObjectShape | None:
+    least, most = max(a.least, b.least), smaller(a.most, b.most)
+    if most is not None and least > most:
+        return None
+    properties = dict(a.properties)
+    for name, terms in b.properties:
+        properties[name] = merged(properties.get(name, ()), terms)
+    return ObjectShape(
+        properties=tuple(properties.items()),
+        required=tuple(dict.fromkeys(a.required + b.required)),
+        rests=tuple(dict.fromkeys(a.rests + b.rests)),
+        names=merged(a.names, b.names),
+        least=least,
+        most=most,
+    )
+
+
+def merged(a: Terms, b: Terms) -> Terms:
+    return tuple(dict.fromkeys(a + b))
+
+
+def smaller(a: int | None, b: int | None) -> int | None:
+    return b if a is None else a if b is None else min(a, b)

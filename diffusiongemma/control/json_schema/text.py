@@ -1,0 +1,255 @@
+"""
+Writing shapes as JSON text: from a schema to the language of the texts to generate.
+
+Every text of the language parses and meets the schema. Not every text that meets it is in the language: values are
+spelled in one way, keys come in one order unless it is left free, properties that the schema does not speak of are
+written only where it asks for them, and recursion ends at a stated depth.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+
+from diffusiongemma.control.json_schema.arrangements import (
+    Count,
+    Member,
+    containing,
+    in_any_order,
+    in_order,
+    listed,
+    with_prefix,
+)
+from diffusiongemma.control.json_schema.keywords import pattern_shape, refusal
+from diffusiongemma.control.json_schema.schema import SchemaReader
+from diffusiongemma.control.json_schema.shapes import (
+    NOTHING,
+    ArrayShape,
+    BooleanShape,
+    Contains,
+    NullShape,
+    NumberShape,
+    ObjectShape,
+    Shape,
+    StringShape,
+    Terms,
+    merged,
+)
+from diffusiongemma.control.languages import language as lang
+from diffusiongemma.control.languages.dfa import DEAD, TooLarge
+from diffusiongemma.control.languages.nfa import compile_language, room_for_recursion
+from diffusiongemma.errors import InputError
+
+MOST_FREE_KEYS = MOST_UNIQUE_VALUES = 8  # 2^n situations
+MOST_PATTERNS = 3
+DEEPEST = 40  # values inside values, whatever the schema
+MOST_PLACES = 10_000  # values that the schema speaks of, recursion unrolled
+SPACE = lang.literal(" ")
+
+
+@dataclass(frozen=True)
+class JsonStyle:
+    """
+    How the JSON is written.
+
+    whitespace: none (`{"a":1,"b":2}`), single (`{"a": 1, "b": 2}`) or optional (a space or none at each of these).
+    key_order: declared, or free (any order; at most 8 properties an object).
+    recursion_depth: how often a schema may stand inside itself; any_depth: the same for values without a schema.
+    """
+
+    whitespace: Literal["none", "single", "optional"] = "none"
+    key_order: Literal["declared", "free"] = "declared"
+    recursion_depth: int = 3
+    any_depth: int = 2
+
+    def after(self, mark: str) -> lang.Language:
+        space = {"none": lang.EMPTY, "single": SPACE, "optional": lang.optional(SPACE)}[self.whitespace]
+        return lang.sequence(lang.literal(mark), space)
+
+
+def json_schema_language(schema: Any, style: JsonStyle = JsonStyle()) -> lang.Language:
+    """
+    The language of JSON texts that meet `schema` (a JSON Schema of draft 2020-12, as an object or its text).
+
+    Raises `InputError` naming keyword and place for what is not a schema, can't be guaranteed or can't be met.
+    """
+    if isinstance(schema, str):
+        try:
+            schema = json.loads(schema)
+        except json.JSONDecodeError as error:
+            raise InputError(f"schema: it is not JSON: {error}") from error
+    reader = SchemaReader(schema)
+    with room_for_recursion():
+        language = _Writer(reader, style).value(reader.root_terms)
+    if language is lang.NEVER or compile_language(language).is_empty:
+        raise InputError("schema: no finite JSON value meets it: look for contradictions or recursion without an end")
+    return language
+
+
+class _Writer:
+    def __init__(self, reader: SchemaReader, style: JsonStyle) -> None:
+        self.reader, self.style = reader, style
+        self.comma, self.colon = style.after(","), style.after(":")
+        self._open: list[Terms] = []
+        self._written: dict[tuple[Terms, ...], lang.Language] = {}
+
+    def value(self, terms: Terms) -> lang.Language:
+        """Texts of values that meet all terms."""
+        terms = self.reader.resolved(terms)
+        depth = self.style.recursion_depth if terms else self.style.any_depth
+        if terms == NOTHING or self._open.count(terms) > depth or len(self._open) > DEEPEST:
+            return lang.NEVER
+        key = (terms, *self._open)
+        if key not in self._written:
+            if len(self._written) > MOST_PLACES:
+                raise TooLarge("schema: it allows too much nesting in too many places: lower the recursion depth")
+            self._open.append(terms)
+            self._written[key] = lang.either(*(self.shape(shape) for shape in self.reader.shapes(terms)))
+            self._open.pop()
+        return self._written[key]
+
+    @property
+    def here(self) -> str:
+        return self._open[-1][0].where if self._open[-1] else ""
+
+    def shape(self, shape: Shape) -> lang.Language:
+        match shape:
+            case NullShape():
+                return lang.literal("null")
+            case BooleanShape(values):
+                return lang.either(*(lang.literal(json.dumps(value)) for value in sorted(values, reverse=True)))
+            case NumberShape():
+                return shape.language
+            case StringShape(content):
+                return lang.Quoted(content)
+            case ArrayShape():
+                return lang.sequence(lang.literal("["), self.items(shape), lang.literal("]"))
+            case ObjectShape():
+                return lang.sequence(lang.literal("{"), self.properties(shape), lang.literal("}"))
+
+    # -- arrays
+
+    def items(self, shape: ArrayShape) -> lang.Language:
+        count = Count(shape.least, shape.most)
+        if shape.unique and count.allows_more(1):
+            return self.distinct_items(shape, count)
+        prefix = [self.value(terms) for terms in shape.prefix]
+        body = with_prefix(prefix, self.value(shape.rest), count, self.comma)
+        return lang.both(body, *(self.items_that_contain(shape, contains) for contains in shape.contains))
+
+    def items_that_contain(self, shape: ArrayShape, contains: Contains) -> lang.Language:
+        places = [*shape.prefix, shape.rest]
+        meeting = lang.either(*(self.value(merged(place, contains.terms)) for place in places))
+        if contains.most is None:
+            others = [self.value(place) for place in places]
+        else:  # those that must not be counted
+            others = [self.value(merged(place, (t.negation,))) for place in places for t in contains.terms]
+        return containing(meeting, lang.either(*others), Count(contains.least, contains.most), self.comma)
+
+    def distinct_items(self, shape: ArrayShape, count: Count) -> lang.Language:
+        """All arrangements of a few listed values."""
+        kinds = self.reader.shapes(shape.rest)
+        texts = finite_texts(self.value(shape.rest), MOST_UNIQUE_VALUES)
+        nested = any(isinstance(kind, ArrayShape | ObjectShape) for kind in kinds)
+        if shape.prefix or shape.contains or texts is None or nested:
+            mend = f"only plain items out of at most {MOST_UNIQUE_VALUES} values can be: add an enum, or remove it"
+            raise refusal("uniqueItems", self.here, mend)
+        return in_any_order([Member(lang.literal(text)) for text in texts], count, self.comma, count.end)
+
+    # -- objects
+
+    def properties(self, shape: ObjectShape) -> lang.Language:
+        members, count = self.members(shape), Count(shape.least, shape.most)
+        end = self.end_of_properties(self.undeclared_property(shape), len(members), count)
+        if self.style.key_order == "declared" or len(members) < 2:
+            return in_order(members, count, self.comma, end)
+        if len(members) > MOST_FREE_KEYS:
+            mend = f"a free key order takes at most {MOST_FREE_KEYS} properties an object: use the declared order"
+            raise refusal("properties", self.here, mend)
+        return in_any_order(members, count, self.comma, end)
+
+    def members(self, shape: ObjectShape) -> list[Member]:
+        """The named properties that can be written, in the order they are declared."""
+        members = []
+        allowed = compile_language(self.key_content(shape))
+        for name in dict.fromkeys([*(name for name, _ in shape.properties), *shape.required]):
+            value = self.value(self.reader.property_terms(shape, name)) if allowed.matches(name) else lang.NEVER
+            text = lang.sequence(lang.Quoted(lang.literal(name)), self.colon, value)
+            if text is not lang.NEVER or name in shape.required:
+                members.append(Member(text, name in shape.required))
+        return members
+
+    def key_content(self, shape: ObjectShape) -> lang.Language:
+        """What propertyNames leaves of all keys."""
+        return lang.either(*(s.content for s in self.reader.shapes(shape.names) if isinstance(s, StringShape)))
+
+    def undeclared_property(self, shape: ObjectShape) -> lang.Language:
+        """A property without a name in the schema, where the schema asks for such; keys are split by patterns."""
+        asked = any(rest.patterns or rest.declared for rest in shape.rests) or shape.least > len(shape.properties)
+        if shape.properties and not asked:
+            return lang.NEVER
+        patterns = list(dict.fromkeys(pattern for rest in shape.rests for pattern, _ in rest.patterns))
+        if len(patterns) > MOST_PATTERNS:
+            raise refusal("patternProperties", self.here, f"at most {MOST_PATTERNS} patterns an object can be")
+        names = [lang.literal(name) for name in dict.fromkeys([*(n for n, _ in shape.properties), *shape.required])]
+        keys = lang.Without(self.key_content(shape), lang.either(*names))
+        return lang.either(
+            *(
+                self.undeclared_matching(shape, keys, {p: bool(chosen >> i & 1) for i, p in enumerate(patterns)})
+                for chosen in range(2 ** len(patterns))
+            )
+        )
+
+    def undeclared_matching(self, shape: ObjectShape, keys: lang.Language, matches: dict[str, bool]) -> lang.Language:
+        """The same for the keys that match some patterns and not the others."""
+        terms: Terms = ()
+        for rest in shape.rests:
+            found = [terms for pattern, terms in rest.patterns if matches[pattern]]
+            terms = merged(terms, sum(found, ()) if found else rest.additional)
+        for pattern, does in matches.items():
+            found_in = pattern_shape(pattern)
+            keys = lang.both(keys, found_in.content) if does else lang.Without(keys, found_in.outer or found_in.content)
+        value = self.value(terms)
+        if value is lang.NEVER or compile_language(keys).is_empty:
+            return lang.NEVER
+        return lang.sequence(lang.Quoted(keys), self.colon, value)
+
+    def end_of_properties(self, undeclared: lang.Language, named: int, count: Count) -> Callable[[int], lang.Language]:
+        """What may follow the named properties: undeclared ones, or nothing."""
+        if undeclared is lang.NEVER:
+            return count.end
+        if count.least > named + 1:
+            raise refusal("minProperties", self.here, "undeclared keys may repeat: name more properties, or lower it")
+
+        @cache
+        def end(written: int) -> lang.Language:
+            room = count.after(written)
+            if room.least > 1:  # keys may repeat, so only one of them surely counts
+                return lang.NEVER
+            if written:
+                return room.of(lang.sequence(self.comma, undeclared))
+            return listed(undeclared, room, self.comma)
+
+        return end
+
+
+def finite_texts(language: lang.Language, most: int) -> list[str] | None:
+    """All texts of a language if there are at most so many, else None."""
+    dfa = compile_language(language)
+    texts: list[str] = []
+    frontier = [("", 0)]
+    for _ in range(dfa.num_states):  # a longer text would repeat a state, and there would be endlessly many
+        texts += [text for text, state in frontier if dfa.accepting[state]]
+        following = []
+        for text, state in frontier:
+            for atom in np.flatnonzero(dfa.next[state] != DEAD).tolist():
+                for low, high in dfa.alphabet.chars_of([atom]):
+                    read = range(low, min(high, low + most) + 1)
+                    following += [(text + chr(c), int(dfa.next[state, atom])) for c in read]
+        if len(texts) > most or len(following) > most:  # every state leads to some text
+            return None
+        frontier = following
+    return None if frontier else texts

@@ -1,0 +1,224 @@
+"""
+Deterministic automata over characters: the form in which languages are intersected, subtracted and minimised.
+
+A `CharDfa` reads *atoms*, classes of characters that no part of the language tells apart, so tables stay small over
+all of Unicode. State 0 is the start; -1 is the dead state. References: Hopcroft, Motwani, Ullman, "Introduction to
+Automata Theory", chapters 2-4.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from diffusiongemma.control.languages.charset import ANY_CHAR, CharSet, intersection
+from diffusiongemma.errors import InputError
+
+DEAD = -1
+UNREACHABLE = np.iinfo(np.int32).max
+LARGEST_DFA = 20_000  # states; beyond it a constraint is refused, it would take minutes and gigabytes
+
+
+class TooLarge(InputError):
+    """A constraint whose automaton outgrows what can be compiled."""
+
+
+@dataclass(frozen=True, eq=False)
+class Alphabet:
+    """Interval i starts at code point `starts[i]` and belongs to atom `atoms[i]` (-1: characters nothing matches)."""
+
+    starts: np.ndarray  # [I] int64, ascending, starts[0] == 0
+    atoms: np.ndarray  # [I] int64
+    num_atoms: int
+
+    def chars_of(self, wanted: Iterable[int]) -> CharSet:
+        """The characters of these atoms."""
+        ends = np.append(self.starts[1:], 0x110000) - 1
+        chosen = np.isin(self.atoms, list(wanted))
+        ranges = zip(self.starts[chosen].tolist(), ends[chosen].tolist(), strict=True)
+        return intersection(merge_adjacent(ranges), ANY_CHAR)
+
+    def atoms_in(self, s: CharSet) -> list[int]:
+        """The atoms that make up the set `s`, which must be a union of atoms."""
+        first = [bisect_left(self.starts, low) for low, _ in s]
+        last = [bisect_left(self.starts, high + 1) for _, high in s]
+        found = {int(a) for i, j in zip(first, last, strict=True) for a in self.atoms[i:j]}
+        return sorted(found - {DEAD})
+
+
+def merge_adjacent(ranges: Iterable[tuple[int, int]]) -> CharSet:
+    merged: list[tuple[int, int]] = []
+    for low, high in ranges:
+        if merged and merged[-1][1] + 1 == low:
+            merged[-1] = (merged[-1][0], high)
+        else:
+            merged.append((low, high))
+    return tuple(merged)
+
+
+def alphabet_of(charsets: Iterable[CharSet]) -> Alphabet:
+    """The coarsest partition in which every given set is a union of atoms."""
+    distinct = list(dict.fromkeys(charsets))
+    bounds = {0, 0xD800, 0xE000}
+    bounds.update(edge for s in distinct for low, high in s for edge in (low, high + 1) if edge <= 0x10FFFF)
+    starts = sorted(bounds)
+    members: list[list[int]] = [[] for _ in starts]
+    for number, s in enumerate(distinct):
+        for low, high in s:
+            for i in range(bisect_left(starts, low), bisect_left(starts, high + 1)):
+                members[i].append(number)
+    atom_of_signature: dict[tuple[int, ...], int] = {(): DEAD}
+    atoms = [atom_of_signature.setdefault(tuple(m), len(atom_of_signature) - 1) for m in members]
+    return Alphabet(np.array(starts), np.array(atoms), len(atom_of_signature) - 1)
+
+
+@dataclass(frozen=True, eq=False)
+class CharDfa:
+    alphabet: Alphabet
+    next: np.ndarray  # [S, atoms], -1 dead
+    accepting: np.ndarray  # [S] bool
+
+    @property
+    def num_states(self) -> int:
+        return len(self.accepting)
+
+    @property
+    def is_empty(self) -> bool:
+        """True when no text at all is accepted (the automaton is trimmed, so nothing but a bare start is left)."""
+        return not self.accepting.any()
+
+    def matches(self, text: str) -> bool:
+        state = 0
+        for c in text:
+            atom = self.alphabet.atoms[np.searchsorted(self.alphabet.starts, ord(c), side="right") - 1]
+            state = DEAD if atom == DEAD else int(self.next[state, atom])
+            if state == DEAD:
+                return False
+        return bool(self.accepting[state])
+
+
+def product(a: CharDfa, b: CharDfa, accept: Callable[[bool, bool], bool]) -> CharDfa:
+    """The minimal automaton that runs `a` and `b` side by side and accepts where `accept(a accepts, b accepts)`."""
+    alphabet, atoms_a, atoms_b = _common_alphabet(a.alphabet, b.alphabet)
+    next_a, next_b = _with_dead_row(a.next, atoms_a), _with_dead_row(b.next, atoms_b)
+    accepting_a, accepting_b = (np.append(d.accepting, False).tolist() for d in (a, b))
+    number = {(0, 0): 0}
+    order = [(0, 0)]
+    rows = []
+    for p, q in order:  # grows while it is walked
+        row = []
+        for pair in zip(next_a[p], next_b[q], strict=True):
+            if pair not in number:
+                number[pair] = len(order)
+                order.append(pair)
+                refuse_above_limit(len(order))
+            row.append(number[pair])
+        rows.append(row)
+    accepting = np.array([accept(accepting_a[p], accepting_b[q]) for p, q in order])
+    return minimised(trimmed(CharDfa(alphabet, np.array(rows).reshape(len(order), -1), accepting)))
+
+
+def intersection_of(a: CharDfa, b: CharDfa) -> CharDfa:
+    return product(a, b, lambda x, y: x and y)
+
+
+def difference_of(a: CharDfa, b: CharDfa) -> CharDfa:
+    return product(a, b, lambda x, y: x and not y)
+
+
+def _common_alphabet(a: Alphabet, b: Alphabet) -> tuple[Alphabet, list[int], list[int]]:
+    """The joint refinement, and for each of its atoms the atom of `a` and of `b` it lies in (-1: dead there)."""
+    starts = np.union1d(a.starts, b.starts)
+    pairs = [
+        (int(x), int(y))
+        for x, y in zip(
+            a.atoms[np.searchsorted(a.starts, starts, side="right") - 1],
+            b.atoms[np.searchsorted(b.starts, starts, side="right") - 1],
+            strict=True,
+        )
+    ]
+    distinct = [pair for pair in dict.fromkeys(pairs) if pair != (DEAD, DEAD)]
+    number = {pair: i for i, pair in enumerate(distinct)} | {(DEAD, DEAD): DEAD}
+    joint = Alphabet(starts, np.array([number[pair] for pair in pairs]), len(distinct))
+    return joint, [x for x, _ in distinct], [y for _, y in distinct]
+
+
+def _with_dead_row(next_state: np.ndarray, atoms: list[int]) -> list[list[int]]:
+    """Rows over the joint atoms; the last row is the dead state's, so that index -1 finds it."""
+    padded = np.pad(next_state, ((0, 1), (0, 1)), constant_values=DEAD)
+    return padded[:, atoms].tolist()
+
+
+def refuse_above_limit(states: int) -> None:
+    if states > LARGEST_DFA:
+        raise TooLarge(
+            f"this constraint needs an automaton of more than {LARGEST_DFA:,} states: shorten its repetitions, "
+            "give fewer alternatives or fix the key order"
+        )
+
+
+def trimmed(dfa: CharDfa) -> CharDfa:
+    """Only states on some way from the start to acceptance (and the start itself), numbered in breadth-first order."""
+    live = chars_to_end(dfa) < UNREACHABLE
+    table = dfa.next.copy()
+    table[(table != DEAD) & ~live[table]] = DEAD
+    order, seen = [0], {0}
+    for state in order:
+        for following in dict.fromkeys(table[state].tolist()):
+            if following != DEAD and following not in seen:
+                seen.add(following)
+                order.append(following)
+    renumber = np.full(dfa.num_states + 1, DEAD)
+    renumber[order] = np.arange(len(order))
+    return CharDfa(dfa.alphabet, renumber[table[order]].astype(np.int32), dfa.accepting[order])
+
+
+def chars_to_end(dfa: CharDfa) -> np.ndarray:
+    """[S] the fewest characters from each state to acceptance, UNREACHABLE where there is no way."""
+    source, atom = np.nonzero(dfa.next != DEAD)
+    pairs = np.unique(source * dfa.num_states + dfa.next[source, atom])
+    return distances(np.flatnonzero(dfa.accepting), pairs % dfa.num_states, pairs // dfa.num_states, dfa.num_states)
+
+
+def distances(starts: np.ndarray, source: np.ndarray, target: np.ndarray, num_states: int) -> np.ndarray:
+    """[S] the fewest edges from any of `starts`, UNREACHABLE where there is no way."""
+    distance = np.full(num_states, UNREACHABLE, np.int64)
+    distance[starts] = 0
+    steps, frontier = 0, np.isin(np.arange(num_states), starts)
+    while frontier.any():
+        steps += 1
+        reached = np.zeros(num_states, bool)
+        reached[target[frontier[source]]] = True
+        frontier = reached & (distance == UNREACHABLE)
+        distance[frontier] = steps
+    return distance
+
+
+def minimised(dfa: CharDfa) -> CharDfa:
+    """The smallest equivalent automaton, by Moore's refinement; rows are compared by a 64-bit hash, then checked."""
+    random = np.random.default_rng(0)
+    column_key = random.integers(1, 2**63, size=dfa.next.shape[1], dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    label_key = random.integers(1, 2**63, size=dfa.num_states + 1, dtype=np.uint64)
+    _, labels = np.unique(chars_to_end(dfa), return_inverse=True)  # equivalent states are equally far from the end
+    count = 0
+    while True:
+        padded = np.append(labels, dfa.num_states)  # index -1, the dead state, has a label of its own
+        hashes = (label_key[padded[dfa.next]] * column_key).sum(1) ^ (label_key[labels] >> np.uint64(1))
+        _, representative, labels = np.unique(hashes, return_index=True, return_inverse=True)
+        if len(representative) == count:
+            break
+        count = len(representative)
+    padded = np.append(labels, DEAD)
+    assert (padded[dfa.next] == padded[dfa.next[representative]][labels]).all(), "hash collision"
+    smallest = CharDfa(dfa.alphabet, padded[dfa.next[representative]], dfa.accepting[representative])
+    return starting_at(smallest, labels[0])
+
+
+def starting_at(dfa: CharDfa, start: int) -> CharDfa:
+    """The same automaton with `start` moved to number 0 and states in breadth-first order."""
+    swap = np.arange(dfa.num_states + 1)
+    swap[[0, start]] = swap[[start, 0]]
+    swap[-1] = DEAD
+    order = swap[:-1]
+    return trimmed(CharDfa(dfa.alphabet, swap[dfa.next[order]], dfa.accepting[order]))

@@ -1,0 +1,123 @@
+"""
+Regular languages over characters as small expression trees: what every kind of constraint is first written in.
+
+Nodes compare by identity, so a subtree used in several places is compiled once for each place it continues to, and
+sharing keeps optional properties, free key orders and the like from multiplying (see `dfa.NfaBuilder`).
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from diffusiongemma.control.languages.charset import ANY_CHAR, CharSet, char_range, chars
+
+if TYPE_CHECKING:
+    from diffusiongemma.control.languages.dfa import CharDfa
+
+
+@dataclass(frozen=True, eq=False)
+class Chars:
+    """One character out of a set."""
+
+    allowed: CharSet
+
+
+@dataclass(frozen=True, eq=False)
+class Sequence:
+    parts: tuple["Language", ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Either:
+    options: tuple["Language", ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Repeat:
+    """`body` from `least` to `most` times; `most=None` is without end."""
+
+    body: "Language"
+    least: int
+    most: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Anchor:
+    """Matches nothing, at the start of the text, at its end, or at its end or before a final newline (`$`)."""
+
+    at: Literal["start", "end", "end or final newline"]
+
+
+@dataclass(frozen=True, eq=False)
+class Both:
+    """Texts in both languages."""
+
+    first: "Language"
+    second: "Language"
+
+
+@dataclass(frozen=True, eq=False)
+class Without:
+    """Texts of the first language that are not in the second."""
+
+    first: "Language"
+    second: "Language"
+
+
+@dataclass(frozen=True, eq=False)
+class Quoted:
+    """A JSON string, quotes included, whose *value* is in `content`; every value is written in one canonical way."""
+
+    content: "Language"
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """A language given by its automaton."""
+
+    dfa: "CharDfa"
+
+
+Language = Chars | Sequence | Either | Repeat | Anchor | Both | Without | Quoted | Compiled
+
+NEVER = Either(())
+EMPTY = Sequence(())
+ANY_TEXT = Repeat(Chars(ANY_CHAR), 0, None)
+DIGIT = Chars(char_range("0", "9"))
+
+
+def sequence(*parts: Language) -> Language:
+    """One after the other; a part that can never match makes the whole never match."""
+    if any(part is NEVER for part in parts):
+        return NEVER
+    kept = tuple(part for part in parts if part is not EMPTY)
+    return kept[0] if len(kept) == 1 else Sequence(kept) if kept else EMPTY
+
+
+def either(*options: Language) -> Language:
+    kept = tuple(dict.fromkeys(option for option in options if option is not NEVER))
+    return kept[0] if len(kept) == 1 else Either(kept) if kept else NEVER
+
+
+def repeat(body: Language, least: int = 0, most: int | None = None) -> Language:
+    if body is NEVER or most == 0:
+        return EMPTY if least == 0 else NEVER
+    return body if (least, most) == (1, 1) else Repeat(body, least, most)
+
+
+def optional(body: Language) -> Language:
+    return repeat(body, 0, 1)
+
+
+def literal(text: str) -> Language:
+    return sequence(*(Chars(chars(c)) for c in text))
+
+
+def containing(body: Language) -> Language:
+    """Texts in which `body` matches somewhere: the language of `re.search`."""
+    return sequence(ANY_TEXT, body, ANY_TEXT)
+
+
+def both(first: Language, *others: Language) -> Language:
+    for other in others:
+        first = first if other is ANY_TEXT else other if first is ANY_TEXT else Both(first, other)
+    return first

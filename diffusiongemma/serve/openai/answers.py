@@ -1,0 +1,114 @@
+"""One answer as it comes from the engine: text without stop strings, thoughts, tool calls, what each token cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from diffusiongemma.events import CanvasCommitted, Finished, Result, TextDelta
+from diffusiongemma.serve.openai.stopping import StopFinder
+from diffusiongemma.serve.openai.texts import Texts
+from diffusiongemma.serve.openai.tools import CallMode, calls_of
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the body asked to have in the response."""
+
+    stops: tuple[str, ...] = ()
+    logprobs: bool = False
+    details: bool = False
+    frames: bool = False
+    stream: bool = False
+    usage: bool = False  # at the end of a stream
+    calls: CallMode = field(default_factory=CallMode)
+
+
+@dataclass
+class Piece:
+    """What can be sent now."""
+
+    text: str = ""
+    thinking: str = ""
+    tokens: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Answer:
+    """Takes the events of one request, gives pieces; all of them together are the whole answer."""
+
+    def __init__(self, wanted: Wanted, texts: Texts):
+        self.wanted, self._texts = wanted, texts
+        self._stop = StopFinder(wanted.stops)
+        self._tokens: list[dict[str, Any]] = []
+        self.text, self.thinking = "", ""
+        self.tokens: list[dict[str, Any]] = []  # token, logprob, entropy, settled
+        self.tool_calls: list[dict[str, Any]] = []
+        self.result: Result | None = None
+        self.finish_reason: str | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """A stop string has come: the rest of the generation is not needed."""
+        return self._stop.found
+
+    def take(self, event: Any) -> Piece:
+        if isinstance(event, CanvasCommitted):
+            self._tokens += self._described(event)
+        elif isinstance(event, TextDelta):
+            # Where a call must come, all the text is the call.
+            text = "" if self.wanted.calls.forced else self._stop.push(event.text)
+            return self._piece(text, event.thinking)
+        elif isinstance(event, Finished):
+            return self._finish(event.result)
+        return Piece()
+
+    def _described(self, event: CanvasCommitted) -> list[dict[str, Any]]:
+        columns = zip(event.tokens, event.logprobs, event.entropies, event.settled, strict=True)
+        names = ("id", "logprob", "entropy", "settled")
+        rows: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in columns]
+        for row, alternatives in zip(rows, event.alternatives, strict=False):
+            row["alternatives"] = [{"token": self._texts.of(token), "logprob": p} for token, p in alternatives]
+        return [{"token": self._texts.of(row["id"]), **row} for row in rows if row["id"] not in self._texts.end_ids]
+
+    def _piece(self, text: str, thinking: str) -> Piece:
+        self.text += text
+        self.thinking += thinking
+        tokens = [] if self.stopped else self._tokens
+        if self.stopped:
+            tokens = self._up_to_stop()
+        self._tokens = []
+        self.tokens += tokens
+        return Piece(text, thinking, tokens)
+
+    def _up_to_stop(self) -> list[dict[str, Any]]:
+        """The tokens that write what was kept of the text; more is not known to be wanted."""
+        length, kept = sum(len(row["token"]) for row in self.tokens), []
+        for row in self._tokens:
+            if length >= len(self.thinking) + len(self.text):
+                break
+            kept.append(row)
+            length += len(row["token"])
+        return kept
+
+    def _finish(self, result: Result) -> Piece:
+        self.result = result
+        piece = self._piece("" if self.stopped else self._stop.flush(), "")
+        if not self.stopped:
+            self.tool_calls = calls_of(result, self.wanted.calls, self._texts)
+        ended = "length" if result.finish_reason == "length" else "stop"
+        self.finish_reason = "tool_calls" if self.tool_calls else "stop" if self.stopped else ended
+        return piece
+
+
+def usage(results: list[Result], prompts: list[int] | None = None) -> dict[str, Any]:
+    """OpenAI's counts over the choices; a prompt that several choices share counts once."""
+    shared = [results[i] for i in prompts] if prompts is not None else results
+    prompt = sum(result.prompt_tokens for result in shared)
+    cached = sum(result.cached_tokens for result in shared)
+    written = sum(len(result.tokens) for result in results)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": written,
+        "total_tokens": prompt + written,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    }

@@ -1,0 +1,56 @@
+"""The benchmarks run, at toy size."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+BENCH = Path(__file__).parents[2] / "bench"
+
+
+def test_step_compares_with_transformers():
+    command = [sys.executable, str(BENCH / "step.py"), "--tiny", "--rounds", "2", "--json"]
+    figures = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert set(figures) == {"encode", "denoise", "step"}
+    assert all(row["ours_ms"] > 0 and row["theirs_ms"] > 0 and row["ratio"] > 0 for row in figures.values())
+
+
+def test_gpu_step_takes_a_step_apart_and_agrees_with_transformers(tmp_path):
+    command = [sys.executable, str(BENCH / "gpu_step.py"), "--tiny", "--device", "cpu", "--rounds", "2", "--reference"]
+    subprocess.run([*command, "--out", str(tmp_path / "figures.json")], capture_output=True, text=True, check=True)
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    (row,) = figures["one_canvas"]
+    assert 16 <= row["experts_used"] <= 26  # of 32, ten of them damped
+    assert row["parts_ms"].keys() >= {"attention", "experts", "dense MLP", "router", "head", "self-conditioning"}
+    assert all(time > 0 for time in (row["step_ms"], row["token_ms"], *row["parts_ms"].values()))
+    assert [row["in_flight"] for row in figures["in_flight"]] == [1, 2]
+    loose, tight = figures["transformers"]
+    assert max(loose["encoder_difference"], loose["logits_difference"]) < 0.3
+    assert max(tight["encoder_difference"], tight["logits_difference"]) < 1e-5
+
+
+def test_serve_measures_both_modes_and_the_cost_of_serving(tiny_directory):
+    sizes = ["--clients", "2", "--seconds", "0", "--rounds", "1", "--tokens", "16"]
+    command = [sys.executable, str(BENCH / "serve.py"), "--model", str(tiny_directory), *sizes, "--json"]
+    figures = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert {row["mode"] for row in figures["rows"]} == {"diffusion", "diffusion, early text", "autoregressive"}
+    assert all(row["requests"] == 2 and row["tokens_per_second"] > 0 for row in figures["rows"])
+    assert all(0 < row["first_ms"] <= row["p99_ms"] + 1 for row in figures["rows"])
+    assert figures["overhead"]["engine_step_ms"] > 0 and figures["overhead"]["served_step_ms"] > 0
+
+
+def test_what_a_constraint_adds_to_a_step():
+    command = [
+        sys.executable,
+        str(BENCH / "constrained_step.py"),
+        "--schema",
+        "three strings",
+        "--rounds",
+        "3",
+        "--json",
+    ]
+    (row,) = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert row["step_ms"] > row["read_ms"] > 0 and row["moves"] > 1000
+    assert row["overhead"] < 1 and row["overhead_with_path"] < 1

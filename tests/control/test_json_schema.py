@@ -1,0 +1,226 @@
+"""JSON Schema: whatever is written parses and validates; whatever can't be honoured is refused by name."""
+
+import json
+import os
+import random
+import re
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+import torch
+from schemas import NAMES, PERSON, REAL, SchemaGenerator
+
+from diffusiongemma.control.constraint import compile_constraint
+from diffusiongemma.control.json_schema.formats import FORMATS, format_language
+from diffusiongemma.control.json_schema.text import JsonStyle, json_schema_language
+from diffusiongemma.control.languages.dfa import CharDfa, TooLarge, chars_to_end
+from diffusiongemma.control.languages.nfa import compile_language
+from diffusiongemma.control.tokens.vocabulary import Vocabulary
+from diffusiongemma.errors import InputError
+
+SCHEMAS = int(os.environ.get("DIFFUSIONGEMMA_SCHEMAS", "250"))  # the full check: 1000 or more
+TEXTS = 6
+FORMAT_CHECKER = jsonschema.Draft202012Validator.FORMAT_CHECKER
+
+
+def compiled(schema: Any, **style: Any) -> CharDfa:
+    return compile_language(json_schema_language(schema, JsonStyle(**style)))
+
+
+def random_texts(dfa: CharDfa, rng: random.Random, count: int) -> list[str]:
+    """Accepted texts by random walks that head for acceptance after a random length."""
+    to_end = chars_to_end(dfa)
+    return [_random_text(dfa, to_end, rng, rng.choice([0, 8, 30, 80])) for _ in range(count)]
+
+
+def _random_text(dfa: CharDfa, to_end: np.ndarray, rng: random.Random, length: int) -> str:
+    text, state = "", 0
+    while True:
+        atoms = np.flatnonzero(dfa.next[state] >= 0).tolist()
+        if dfa.accepting[state] and (len(text) >= length or not atoms):
+            return text
+        if len(text) >= length:
+            atoms = [a for a in atoms if to_end[dfa.next[state, a]] < to_end[state]]
+        chosen = rng.choice(atoms)
+        low, high = rng.choice(dfa.alphabet.chars_of([chosen]))
+        text += chr(rng.randint(low, min(high, low + 5000)))
+        state = int(dfa.next[state, chosen])
+
+
+def assert_valid(schema: Any, text: str) -> None:
+    value = json.loads(text)
+    text.encode()
+    jsonschema.Draft202012Validator(schema, format_checker=FORMAT_CHECKER).validate(value)
+
+
+def test_random_schemas_are_met_or_refused():
+    """Soundness over generated schemas, all styles; refusals say so and stay the exception."""
+    refused = 0
+    for seed in range(SCHEMAS):
+        schema = SchemaGenerator(seed).document()
+        rng = random.Random(seed)
+        style = {
+            "whitespace": rng.choice(["none", "single", "optional"]),
+            "key_order": rng.choice(["declared", "declared", "free"]),
+        }
+        try:
+            dfa = compiled(schema, **style)
+        except InputError as error:
+            assert isinstance(error, TooLarge) or str(error).startswith("schema: "), error
+            refused += 1
+            continue
+        for text in random_texts(dfa, rng, TEXTS):
+            try:
+                assert_valid(schema, text)
+            except Exception as error:
+                raise AssertionError(f"seed {seed} {style}\n{json.dumps(schema)}\n{text!r}\n{error}") from error
+    assert refused < 0.2 * SCHEMAS
+
+
+# -- through tokens: random scores, any temperature, canvas by canvas
+
+PIECES = ('{"', '":', '":"', '","', '"}', "},{", '"]', '["', "[]", "{}", ":[", "true", "null", "ab", " the", "12")
+VOCABULARY = Vocabulary(
+    (None, *(bytes([b]) for b in range(256)), *(p.encode() for p in PIECES + tuple(NAMES)), "😀é".encode()[1:5])
+)
+END = 0
+
+
+def generated(schema: Any, temperature: float, seed: int, canvas: int = 24, **style: Any) -> str:
+    """An answer by random scores, the best path of each canvas committed, as a decoder would."""
+    generator = torch.Generator().manual_seed(seed)
+    constraint = compile_constraint(json_schema=schema, vocabulary=VOCABULARY, end_ids=[END], style=JsonStyle(**style))
+    budget = constraint.minimum_tokens + int(torch.randint(1, 40, (), generator=generator))
+    state, tokens = constraint.begin(budget), []
+    while not state.finished and state.written < budget:
+        chain = state.open_canvas(canvas)
+        scores = torch.randn(chain.positions, len(VOCABULARY), generator=generator) * 4
+        scores = torch.log_softmax(scores / max(temperature, 1e-3), -1)
+        if temperature == 0:
+            scores = torch.full_like(scores, -torch.inf).scatter_(1, scores.argmax(1, keepdim=True), 0.0)
+        path = chain.most_probable_path(scores).tolist()
+        state, tokens = state.after(path), tokens + path
+    return VOCABULARY.decode(tokens)
+
+
+def test_random_scores_always_give_valid_json():
+    """Generated schemas × temperatures 0, 1 and 2: every output parses and validates."""
+    outputs = 0
+    for seed in range(SCHEMAS // 3):
+        schema = SchemaGenerator(seed + 10_000).document()
+        for temperature in (0.0, 1.0, 2.0):
+            try:
+                text = generated(schema, temperature, seed)
+            except InputError as error:
+                assert "schema" in str(error) or isinstance(error, TooLarge), error
+                break
+            assert_valid(schema, text)
+            outputs += 1
+    assert outputs > 0.7 * SCHEMAS
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_schemas_as_people_write_them(name):
+    rng = random.Random(0)
+    for style in ({}, {"whitespace": "optional"}, {"key_order": "free"}):
+        for text in random_texts(compiled(REAL[name], **style), rng, 20):
+            assert_valid(REAL[name], text)
+    for seed in range(4):
+        assert_valid(REAL[name], generated(REAL[name], 1.0, seed, canvas=32))
+
+
+@pytest.mark.parametrize(
+    ("schema", "accepted", "rejected"),
+    [
+        ({"type": "string", "maxLength": 3}, ['"abc"', '"\\n😀é"'], ['"abcd"', "abc"]),
+        ({"type": "string", "pattern": "^a.c$"}, ['"abc"'], ['"abcd"', '"ac"']),
+        ({"type": "string", "pattern": r"\d"}, ['"a1"'], ['"a٣"']),
+        ({"const": {"a": [1, "x"], "b": None}}, ['{"a":[1,"x"],"b":null}'], ['{"a":[1,"x"]}']),
+        ({"enum": [1, 2.5, "a", None, True]}, ["1", "2.5", '"a"', "null", "true"], ["2", "false", "1.0"]),
+        ({"type": ["integer", "null"]}, ["-12", "null", "0"], ["1.5", "-0", "01"]),
+        ({"type": "number", "minimum": -1.5, "exclusiveMaximum": 2}, ["-1.5", "1.999", "0"], ["2", "-1.51", "-1.6"]),
+        ({"type": "integer", "multipleOf": 7, "minimum": 10}, ["14", "21"], ["7", "15"]),
+        ({"type": "array", "items": {"const": 1}, "minItems": 1, "maxItems": 2}, ["[1]", "[1,1]"], ["[]", "[1,1,1]"]),
+        ({"type": "array", "contains": {"const": 5}, "items": {"type": "integer"}}, ["[1,5]", "[5]"], ["[1]", "[]"]),
+        ({"type": "object", "properties": {"a": {"type": "null"}}}, ["{}", '{"a":null}'], ['{"b":1}']),
+        ({"type": "object", "additionalProperties": {"const": 1}}, ['{"b":1}', '{"b":1,"":1}'], ['{"b":2}']),
+        ({"not": {"type": ["string", "number", "object", "array", "boolean"]}}, ["null"], ["1", '""', "{}", "true"]),
+        ({"type": "integer", "not": {"minimum": 3}}, ["2", "-5"], ["3", "4"]),
+        ({"oneOf": [{"type": "integer", "maximum": 5}, {"type": "integer", "minimum": 4}]}, ["3", "6"], ["4", "5"]),
+        ({"allOf": [{"minimum": 3}, {"maximum": 4}], "type": "integer"}, ["3", "4"], ["2", "5"]),
+        ({"type": "object", "properties": {"a": {"const": 1}, "b": {"const": 2}}, "dependentRequired": {"a": ["b"]}},
+         ['{"b":2}', '{"a":1,"b":2}', "{}"], ['{"a":1}']),
+        (False, [], ["1"]),
+    ],
+)  # fmt: skip
+def test_keywords(schema, accepted, rejected):
+    if not accepted:
+        with pytest.raises(InputError, match="no finite JSON"):
+            compiled(schema)
+        return
+    dfa = compiled(schema)
+    assert [text for text in accepted if not dfa.matches(text)] == []
+    assert [text for text in rejected if dfa.matches(text)] == []
+
+
+@pytest.mark.parametrize(
+    ("schema", "named"),
+    [
+        ("{", "not JSON"),
+        (3, "not a schema"),
+        ({"type": "strnig"}, "'strnig'"),
+        ({"properties": {"a": {"minimum": "3"}}}, "'minimum' at /properties/a"),
+        ({"type": "array", "uniqueItems": True}, "'uniqueItems' at /"),
+        ({"type": "array", "items": [{}]}, "prefixItems"),
+        ({"nullable": True}, "'nullable'"),
+        ({"frobnicate": 1}, "'frobnicate'"),
+        ({"type": "string", "format": "regex"}, "'format'"),
+        ({"type": "string", "pattern": "(?=a)"}, "look-around"),
+        ({"type": "number", "multipleOf": 0.01}, "'multipleOf'"),
+        ({"$ref": "other.json"}, "another document"),
+        ({"$ref": "#/$defs/none"}, "points to nothing"),
+        ({"$ref": "#"}, "leads back to itself"),
+        ({"type": "string", "const": 3}, "no finite JSON"),
+        ({"type": "array", "items": {"$ref": "#"}, "minItems": 1}, "recursion"),
+        ({"oneOf": [{"multipleOf": 3, "type": "integer"}, {"multipleOf": 5}]}, "'oneOf' at /"),
+        ({"type": "object", "minProperties": 3}, "'minProperties'"),
+        ({"unevaluatedItems": False}, "'unevaluatedItems'"),
+    ],
+)  # fmt: skip
+def test_refusals_name_keyword_and_place(schema, named):
+    with pytest.raises(InputError, match=re.escape(named)) as caught:
+        compiled(schema)
+    assert "\n" not in str(caught.value)
+
+
+def test_values_that_meet_a_schema_can_mostly_be_written():
+    """Not only sound: values of a plain schema, dumped compactly, are in its language."""
+    schema = {k: v for k, v in PERSON.items() if k != "$schema"}
+    dfa = compiled(schema)
+    value = {"name": 'Ada "L" é😀', "age": 36, "email": "ada@example.org", "birthday": "1815-12-10", "roles": ["user"]}
+    value |= {"address": {"street": "St James's Square\n12", "zip": "12345-6789"}, "height": 1.65}
+    for dropped in (None, "email", "birthday", "roles", "height"):
+        kept = {k: v for k, v in value.items() if k != dropped}
+        assert dfa.matches(json.dumps(kept, separators=(",", ":"), ensure_ascii=False)), dropped
+
+
+def test_wide_schemas_are_no_trouble():
+    schema = {"type": "object", "properties": {f"p{i}": {"type": "boolean"} for i in range(400)}}
+    dfa = compiled(schema)
+    assert dfa.matches('{"p7":true,"p399":false}') and not dfa.matches('{"p399":true,"p7":false}')
+
+
+def test_key_order_and_whitespace():
+    schema = {"type": "object", "properties": {"a": {"const": 1}, "b": {"const": 2}}, "required": ["a", "b"]}
+    free, spaced = compiled(schema, key_order="free"), compiled(schema, whitespace="single")
+    assert free.matches('{"b":2,"a":1}') and not compiled(schema).matches('{"b":2,"a":1}')
+    assert spaced.matches('{"a": 1, "b": 2}') and not spaced.matches('{"a":1,"b":2}')
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_formats(name):
+    rng = random.Random(0)
+    for text in random_texts(compile_language(format_language(name)), rng, 50):
+        assert FORMAT_CHECKER.conforms(text, name), text

@@ -1,0 +1,151 @@
+"""Languages, regular expressions, choices, templates and words against Python's `re`."""
+
+import os
+import random
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diffusiongemma.control.languages import language as lang
+from diffusiongemma.control.languages.charset import (
+    ANY_CHAR,
+    charset,
+    complement,
+    contains,
+    difference,
+    intersection,
+    union,
+)
+from diffusiongemma.control.languages.nfa import compile_language
+from diffusiongemma.control.languages.regex import choices_language, regex_language, template_language
+from diffusiongemma.control.languages.utf8 import to_bytes
+from diffusiongemma.control.tokens.words import words_language
+from diffusiongemma.errors import InputError
+
+REGEXES = int(os.environ.get("DIFFUSIONGEMMA_REGEXES", "300"))  # the full check: 1000
+
+# -- sets and languages
+
+ranges = st.lists(st.tuples(st.integers(0, 0x10FFFF), st.integers(0, 3000)), max_size=6)
+
+
+@given(ranges, ranges, st.integers(0, 0x10FFFF))
+def test_charset_algebra(first, second, code_point):
+    a, b = (charset((low, min(low + span, 0x10FFFF)) for low, span in s) for s in (first, second))
+    in_a, in_b, is_text = (contains(s, code_point) for s in (a, b, ANY_CHAR))
+    assert contains(union(a, b), code_point) == (in_a or in_b)
+    assert contains(intersection(a, b), code_point) == (in_a and in_b)
+    assert contains(difference(a, b), code_point) == (in_a and not in_b)
+    assert contains(complement(a), code_point) == (is_text and not in_a)
+    assert complement(complement(a)) == a
+
+
+def random_regex(rng: random.Random, depth: int = 3) -> str:
+    atoms = ["a", "b", "c", "é", "日", r"\d", r"\w", r"\s", ".", "[ab]", "[^a]", "[a-c1-3]", r"\.", "-", r"[^\W\d]"]
+    if depth == 0 or rng.random() < 0.25:
+        return rng.choice(atoms)
+    part = lambda: random_regex(rng, depth - 1)  # noqa: E731
+    match rng.randrange(8):
+        case 0 | 1:
+            return part() + part()
+        case 2:
+            return f"(?:{part()}|{part()})"
+        case 3:
+            return f"({part()}){rng.choice(['*', '+', '?', '*?', '+?', '??'])}"
+        case 4:
+            low = rng.randint(0, 3)
+            return f"(?:{part()}){{{low},{low + rng.randint(0, 3)}}}"
+        case 5:
+            return rng.choice(["^", "$", r"\Z", r"\A", ""]) + part() + rng.choice(["$", "", r"\Z"])
+        case 6:
+            return f"(?i:{part()})"
+        case _:
+            return f"(?s:{part()})" + part()
+
+
+def random_text(rng: random.Random) -> str:
+    return "".join(rng.choice("aabbccABé日1 2.\n-_٣ſK😀") for _ in range(rng.randint(0, 6)))
+
+
+def test_languages_are_exactly_fullmatch():
+    """300 random regexes: character and byte automata agree with `re.fullmatch` on random texts and on near misses."""
+    rng = random.Random(0)
+    for _ in range(REGEXES):
+        pattern = random_regex(rng)
+        dfa = compile_language(regex_language(pattern))
+        in_bytes = to_bytes(dfa)
+        matching = re.compile(pattern)
+        texts = [random_text(rng) for _ in range(60)]
+        for text in texts:
+            expected = matching.fullmatch(text) is not None
+            assert dfa.matches(text) == expected, (pattern, text)
+            assert in_bytes.matches(text.encode()) == expected, (pattern, text)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "named"),
+    [
+        ("a(?=b)", "look-around"),
+        ("(?<!a)b", "look-around"),
+        (r"(a)\1", "back-reference"),
+        ("(?>a)b", "atomic"),
+        ("a*+b", "possessive"),
+        (r"\bword\b", "word boundary"),
+        ("(?m)^a$", "MULTILINE"),
+        ("(a)?(?(1)b|c)", "conditional"),
+        ("(", "not a regular expression"),
+        ("a{99999999999}", "not a regular expression"),
+    ],
+)
+def test_what_no_automaton_can_follow_is_named(pattern, named):
+    with pytest.raises(InputError, match=re.escape(named)):
+        regex_language(pattern)
+
+
+def test_large_repetitions_are_refused_in_one_line():
+    with pytest.raises(InputError, match="more than"):
+        compile_language(regex_language("(a|b)*a(a|b){30}"))
+
+
+# -- choices, templates, words
+
+
+def test_choices_are_taken_literally():
+    dfa = compile_language(choices_language(("a.b", "yes", "é")))
+    assert [dfa.matches(text) for text in ("a.b", "yes", "é", "axb", "ye", "")] == [True] * 3 + [False] * 3
+    for wrong in ((), ("",)):
+        with pytest.raises(InputError):
+            choices_language(wrong)
+
+
+def test_templates():
+    dfa = compile_language(template_language("{{Name}}: {name} Age: {age:int} {ok:bool} {x:a|b.c} {f:float}"))
+    assert dfa.matches("{Name}: Ada Lovelace Age: -36 true b.c 1.50")
+    for middle in (" Age: 3 true a", "A Age: 03 true a", "A Age: 3 yes a", "A\nB Age: 3 true a"):
+        assert not dfa.matches(f"{{Name}}: {middle} 1")
+    for wrong in ("no hole", "{name:date}", "{name", "a } {b}", "{n:|a}"):
+        with pytest.raises(InputError, match=r"template|choice"):
+            template_language(wrong)
+
+
+def test_words_never_or_surely_appear():
+    dfa = compile_language(words_language(banned=["foo", "ab"], required=["x", "yz"]))
+    for text in ("xyz", "yz fo x", "foxyz", "xfoo yz", "x", "xayz b", "xayzb ab"):
+        expected = "foo" not in text and "ab" not in text and "x" in text and "yz" in text
+        assert dfa.matches(text) == expected
+    folded = compile_language(words_language(banned=["Foo"], ignore_case=True))
+    assert not folded.matches("a fOO b") and folded.matches("fo")
+    with pytest.raises(InputError, match="contains a banned one"):
+        words_language(banned=["oo"], required=["foo"])
+
+
+def test_compiled_automata_embed():
+    digits = lang.Compiled(compile_language(regex_language("[0-9]{2}")))
+    dfa = compile_language(lang.sequence(lang.literal("<"), digits, lang.optional(digits), lang.literal(">")))
+    assert [dfa.matches(t) for t in ("<12>", "<1234>", "<1>", "<123>")] == [True, True, False, False]
+    quoted = compile_language(lang.Quoted(lang.both(regex_language('.["\\\\].', re.DOTALL))))
+    assert quoted.matches(r'"a\"b"') and quoted.matches(r'"a\\\n"') and not quoted.matches('"a"b"')
+    assert np.asarray(quoted.accepting).sum() == 1

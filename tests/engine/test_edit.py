@@ -1,0 +1,239 @@
+"""Editing and self-correction: what may not change does not, and the differences told are the differences."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from test_infill import some_text
+
+import diffusiongemma as dg
+from diffusiongemma.control.inference.leave_one_out import leave_one_out
+from diffusiongemma.diffusion.samplers import EntropyBound
+from diffusiongemma.engine.engine import Engine
+from diffusiongemma.engine.generation import Generation
+from diffusiongemma.engine.plans.refine import whole_runs
+from diffusiongemma.events import CanvasStep
+from diffusiongemma.text.diff import share_changed, word_diff
+
+CANVAS = 16
+LONG = "The quick brown fox jumps over the lazy dog, and ☃ was naïve about it. " * 3
+
+
+@pytest.fixture(scope="module")
+def model(tiny_directory) -> dg.DiffusionGemma:
+    return dg.load(tiny_directory)
+
+
+# --- edit -----------------------------------------------------------------------------------------------------------
+
+
+def test_strength_zero_changes_nothing(model):
+    rng = random.Random(1)
+    for text in [LONG, *(some_text(rng) + "x" for _ in range(20))]:
+        for options in ({}, {"spans": [(0, 1)]}, {"instruction": "Shorten."}):
+            result = model.edit(text, strength=0.0, **options)
+            assert (result.text, result.diff, result.changed_outside, result.steps) == (
+                text,
+                (("same", text),),
+                0.0,
+                (),
+            )
+
+
+def test_outside_the_spans_nothing_changes(model):
+    rng = random.Random(2)
+    for seed in range(60):
+        text = some_text(rng, 40) + "end"
+        cuts = sorted(rng.sample(range(len(text) + 1), min(len(text) + 1, rng.choice((2, 4)))))
+        spans = list(zip(cuts[::2], cuts[1::2], strict=True))
+        result = model.edit(
+            text, "Edit." if seed % 3 == 0 else None, spans=spans, strength=rng.random() + 0.01, steps=2, seed=seed
+        )
+        kept = [text[a:b] for a, b in zip([0, *cuts[1::2]], [*cuts[::2], len(text)], strict=True)]
+        assert matches(result.text, kept), (text, spans, result.text)
+        assert result.changed_outside == 0
+        told(result, text)
+
+
+def matches(text: str, kept: list[str]) -> bool:
+    """Whether the texts stand in order, the first at the beginning, the last at the end."""
+    at = len(kept[0])
+    if len(kept) == 1 or not text.startswith(kept[0]):
+        return [text] == kept
+    for part in kept[1:-1]:
+        at = text.find(part, at)
+        if at < 0:
+            return False
+        at += len(part)
+    return text.endswith(kept[-1]) and len(text) - len(kept[-1]) >= at
+
+
+def told(result, text):
+    assert "".join(part for kind, part in result.diff if kind != "insert") == text
+    assert "".join(part for kind, part in result.diff if kind != "delete") == result.text
+
+
+def test_a_long_span_is_worked_through_in_pieces(model):
+    start, stop = 4, len(LONG) - 10
+    result = model.edit(LONG, spans=[(start, stop)], strength=1.0, steps=2)
+    assert result.text.startswith(LONG[:start]) and result.text.endswith(LONG[stop:]) and len(result.steps) > 3
+    assert result.text != LONG
+
+
+@pytest.mark.parametrize("instruction", [None, "Put it in the past tense."])
+def test_all_of_a_text_is_edited_canvas_by_canvas(model, instruction):
+    result = model.edit(LONG, instruction, strength=0.8, steps=3)
+    told(result, LONG)
+    count = len(model._text_tokens.encode(LONG))
+    assert len(result.results) == -(-count // CANVAS) or len(result.results) >= count // CANVAS
+    assert result.changed_outside == pytest.approx(share_changed(LONG, result.text)) and result.changed_outside > 0
+
+
+def test_the_length_may_change(model):
+    """Ends may move: over some seeds the token count of a short text differs from what it was."""
+    text = "one two three"
+    lengths = {len(model.edit(text, "Go on.", strength=1.0, steps=4, seed=s).text) for s in range(6)}
+    assert len(lengths) > 1
+
+
+def test_strength_is_where_the_schedule_is_entered(model):
+    """At strength s of N steps at most s·N are run; the first canvas has the original tokens but for a share s."""
+    text = LONG[:40]
+    ids = model._text_tokens.encode(text)
+    for strength, most in ((0.25, 2), (0.5, 4), (1.0, 8)):
+        plan = model.edit_plan(text, strength=strength, steps=8, temperature=0)
+        (request,) = next(plan)
+        generation = Generation(request, model.model, model.tokenizer)
+        canvas = generation.open_canvas()
+        assert canvas.decoding.steps - canvas.step == most
+        same = np.mean([a == b for a, b in zip(canvas.tokens.tolist(), ids, strict=False)])
+        assert abs(same - (1 - strength)) < 0.35 and (strength < 1 or same < 0.2)
+        assert all(steps <= most for steps in model.edit(text, strength=strength, steps=8).results[0].steps[:1])
+
+
+def test_a_sampler_that_is_asked_for_is_used(model):
+    (request,) = next(model.edit_plan("some text", sampler=EntropyBound(3.0)))
+    assert request.config.sampler == EntropyBound(3.0)
+
+
+def test_events_of_an_edit_count_the_steps_of_the_schedule(model):
+    (request,) = next(model.edit_plan("some text", strength=0.5, steps=8))
+    request.record = True
+    events = list(Engine(model.model, model.tokenizer).run([request]))
+    steps = [e.step for e in events if isinstance(e, CanvasStep) and e.canvas == 0]
+    assert steps[0] == 5 and events[-1].result.steps[0] == len(steps)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (dict(spans=[(3, 2)]), "from < to"),
+        (dict(spans=[(0, 99)]), "characters"),
+        (dict(spans=[(-1, 2)]), "characters"),
+        (dict(spans=[(0, 3), (2, 4)]), "overlap"),
+        (dict(spans=[5]), "pairs"),
+        (dict(strength=1.5), "strength"),
+        (dict(strength="much"), "strength"),
+    ],
+)
+def test_edits_that_cannot_be_are_refused_at_once(model, options, words):
+    with pytest.raises(dg.InputError, match=words) as caught:
+        model.edit_plan("a text", **options)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(dg.InputError, match="empty"):
+        model.edit_plan(" \n")
+
+
+# --- diff -----------------------------------------------------------------------------------------------------------
+
+
+@given(st.text(max_size=60), st.text(max_size=60))
+def test_a_word_diff_gives_both_texts_back(before, after):
+    changes = word_diff(before, after)
+    assert "".join(text for kind, text in changes if kind != "insert") == before
+    assert "".join(text for kind, text in changes if kind != "delete") == after
+    assert all(text and kind in ("same", "delete", "insert") for kind, text in changes)
+
+
+def test_a_word_diff_is_by_words():
+    assert word_diff("a red cat sat", "a blue cat sat!") == [
+        ("same", "a "), ("delete", "red"), ("insert", "blue"), ("same", " cat sat"), ("insert", "!"),
+    ]  # fmt: skip
+    assert share_changed("a red cat sat", "a  blue cat\nsat") == 0.25
+    assert share_changed("", "x") == 0 and share_changed("a b", "") == 1
+
+
+# --- refine ---------------------------------------------------------------------------------------------------------
+
+
+def test_leave_one_out_against_every_text():
+    """A toy world of texts with probabilities: p(x_i | z) by enumeration, p(x_i | z_others) likewise."""
+    rng = np.random.default_rng(0)
+    size, width, level = 3, 3, 0.3
+    texts = np.array(np.meshgrid(*[range(size)] * width)).reshape(width, -1).T
+    prior = rng.dirichlet(np.ones(len(texts)))
+    kernel = np.full((size, size), level / size) + (1 - level) * np.eye(size)  # q(z | x)
+    for z in texts:
+        likelihood = kernel[texts, z]  # [texts, width]
+        for i in range(width):
+            joint = prior * likelihood.prod(1)
+            others = prior * np.delete(likelihood, i, axis=1).prod(1)
+            here = texts[:, i] == z[i]
+            with_own, without = joint[here].sum() / joint.sum(), others[here].sum() / others.sum()
+            got = leave_one_out(torch.tensor([math.log(with_own)], dtype=torch.float64), level, size)
+            assert math.exp(got) == pytest.approx(without, abs=1e-9)
+
+
+def test_leave_one_out_at_the_ends():
+    certain = leave_one_out(torch.tensor([0.0, -1e9, -0.1]), 0.1, 4096)
+    assert certain[0] > -1e-3 and certain[1] < -100 and torch.isfinite(certain).all()
+    assert leave_one_out(torch.tensor([-0.5]), 1.0, 7)[0] == pytest.approx(-0.5)
+
+
+def test_scores_are_the_model_s_own_probabilities(model):
+    text = LONG[:30]
+    plan = model.refine_plan(text)
+    (request,) = next(plan)
+    (result,) = Engine(model.model, model.tokenizer).results([request])
+    ids = torch.tensor([request.prompt.ids])
+    canvas = torch.tensor([request.score])
+    logits = model.denoise(canvas, model.encode(ids))[0]
+    expected = logits.log_softmax(-1).gather(1, canvas[0][:, None])[:, 0]
+    assert result.logprobs == pytest.approx(expected.tolist()[: len(result.logprobs)], abs=1e-4)
+    assert result.tokens == request.score[: len(result.tokens)]
+
+
+def test_only_unlikely_tokens_are_written_anew(model):
+    counts = []
+    for threshold in (1e-10, 1e-8, 1e-6):
+        result = model.refine(LONG, threshold=threshold, steps=2)
+        told(result, LONG)
+        kept, at = [], 0
+        for start, stop in result.unlikely:
+            kept.append(LONG[at:start])
+            at = stop
+        assert matches(result.text, [*kept, LONG[at:]])
+        counts.append(sum(stop - start for start, stop in result.unlikely))
+    assert counts == sorted(counts) and counts[0] < counts[1] < counts[2]
+    assert model.refine(LONG, threshold=1e-300, level=1.0).text == LONG
+
+
+def test_runs_hold_whole_characters(model):
+    tokens = model._text_tokens
+    ids = tokens.encode("ab☃cd")
+    for i in range(len(ids)):
+        for start, stop in whole_runs([j == i for j in range(len(ids))], ids, tokens):
+            tokens.bytes_of(ids[:start]).decode(), tokens.bytes_of(ids[start:stop]).decode()
+            assert start <= i < stop
+
+
+@pytest.mark.parametrize("options", [dict(threshold=0), dict(threshold=2), dict(level=0), dict(level="x")])
+def test_refining_takes_probabilities(model, options):
+    with pytest.raises(dg.InputError, match=next(iter(options))):
+        model.refine_plan("text", **options)

@@ -1,0 +1,197 @@
+"""The OpenAPI document is true: generated requests, valid and not, get the answers that it describes.
+
+`SCHEMA_CASES=5000` runs more of them; the default is a sample.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import random
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from PIL import Image
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+from serving import running, user, wait_until
+
+import diffusiongemma as dg
+from diffusiongemma.serve.transport.metrics import resident_bytes
+
+CASES = int(os.environ.get("SCHEMA_CASES", "0"))
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    unsupported_method,
+]
+# Method, path, share of the cases; what takes no input is asked a few times only.
+OPERATIONS = [
+    ("POST", "/v1/chat/completions", 8),
+    ("POST", "/v1/completions", 8),
+    ("POST", "/v1/infill", 5),
+    ("POST", "/v1/edits", 5),
+    ("POST", "/v1/traces", 2),
+    ("GET", "/v1/models", 0),
+    ("GET", "/v1/models/{name}", 1),
+    ("GET", "/v1/info", 0),
+    ("GET", "/health", 0),
+    ("GET", "/metrics", 0),
+]
+SHARES = sum(share for _, _, share in OPERATIONS)
+
+
+@pytest.fixture(scope="module")
+def server(tiny_directory):
+    # Few tokens, so that a valid request is quick; beyond them there is 400.
+    with running(dg.load(tiny_directory), max_requests=8, max_tokens=600, aliases=("*",), body_timeout=5) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def schema(server):
+    return schemathesis.openapi.from_url(f"{server.address}/openapi.json")
+
+
+@pytest.mark.parametrize(("method", "path", "share"), OPERATIONS)
+def test_generated_requests_get_the_answers_that_the_document_describes(server, schema, method, path, share):
+    operation = schema[path][method]
+    count = max(3, (CASES or 240) * share // SHARES)
+    strategy = st.one_of(
+        operation.as_strategy(generation_mode=mode)
+        for mode in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE)
+    )
+
+    @seed(1 if not CASES else random.randrange(2**32))
+    @settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy)
+    def run(case):
+        response = case.call(timeout=60)
+        case.validate_response(response, checks=CHECKS)
+
+    run()
+    wait_until(lambda: server.idle, 10)
+
+
+def test_the_document_describes_every_endpoint(server):
+    document = httpx.get(f"{server.address}/openapi.json").json()
+    described = {(m.upper(), p) for p, item in document["paths"].items() for m in item}
+    assert described == {(m, p) for m, p, _ in OPERATIONS}
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            assert {"200", "4XX", "5XX"} <= set(operation["responses"]) and "422" not in operation["responses"], path
+
+
+# --- fuzz -----------------------------------------------------------------------------------------------------------
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.floats(),
+    st.text(max_size=20),
+    st.sampled_from(
+        [
+            "\ud800",
+            "\0",
+            "<|turn>",
+            "<eos>",
+            "[" * 50,
+            "(" * 30 + "a" + ")*" * 30,
+            "{name:str}",
+            "data:image/png;base64,",
+        ]
+    ),
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = {
+    "chat/completions": ("messages", {"messages": user("hi")}),
+    "completions": ("prompt", {"prompt": "hi"}),
+    "infill": ("text", {"text": "a <<>> b"}),
+    "edits": ("input", {"input": "a b c"}),
+}
+
+
+def names_of(document, path):
+    reference = document["paths"][f"/v1/{path}"]["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+    return sorted(document["components"]["schemas"][reference.rsplit("/", 1)[1]]["properties"])
+
+
+@pytest.mark.parametrize("path", FIELDS)
+def test_no_body_breaks_the_server(server, path):
+    """Bodies that are right but for one or two fields, of which anything may be."""
+    document = httpx.get(f"{server.address}/openapi.json").json()
+    names = names_of(document, path)
+    inner = sorted(document["components"]["schemas"]["DiffusionOptions"]["properties"])
+    client = httpx.Client(timeout=60)
+
+    @settings(max_examples=max(25, CASES // 10), deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @seed(2)
+    @given(
+        st.dictionaries(st.sampled_from(names), VALUES, max_size=2),
+        st.dictionaries(st.sampled_from(inner), VALUES, max_size=2),
+    )
+    def run(fields, diffusion):
+        body = {"max_tokens": 8} if "max_tokens" in names else {}
+        body |= FIELDS[path][1] | {"diffusion": {"steps": 2} | diffusion} | fields
+        content = json.dumps(body)  # NaN, Infinity and lone surrogates included
+        headers = {"content-type": "application/json"}
+        response = client.post(f"{server.address}/v1/{path}", content=content, headers=headers)
+        assert response.status_code in (200, 400, 404), (response.status_code, response.text, content)
+        if response.status_code != 200:
+            assert response.json()["error"]["message"]
+
+    run()
+    wait_until(lambda: server.idle, 10)
+
+
+def test_no_image_breaks_the_server_or_stays_in_memory(server):
+    rng, client = random.Random(5), httpx.Client(timeout=60)
+    seeds = []
+    for kind in ("PNG", "JPEG", "WEBP", "GIF"):
+        buffer = io.BytesIO()
+        Image.effect_noise((40, 30), 60).convert("RGB").save(buffer, kind)
+        seeds.append(buffer.getvalue())
+
+    def send(data):
+        url = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+        parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "?"}]
+        body = {"messages": [{"role": "user", "content": parts}], "max_tokens": 2, "diffusion": {"steps": 1}}
+        assert client.post(f"{server.address}/v1/chat/completions", json=body).status_code in (200, 400)
+
+    def round_of(count):
+        for _ in range(count):
+            data = bytearray(rng.choice(seeds))
+            for _ in range(rng.randrange(1, 6)):
+                data[rng.randrange(len(data))] = rng.randrange(256)
+            send(bytes(data[: rng.randrange(len(data)) if rng.random() < 0.2 else None]))
+
+    round_of(20)
+    before = resident_bytes()
+    round_of(max(30, CASES // 5))
+    assert resident_bytes() - before < 60e6
+    wait_until(lambda: server.idle, 10)
