@@ -67,10 +67,6 @@ Compile = Annotated[
 Precision = Annotated[
     str, typer.Option(metavar="auto|bfloat16|float32", help="Of matrix products.", rich_help_panel=SPEED)
 ]
-OwnSamples = Annotated[
-    float,
-    typer.Option(metavar="SHARE", help="Share of the noise that is the model's own samples.", rich_help_panel=LOSS),
-]
 Draws = Annotated[
     int | None,
     typer.Option(

@@ -1,7 +1,7 @@
 """Checkable skills to train and to measure: each task module makes examples and scores answers.
 
 `TASKS[name].generate(rng, split)` → `Example(prompt, answer, meta)`, the same for the same generator state, with
-train and test disjoint; `TASKS[name].score(example, text)` → a dictionary of figures. `gym` needs an optional package.
+train and test disjoint; `TASKS[name].score(example, text)` → a dictionary of figures.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from diffusiongemma.tasks import answers, extraction, gym, repair, sudoku, words
+from diffusiongemma.tasks import answers, extraction, repair, sudoku, words
 from diffusiongemma.tasks.example import Example, Split, in_split
 
 
@@ -28,7 +28,6 @@ TASKS: dict[str, Task] = {
     "repair": cast(Task, repair),
     "words": cast(Task, words),
     "answers": cast(Task, answers),
-    "gym": cast(Task, gym),
 }
 
 __all__ = ["TASKS", "Example", "Split", "Task", "in_split"]

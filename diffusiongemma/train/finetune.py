@@ -86,7 +86,6 @@ class Options:
     resume: bool = False
     device: str = "auto"
     evaluate_every: int | None = None
-    own_samples: float = 0.0
     draws: int | None = None
     noise_bias: float | None = None
     encoder_every: int | None = None
@@ -231,7 +230,6 @@ def _objective(options: Options, preset: Preset, encoder_every: int, rollouts: R
     alone = rollouts is not None and not rollouts.after
     return Objective(
         encoder_weight=float(encoder_every),
-        own_samples=options.own_samples,
         draws=(1 if alone else preset.draws) if options.draws is None else options.draws,
         noise_bias=preset.noise_bias if options.noise_bias is None else options.noise_bias,
     )

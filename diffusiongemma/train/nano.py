@@ -108,7 +108,6 @@ def parsed_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--accumulate", type=int, default=1, help="parts a batch is worked off in, to save memory")
     parser.add_argument("--learning-rate", type=float, default=2e-2)
-    parser.add_argument("--own-samples", type=float, default=0.0, help="share of the noise that is the model's own")
     parser.add_argument("--draws", type=int, default=1, help="corruptions of each canvas per encoder pass")
     parser.add_argument("--noise-bias", type=float, default=1.0, help="more than 1: mostly noisy canvases")
     parser.add_argument(
@@ -158,7 +157,7 @@ def _run(options: argparse.Namespace) -> None:
         compile=options.compile, workers=options.workers, shard=False,
     )  # fmt: skip
     objective = Objective(
-        encoder_weight=float(mixture.encoder_every), own_samples=options.own_samples, draws=options.draws,
+        encoder_weight=float(mixture.encoder_every), draws=options.draws,
         noise_bias=options.noise_bias,
     )  # fmt: skip
     decoding = Decoding.of(generation_config(model.config, tokenizer))

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from diffusiongemma.diffusion.noise import corrupt
-from diffusiongemma.diffusion.readout import inverse_cdf
 from diffusiongemma.errors import InputError
 from diffusiongemma.kernels.head_loss import head_loss
 from diffusiongemma.model.model import Model
@@ -24,21 +23,19 @@ class Objective:
     """Weights and probabilities of the loss; the defaults are the open recipe's. Raises `InputError` out of range.
 
     `self_conditioning` is the share of canvases read a second time with the first reading's prediction as soft
-    embedding; the others get zeros. `own_samples` is the share of the corrupted positions that hold a sample of the
-    first reading's prediction instead of a uniform token, as canvases do while they are sampled. `draws` is the
-    number of corruptions of each canvas behind one encoder pass. Noise levels have the density b·t^(b-1) with b the
-    `noise_bias`: 1 is the recipe's uniform one, more favours canvases that are mostly noise.
+    embedding; the others get zeros. `draws` is the number of corruptions of each canvas behind one encoder pass. Noise
+    levels have the density b·t^(b-1) with b the `noise_bias`: 1 is the recipe's uniform one, more favours canvases
+    that are mostly noise.
     """
 
     self_conditioning: float = 0.5
     encoder_weight: float = 1.0
-    own_samples: float = 0.0
     draws: int = 1
     noise_bias: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (0 <= self.self_conditioning <= 1 and 0 <= self.own_samples <= 1):
-            raise InputError("self-conditioning and own-samples are shares: give numbers from 0 to 1")
+        if not 0 <= self.self_conditioning <= 1:
+            raise InputError(f"self-conditioning is {self.self_conditioning}: give a share from 0 to 1")
         if self.encoder_weight < 0 or self.draws < 1:
             raise InputError("encoder-weight must be at least 0 and draws at least 1")
         if not self.noise_bias > 0:
@@ -80,16 +77,14 @@ Batches = Callable[[int], Sequence[Batch]]  # those of a step, by its number fro
 class Draw:
     """The random numbers of one loss over N = draws · B canvases, canvas n of example n % B.
 
-    level [N]; uniforms, random_tokens, own (uniform below `own_samples`: hold an own sample) and sample_at [N, C].
-    The first `conditioned` canvases are self-conditioned: as good as an exact share of every batch, so that shapes
-    are static. The first reading is of `read` canvases: processes that share a model must all make one or none.
+    level [N]; uniforms and random_tokens [N, C]. The first `conditioned` canvases are self-conditioned: as good as an
+    exact share of every batch, so that shapes are static. The first reading is of `read` canvases: processes that
+    share a model must all make one or none.
     """
 
     level: Tensor
     uniforms: Tensor
     random_tokens: Tensor
-    own: Tensor | None
-    sample_at: Tensor | None
     conditioned: int
     read: int
 
@@ -110,21 +105,15 @@ class Draw:
         tokens = torch.randint(vocab_size, shape, generator=generator)
         # Rounded up or down at random, so that single examples are self-conditioned as often as they should be.
         conditioned = int(count * objective.self_conditioning + float(torch.rand((), generator=generator)))
-        own = torch.rand(2, *shape, generator=generator) if objective.own_samples else (None, None)
-        return cls(
-            level, uniforms, tokens, own[0], own[1], conditioned, count if objective.own_samples else conditioned
-        )
+        return cls(level, uniforms, tokens, conditioned, read=conditioned)
 
     def take(self, rows: Tensor, batch: int) -> Draw:
         """The numbers of the examples at `rows`, ascending, of `batch`."""
         draws = len(self.level) // batch
         index = (torch.arange(draws)[:, None] * batch + rows).flatten()
         conditioned = int((index < self.conditioned).sum())  # these come first here too, as rows ascend
-        read = len(index) if self.own is not None else max(conditioned, min(1, self.conditioned))
-        own, sample_at = (None if x is None else x[index] for x in (self.own, self.sample_at))
-        return Draw(
-            self.level[index], self.uniforms[index], self.random_tokens[index], own, sample_at, conditioned, read
-        )
+        read = max(conditioned, min(1, self.conditioned))
+        return Draw(self.level[index], self.uniforms[index], self.random_tokens[index], conditioned, read)
 
     def to(self, device: torch.device) -> Draw:
         moved: dict[str, Any] = {n: x.to(device) for n, x in vars(self).items() if isinstance(x, Tensor)}
@@ -184,9 +173,7 @@ def loss(
     """
     totals = totals or Totals.of([batch], objective)
     canvas, start = batch.canvas.repeat(objective.draws, 1), batch.start.repeat(objective.draws)  # [N, C], [N]
-    denoise_loss, hidden = (canvas_loss or mean_canvas_loss)(
-        model, batch.ids, canvas, start, shared_start(start), draw, objective.own_samples
-    )
+    denoise_loss, hidden = (canvas_loss or mean_canvas_loss)(model, batch.ids, canvas, start, shared_start(start), draw)
     denoise_loss = denoise_loss * (len(canvas) / totals.canvases)
     encoder_loss = torch.zeros((), device=hidden.device)
     supervised = int(batch.supervised[:, 1:].sum())
@@ -196,7 +183,7 @@ def loss(
 
 
 def mean_canvas_loss(
-    model: Model, ids: Tensor, canvas: Tensor, start: Tensor, shared: int | None, draw: Draw, own_samples: float
+    model: Model, ids: Tensor, canvas: Tensor, start: Tensor, shared: int | None, draw: Draw
 ) -> tuple[Tensor, Tensor]:
     """Mean loss [] over canvas [N, C], and what the encoder makes of ids [B, S]: hidden states [B, S, D].
 
@@ -204,7 +191,7 @@ def mean_canvas_loss(
     """
     hidden, context = encode(model, ids)
     noisy = corrupt(canvas, draw.level, draw.uniforms, draw.random_tokens)
-    noisy, soft = _first_reading(model, noisy, start, context, shared, draw, own_samples)
+    soft = _first_reading(model, noisy, start, context, shared, draw)
     denoised = denoise(model, noisy, start, context, soft, shared)  # [N*C, D]
     return cross_entropy(model, denoised, canvas.flatten()), hidden
 
@@ -246,39 +233,23 @@ def cross_entropy(model: Model, hidden: Tensor, targets: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _first_reading(
-    model: Model,
-    noisy: Tensor,
-    start: Tensor,
-    context: EncodeBatch,
-    shared: int | None,
-    draw: Draw,
-    own_samples: float,
-) -> tuple[Tensor, Tensor]:
-    """The canvases [N, C] to learn from, own samples put in, and their soft embeddings [N, C, D].
+    model: Model, noisy: Tensor, start: Tensor, context: EncodeBatch, shared: int | None, draw: Draw
+) -> Tensor:
+    """The soft embeddings [N, C, D] of canvases [N, C]: zeros for all but the first `draw.conditioned`.
 
-    Zeros for all but the first `draw.conditioned`. Nothing here is differentiated.
+    Nothing here is differentiated.
     """
     soft = torch.zeros(*noisy.shape, model.config.hidden_size, device=noisy.device)
     if not draw.read:
-        return noisy, soft
+        return soft
     read = slice(draw.read)
     hidden = denoise(model, noisy[read], start[read], context, None, shared)  # [read*C, D]
-    predicted, sampled = _predict(model, hidden, draw.sample_at)
-    soft[: draw.conditioned] = predicted.view(-1, *soft.shape[1:])[: draw.conditioned]
-    if draw.own is not None and sampled is not None:
-        chosen = (draw.uniforms < draw.level[:, None]) & (draw.own < own_samples)
-        noisy = torch.where(chosen, sampled.view_as(noisy), noisy)
-    return noisy, soft
+    soft[: draw.conditioned] = _expected_embeddings(model, hidden).view(-1, *soft.shape[1:])[: draw.conditioned]
+    return soft
 
 
-def _predict(model: Model, hidden: Tensor, sample_at: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Expected embeddings [n, D] under the prediction at hidden states [n, D]; tokens [n] sampled at uniforms."""
+def _expected_embeddings(model: Model, hidden: Tensor) -> Tensor:
+    """Expected embeddings [n, D] under the prediction at hidden states [n, D]."""
     rows = max(1, CHUNK_ELEMENTS // model.config.vocab_size)
-    soft, sampled = [], []
-    for first in range(0, len(hidden), rows):
-        chunk = slice(first, first + rows)
-        probabilities = model.backbone.logits(hidden[chunk]).softmax(-1)
-        soft.append(model.backbone.soft_embedding(probabilities))
-        if sample_at is not None:
-            sampled.append(inverse_cdf(probabilities, sample_at.flatten()[chunk]))
-    return torch.cat(soft), torch.cat(sampled) if sampled else None
+    chunks = (hidden[first : first + rows] for first in range(0, len(hidden), rows))
+    return torch.cat([model.backbone.soft_embedding(model.backbone.logits(chunk).softmax(-1)) for chunk in chunks])

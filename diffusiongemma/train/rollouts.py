@@ -219,11 +219,11 @@ class Rolling:
     """
 
     def __init__(self, model: Model, rollouts: Rollouts, objective: Objective, config: TrainConfig, batches: Batches):
-        if not rollouts.after and (objective.own_samples or objective.draws > 1):
-            raise InputError("rollouts take the place of own-samples and draws: leave those out")
+        if not rollouts.after and objective.draws > 1:
+            raise InputError("rollouts take the place of draws: leave those out")
         if config.accumulate > 1 or (config.shard and parallel.world_size() > 1):
             raise InputError("rollouts work on whole weights and batches: leave out accumulate and shard, or rollouts")
-        self.objective = replace(objective, own_samples=0.0, draws=1)
+        self.objective = replace(objective, draws=1)
         self.model, self.rollouts, self.config = model, rollouts, config
         self.rollout_loss = Compiled(rollout_loss) if config.compile else rollout_loss
         self.encoder_loss = Compiled(encoder_loss) if config.compile else encoder_loss

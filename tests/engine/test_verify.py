@@ -207,8 +207,8 @@ def test_a_second_turn_goes_on_behind_a_checked_one(tiny):
         {"role": "assistant", "content": first.text},
         {"role": "user", "content": "and then?"},
     ]
-    if tiny.prompt(history).ids == tiny.prompt(chat.messages[:3]).ids:
-        assert second.tokens == tiny.generate(chat.messages[:3], **options).tokens
+    assert tiny.prompt(history).ids == tiny.prompt(chat.messages[:3]).ids
+    assert second.tokens == tiny.generate(history, **options).tokens
 
 
 def test_a_trace_keeps_it(tiny, tmp_path):

@@ -200,9 +200,9 @@ def test_a_seed_gives_the_same_text_twice(dtype, mode, tiny_directory):
 
 
 def check_training_step(device, **changes):
-    """Loss and gradients on `device` equal those on the CPU, of canvases self-conditioned and holding own samples."""
+    """Loss and gradients on `device` equal those on the CPU, of self-conditioned canvases."""
     generator = torch.Generator().manual_seed(0)
-    objective = Objective(self_conditioning=0.5, own_samples=0.3, draws=2)
+    objective = Objective(self_conditioning=0.5, draws=2)
     batch = random_batch(generator)
     draw = Draw.sample(len(batch.canvas), WIDTH, VOCABULARY, objective, generator)
     there, here = tiny_model(**changes).to(device), tiny_model(**changes)

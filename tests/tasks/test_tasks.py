@@ -1,6 +1,5 @@
 """Tasks: reproducible, disjoint in train and test, right by independent means, and scored so that faults show."""
 
-import importlib.util
 import itertools
 import json
 import re
@@ -10,12 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffusiongemma.tasks import TASKS, Example, answers, extraction, gym, in_split, repair, words
+from diffusiongemma.tasks import TASKS, Example, answers, extraction, in_split, repair, words
 from diffusiongemma.tasks.extraction_domains import DOMAINS
 from diffusiongemma.tasks.stories import TENSES, VERBS, draw_story
 
 OWN = ["extraction", "repair", "words", "answers"]
-HAS_GYM = importlib.util.find_spec("reasoning_gym") is not None
 
 
 def examples(name: str, split: str, n: int, seed: int = 0) -> list[Example]:
@@ -261,22 +259,3 @@ def test_pairs_from_documents() -> None:
     made = [answers.generate(rng, "test", pairs) for _ in range(100)]
     from_pairs = [e for e in made if e.meta["kind"] == "pair"]
     assert 30 < len(from_pairs) < 70 and all(in_split(e.prompt, "test") for e in from_pairs)
-
-
-# --- gym ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.skipif(HAS_GYM, reason="reasoning-gym is installed")
-def test_without_the_package_the_gym_says_what_to_install() -> None:
-    with pytest.raises(ImportError, match="pip install reasoning-gym"):
-        gym.generate(np.random.default_rng(0), "train")
-
-
-@pytest.mark.skipif(not HAS_GYM, reason="reasoning-gym is not installed")
-def test_gym_problems_are_short_scored_and_kept_apart() -> None:
-    train, test = (examples("gym", split, 200) for split in ("train", "test"))
-    assert not {e.prompt for e in train} & {e.prompt for e in test}
-    for example in test:
-        assert len(example.prompt.split()) <= 150 and len(example.answer.split()) <= 80
-        assert gym.score(example, example.answer)["points"] == 1.0
-        assert gym.score(example, "none of these")["points"] < 1.0

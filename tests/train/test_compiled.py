@@ -21,9 +21,8 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 @pytest.mark.parametrize("starts", [(9,), (3, 7, 9, 12)])  # with keys cut, and masked
-@pytest.mark.parametrize("own_samples", [0.0, 0.5])
-def test_loss_and_gradients_are_those_of_the_plain_function(starts, own_samples, monkeypatch):
-    model, objective = tiny_model(), Objective(draws=2, own_samples=own_samples)
+def test_loss_and_gradients_are_those_of_the_plain_function(starts):
+    model, objective = tiny_model(), Objective(draws=2)
     batch, draw = random_batch(generator(), 4, starts), Draw.sample(4, WIDTH, VOCABULARY, objective, generator(1))
     graphs = []
 

@@ -137,35 +137,6 @@ def test_a_step_corrupts_a_batch_in_its_runs():
     assert together[0] == 0 < together[1]
 
 
-@torch.no_grad()
-def test_own_samples_follow_the_prediction(monkeypatch):
-    """Chosen corrupted positions hold samples of what the model predicts of the uniformly corrupted canvas."""
-    model = tiny_model()
-    example = one_example(model, 3)
-    n = 3000
-    objective = Objective(self_conditioning=0.0, encoder_weight=0.0, own_samples=0.4, draws=n)
-    draw = Draw.sample(1, 3, VOCABULARY, objective, generator())
-    # The same corrupted canvas each time: the level and the random tokens of the first draw.
-    draw.level[:], draw.random_tokens[:] = 0.6, draw.random_tokens[0]
-    draw.uniforms[:] = torch.tensor([0.1, 0.9, 0.2])
-    seen = []
-    original = module.denoise
-    monkeypatch.setattr(module, "denoise", lambda m, canvas, *rest: seen.append(canvas) or original(m, canvas, *rest))
-    loss(model, example, draw, objective)
-    uniform, final = seen
-    assert (uniform == uniform[0]).all() and (final[:, 1] == example.canvas[0, 1]).all()
-    logits = model.denoise(uniform[:1], model.encode(example.ids[:, : int(example.start[0])]))
-    for position in (0, 2):
-        chosen = draw.own[:, position] < 0.4
-        assert abs(float(chosen.float().mean()) - 0.4) < 0.04
-        assert (final[~chosen, position] == uniform[~chosen, position]).all()
-        counts = torch.bincount(final[chosen, position], minlength=VOCABULARY).double()
-        probability = logits[0, position].double().softmax(-1) * int(chosen.sum())
-        common = probability > 5
-        chi2 = float(((counts - probability) ** 2 / probability)[common].sum())
-        assert chi2 < int(common.sum()) + 5 * math.sqrt(2 * int(common.sum()))
-
-
 # --- self-conditioning ----------------------------------------------------------------------------------------------
 
 
@@ -201,7 +172,7 @@ def test_gradients_reach_the_self_conditioner_but_not_the_first_reading():
     model.zero_grad()
     _, context = encode(model, batch.ids)
     noisy = corrupt(batch.canvas, draw.level, draw.uniforms, draw.random_tokens)
-    _, soft = module._first_reading(model, noisy, batch.start, context, None, draw, objective.own_samples)
+    soft = module._first_reading(model, noisy, batch.start, context, None, draw)
     assert not soft.requires_grad and not soft[2:].any()
 
     def total() -> Tensor:
@@ -312,7 +283,7 @@ def test_several_draws_equal_repeated_examples():
     torch.testing.assert_close(*results, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("objective", "parts"), [(Objective(), 2), (Objective(draws=3, own_samples=0.5), 3)])
+@pytest.mark.parametrize(("objective", "parts"), [(Objective(), 2), (Objective(draws=3), 3)])
 def test_parts_of_a_batch_add_up_to_it(objective, parts):
     model, batch = tiny_model(), random_batch(generator(), 7)
     draw = Draw.sample(7, WIDTH, VOCABULARY, objective, generator(4))
@@ -381,7 +352,7 @@ def test_explicit_attention_equals_the_fused_kernel(shape):
 
 
 @pytest.mark.parametrize(
-    "options", [{"self_conditioning": 1.5}, {"own_samples": -0.1}, {"encoder_weight": -1}, {"draws": 0}]
+    "options", [{"self_conditioning": 1.5}, {"noise_bias": 0}, {"encoder_weight": -1}, {"draws": 0}]
 )
 def test_impossible_objectives_are_refused(options):
     with pytest.raises(InputError):

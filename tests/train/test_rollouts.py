@@ -260,7 +260,6 @@ def test_two_processes_keep_canvases_of_their_own(tmp_path):
 @pytest.mark.parametrize(
     ("objective", "config", "words"),
     [
-        ({"own_samples": 0.5}, {}, "own-samples"),
         ({"draws": 2}, {}, "draws"),
         ({}, {"accumulate": 2}, "accumulate"),
     ],

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -395,7 +396,6 @@ def test_bad_lines_stop_the_run_unless_they_are_skipped(capsys, tmp_path, data, 
         (["--learning-rate", -1], "learning-rate is -1"),
         (["--lora", -2], "lora is -2"),
         (["--draws", 0], "draws"),
-        (["--own-samples", 2], "own-samples"),
         (["--max-length", 20], "max-length is 20"),
         (["--precision", "float8"], "no precision 'float8'"),
         (["--accumulate", 0], "accumulate is 0"),
@@ -614,8 +614,34 @@ def test_lines_of_characters():
     assert len(sparkline(list(range(1000)), width=50)) == 50
 
 
-def test_plots(tmp_path):
-    records = [{"step": s, "denoise": 5 / s, "encoder": 2.0} for s in range(1, 300)]
-    records += [{"step": 5, "denoise": 9.0}, {"step": 100, "solved": 0.5}]
-    assert curves(records)["denoise"][4] == (5, 9.0) and curves(records)["solved"] == [(100, 0.5)]
-    assert save_plot(records, tmp_path / "loss.png") == (tmp_path / "loss.png").exists()
+RECORDS = [{"step": s, "denoise": 5 / s, "encoder": 2.0} for s in range(1, 300)]
+RECORDS += [{"step": 5, "denoise": 9.0}, {"step": 100, "solved": 0.5}]
+
+
+def test_curves_follow_the_steps_and_the_later_record_of_one():
+    found = curves(RECORDS)
+    assert found["denoise"][4] == (5, 9.0) and len(found["denoise"]) == 299 and found["solved"] == [(100, 0.5)]
+
+
+def test_a_plot_shows_every_curve(tmp_path):
+    from matplotlib.image import imread
+
+    encoder = [{"step": r["step"], "encoder": 2.0} for r in RECORDS]
+    for count, records in enumerate((encoder, [r for r in RECORDS if "solved" not in r], RECORDS)):
+        assert save_plot(records, tmp_path / f"{count}.png")
+    pictures = [imread(tmp_path / f"{count}.png")[..., :3] for count in range(3)]
+    red, blue, orange = ((0.839, 0.153, 0.157), (0.122, 0.467, 0.706), (1.0, 0.498, 0.055))  # tab:red and the first two
+
+    def drawn(picture, color) -> bool:
+        return bool((abs(picture - color) < 0.01).all(-1).any())
+
+    assert [[drawn(picture, color) for color in (blue, orange, red)] for picture in pictures] == [
+        [True, False, False],
+        [True, True, False],
+        [True, True, True],
+    ]
+
+
+def test_without_matplotlib_there_is_no_plot(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert not save_plot(RECORDS, tmp_path / "loss.png") and not (tmp_path / "loss.png").exists()
