@@ -17,9 +17,11 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from diffusiongemma.control.inference.bundles import Bundles
 from diffusiongemma.control.inference.chain import CanvasChain
 from diffusiongemma.control.inference.evidence import TokenBlocks, token_blocks
-from diffusiongemma.control.inference.lattice import Bundles, Lattice, build_lattice, finishing_states, why_no_path
+from diffusiongemma.control.inference.finishing import finishing_states, why_no_path
+from diffusiongemma.control.inference.lattice import Lattice, build_lattice
 from diffusiongemma.control.json_schema.text import JsonStyle, json_schema_language
 from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.dfa import CharDfa

@@ -9,9 +9,10 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from diffusiongemma.control.inference.bundles import Bundles
 from diffusiongemma.control.inference.chain import CanvasChain
 from diffusiongemma.control.inference.evidence import Evidence, draw, token_blocks
-from diffusiongemma.control.inference.lattice import Bundles, build_lattice
+from diffusiongemma.control.inference.lattice import build_lattice
 from diffusiongemma.control.languages.utf8 import ByteDfa
 from diffusiongemma.control.tokens.automaton import TokenAutomaton, compile_tokens
 from diffusiongemma.control.tokens.vocabulary import Vocabulary

@@ -14,8 +14,9 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from diffusiongemma.control.inference.bundles import Bundles
 from diffusiongemma.control.inference.evidence import Evidence, TokenBlocks, draw, draw_in_rows, first_maxima, ranges
-from diffusiongemma.control.inference.lattice import Bundles, Lattice
+from diffusiongemma.control.inference.lattice import Lattice
 from diffusiongemma.control.inference.sweeps import SetMasses, backward_sums, set_posterior
 from diffusiongemma.control.tokens.automaton import TokenAutomaton
 

@@ -12,76 +12,10 @@ from itertools import pairwise
 
 import numpy as np
 
+from diffusiongemma.control.inference.bundles import Bundles
+from diffusiongemma.control.inference.finishing import finishing_states, finishing_within_limits, why_no_path
 from diffusiongemma.control.tokens.automaton import TokenAutomaton
 from diffusiongemma.errors import InputError
-
-
-@dataclass(frozen=True, eq=False)
-class Bundles:
-    """
-    Edges with the same two ends, bundled. Bundles with the same classes share one *class set*, whose mass at a
-    position is computed once for all of them.
-    """
-
-    source: np.ndarray  # [P]
-    target: np.ndarray  # [P]
-    class_set: np.ndarray  # [P]
-    classes: np.ndarray  # [N] the classes of set 0, then of set 1, …
-    first: np.ndarray  # [sets + 1] where each set begins in `classes`
-    by_class: np.ndarray  # [N] positions in `classes`, ordered by class
-    first_by_class: np.ndarray  # [K] where each class begins in `by_class`
-
-    @classmethod
-    def of(cls, automaton: TokenAutomaton) -> "Bundles":
-        pair = automaton.source * automaton.num_states + automaton.target
-        order = np.lexsort((automaton.label, pair))
-        pairs, first = np.unique(pair[order], return_index=True)
-        sets: dict[bytes, int] = {}
-        members = np.split(automaton.label[order], first[1:])
-        class_set = np.array([sets.setdefault(m.tobytes(), len(sets)) for m in members])
-        distinct = [np.frombuffer(key, np.int64) for key in sets]
-        classes = np.concatenate(distinct)
-        by_class = np.argsort(classes, kind="stable")
-        return cls(
-            source=pairs // automaton.num_states,
-            target=pairs % automaton.num_states,
-            class_set=class_set,
-            classes=classes,
-            first=np.concatenate([[0], np.cumsum([len(d) for d in distinct])]),
-            by_class=by_class,
-            first_by_class=np.searchsorted(classes[by_class], np.arange(automaton.num_classes)),
-        )
-
-    @property
-    def num_sets(self) -> int:
-        return len(self.first) - 1
-
-    @cached_property
-    def single(self) -> np.ndarray:
-        """The sets of one class, most of them."""
-        return np.flatnonzero(np.diff(self.first) == 1)
-
-    @cached_property
-    def several(self) -> np.ndarray:
-        """The other sets."""
-        return np.flatnonzero(np.diff(self.first) > 1)
-
-    @cached_property
-    def membership(self) -> np.ndarray:
-        """[K, several] 1.0 where the class is in the set: a matrix product sums all sets at once."""
-        table = np.zeros((len(self.first_by_class), self.num_sets))
-        table[self.classes, self.set_of] = 1.0
-        return np.ascontiguousarray(table[:, self.several])
-
-    def with_any_of(self, classes: np.ndarray) -> np.ndarray:
-        """[P] which bundles read at least one of the classes, given as [K] bool."""
-        in_set = np.bincount(self.set_of, weights=classes[self.classes], minlength=self.num_sets) > 0
-        return in_set[self.class_set]
-
-    @cached_property
-    def set_of(self) -> np.ndarray:
-        """[N] the set each entry of `classes` is in."""
-        return np.repeat(np.arange(self.num_sets), np.diff(self.first))
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +121,7 @@ def build_lattice(
         allowed[t] &= limited[t]
     if any(t >= positions for t in limited):
         ahead = range(positions, positions + (0 if must_finish else remaining))
-        ends &= _states_before(automaton, bundles, closes, [(limited.get(t), t >= end_not_before) for t in ahead])
+        ends &= finishing_within_limits(automaton, bundles, ahead, end_not_before, limited)
     live = _live_states(bundles, start, ends, allowed)
     if not live[0, start] and limited:
         raise InputError("the pinned tokens and the constraint leave no text that fits: change the pins or the rest")
@@ -195,31 +129,6 @@ def build_lattice(
         budget = positions + (0 if must_finish else remaining)
         raise InputError(why_no_path(int(automaton.tokens_to_finish[start]), budget, end_not_before))
     return _numbered(bundles, live, allowed & live[:-1, bundles.source] & live[1:, bundles.target])
-
-
-def finishing_states(automaton: TokenAutomaton, bundles: Bundles, least: int, most: int) -> np.ndarray:
-    """[S] states from which `least` to `most` more tokens, end tokens not counted, can reach acceptance."""
-    finishing = automaton.tokens_to_finish <= most - max(least, 0)
-    for _ in range(least):
-        before = np.zeros_like(finishing)
-        before[bundles.source[finishing[bundles.target] & (bundles.target != automaton.done)]] = True
-        finishing = before
-    return finishing
-
-
-def _states_before(
-    automaton: TokenAutomaton, bundles: Bundles, closes: np.ndarray, ahead: list[tuple[np.ndarray | None, bool]]
-) -> np.ndarray:
-    """[S] states from which as many tokens as `ahead` lead to acceptance, end tokens counted.
-
-    For each of them `ahead` has the bundles [P] it may take (None: any), and whether it may be the first end token.
-    """
-    live = automaton.accepting.copy()
-    for limits, may_end in reversed(ahead):
-        usable = live[bundles.target] & (may_end | ~closes) & (True if limits is None else limits)
-        live = np.zeros_like(live)
-        live[bundles.source[usable]] = True
-    return live
 
 
 def _numbered(bundles: Bundles, live: np.ndarray, usable: np.ndarray) -> Lattice:
@@ -270,10 +179,3 @@ def _live_states(bundles: Bundles, start: int, ends: np.ndarray, allowed: np.nda
         leads_on[bundles.source[live[t + 1, bundles.target] & allowed[t]]] = True
         live[t] &= leads_on
     return live
-
-
-def why_no_path(needed: int, budget: int, minimum: int) -> str:
-    """One line for the user whose limits leave no text: `needed` tokens at least, `budget` at most, `minimum` asked."""
-    if needed > budget:
-        return f"the constraint needs at least {needed} tokens more and {budget} are left: allow more new tokens"
-    return f"no text that meets the constraint has {minimum} to {budget} tokens more: change the minimum or the maximum"

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from diffusiongemma.control.inference.lattice import BothWays, Bundles, Lattice
+from diffusiongemma.control.inference.bundles import Bundles
+from diffusiongemma.control.inference.lattice import BothWays, Lattice
 
 SMALLEST_MASS = 1e-280  # relative to a position's largest: above it float64 sums lose nothing
 

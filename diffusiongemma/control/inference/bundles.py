@@ -1,0 +1,76 @@
+"""The edges of a token automaton in the form in which a canvas adds them up."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from diffusiongemma.control.tokens.automaton import TokenAutomaton
+
+
+@dataclass(frozen=True, eq=False)
+class Bundles:
+    """
+    Edges with the same two ends, bundled. Bundles with the same classes share one *class set*, whose mass at a
+    position is computed once for all of them.
+    """
+
+    source: np.ndarray  # [P]
+    target: np.ndarray  # [P]
+    class_set: np.ndarray  # [P]
+    classes: np.ndarray  # [N] the classes of set 0, then of set 1, …
+    first: np.ndarray  # [sets + 1] where each set begins in `classes`
+    by_class: np.ndarray  # [N] positions in `classes`, ordered by class
+    first_by_class: np.ndarray  # [K] where each class begins in `by_class`
+
+    @classmethod
+    def of(cls, automaton: TokenAutomaton) -> "Bundles":
+        pair = automaton.source * automaton.num_states + automaton.target
+        order = np.lexsort((automaton.label, pair))
+        pairs, first = np.unique(pair[order], return_index=True)
+        sets: dict[bytes, int] = {}
+        members = np.split(automaton.label[order], first[1:])
+        class_set = np.array([sets.setdefault(m.tobytes(), len(sets)) for m in members])
+        distinct = [np.frombuffer(key, np.int64) for key in sets]
+        classes = np.concatenate(distinct)
+        by_class = np.argsort(classes, kind="stable")
+        return cls(
+            source=pairs // automaton.num_states,
+            target=pairs % automaton.num_states,
+            class_set=class_set,
+            classes=classes,
+            first=np.concatenate([[0], np.cumsum([len(d) for d in distinct])]),
+            by_class=by_class,
+            first_by_class=np.searchsorted(classes[by_class], np.arange(automaton.num_classes)),
+        )
+
+    @property
+    def num_sets(self) -> int:
+        return len(self.first) - 1
+
+    @cached_property
+    def single(self) -> np.ndarray:
+        """The sets of one class, most of them."""
+        return np.flatnonzero(np.diff(self.first) == 1)
+
+    @cached_property
+    def several(self) -> np.ndarray:
+        """The other sets."""
+        return np.flatnonzero(np.diff(self.first) > 1)
+
+    @cached_property
+    def membership(self) -> np.ndarray:
+        """[K, several] 1.0 where the class is in the set: a matrix product sums all sets at once."""
+        table = np.zeros((len(self.first_by_class), self.num_sets))
+        table[self.classes, self.set_of] = 1.0
+        return np.ascontiguousarray(table[:, self.several])
+
+    def with_any_of(self, classes: np.ndarray) -> np.ndarray:
+        """[P] which bundles read at least one of the classes, given as [K] bool."""
+        in_set = np.bincount(self.set_of, weights=classes[self.classes], minlength=self.num_sets) > 0
+        return in_set[self.class_set]
+
+    @cached_property
+    def set_of(self) -> np.ndarray:
+        """[N] the set each entry of `classes` is in."""
+        return np.repeat(np.arange(self.num_sets), np.diff(self.first))
