@@ -15,9 +15,11 @@ from diffusiongemma import __version__
 from diffusiongemma.api import DiffusionGemma
 from diffusiongemma.serve import errors
 from diffusiongemma.serve.errors import ApiError
+from diffusiongemma.serve.native.bodies import EditRequest, InfillRequest
 from diffusiongemma.serve.native.info import info, trace_events
 from diffusiongemma.serve.native.plans import run_plan
 from diffusiongemma.serve.native.rewriting import edit_job, infill_job, suffix_job
+from diffusiongemma.serve.openai.bodies import ChatRequest, CompletionRequest
 from diffusiongemma.serve.openai.chat import chat_job
 from diffusiongemma.serve.openai.completions import completion_job
 from diffusiongemma.serve.openai.replies import (
@@ -32,7 +34,6 @@ from diffusiongemma.serve.openai.replies import (
     ModelList,
     TraceReply,
 )
-from diffusiongemma.serve.openai.schemas import ChatRequest, CompletionRequest, EditRequest, InfillRequest
 from diffusiongemma.serve.service import Service
 from diffusiongemma.serve.settings import Settings
 from diffusiongemma.serve.transport.middleware import BodyLimit, KeyRequired, Logged

@@ -21,12 +21,12 @@ from diffusiongemma.engine.request import Request
 from diffusiongemma.errors import UserError
 from diffusiongemma.events import CanvasCommitted, CanvasStep, Finished, Result
 from diffusiongemma.recording import save_trace
+from diffusiongemma.serve.answers import Answer, Piece, Wanted, usage
 from diffusiongemma.serve.errors import ApiError, broken, too_busy, unavailable
 from diffusiongemma.serve.native.frames import FrameEncoder, commit_event, done_event, sse
-from diffusiongemma.serve.openai.answers import Answer, Piece, Wanted, usage
 from diffusiongemma.serve.openai.styles import Style
-from diffusiongemma.serve.openai.texts import Texts
 from diffusiongemma.serve.settings import MIB, Settings
+from diffusiongemma.serve.token_texts import Texts
 from diffusiongemma.serve.transport.metrics import Metrics
 from diffusiongemma.serve.transport.threads import without_helpers
 from diffusiongemma.serve.transport.worker import Failure, Subscription, Worker

@@ -17,7 +17,7 @@ from diffusiongemma.events import CanvasCommitted, CanvasStep
 from diffusiongemma.recording import Recording, load_trace
 from diffusiongemma.serve.errors import blaming, refusal
 from diffusiongemma.serve.native.frames import FrameEncoder, commit_event, done_event
-from diffusiongemma.serve.openai.schemas import CompletionRequest
+from diffusiongemma.serve.openai.bodies import CompletionRequest
 from diffusiongemma.serve.settings import MIB, Settings
 
 MOST_UNPACKED = 256 * MIB  # of a trace: a small file can unpack to gigabytes

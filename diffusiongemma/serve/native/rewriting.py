@@ -7,22 +7,17 @@ from typing import Any
 from diffusiongemma.api import DiffusionGemma
 from diffusiongemma.engine.plans.edit import EditResult
 from diffusiongemma.engine.plans.infill import InfillResult
+from diffusiongemma.serve.body_types import seed_of
 from diffusiongemma.serve.errors import blaming, refusal
+from diffusiongemma.serve.model_names import check_model
+from diffusiongemma.serve.native.bodies import EditRequest, InfillRequest
+from diffusiongemma.serve.native.diffusion_field import DiffusionOptions, diffusion_options
 from diffusiongemma.serve.native.plans import PlanJob, Spent
-from diffusiongemma.serve.openai.options import (
-    check_common,
-    check_model,
-    decoding,
-    diffusion_options,
-    max_tokens_of,
-    prompts_of,
-    seed_of,
-    stops_of,
-)
-from diffusiongemma.serve.openai.schemas import CompletionRequest, DiffusionOptions, EditRequest, InfillRequest
-from diffusiongemma.serve.openai.stopping import StopFinder
+from diffusiongemma.serve.openai.bodies import CompletionRequest
+from diffusiongemma.serve.openai.options import check_common, decoding, max_tokens_of, prompts_of, stops_of
 from diffusiongemma.serve.openai.styles import Style
 from diffusiongemma.serve.settings import Settings
+from diffusiongemma.serve.stop_strings import StopFinder
 from diffusiongemma.text.holes import split_at
 
 # What shapes a whole answer, or looks into one, has no meaning for a text of which parts stand.

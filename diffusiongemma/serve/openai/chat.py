@@ -8,11 +8,12 @@ from typing import Any
 from diffusiongemma.api import DiffusionGemma
 from diffusiongemma.engine.engine import check
 from diffusiongemma.engine.request import Request
+from diffusiongemma.serve.answers import Wanted
 from diffusiongemma.serve.errors import blaming, refusal
-from diffusiongemma.serve.openai.answers import Wanted
+from diffusiongemma.serve.native.diffusion_field import branch_of, structure_field
+from diffusiongemma.serve.openai.bodies import ChatRequest, Common, JsonObjectFormat, JsonSchemaFormat
 from diffusiongemma.serve.openai.images import messages_of
-from diffusiongemma.serve.openai.options import branch_of, check_common, decoding, stops_of, structure_field
-from diffusiongemma.serve.openai.schemas import ChatRequest, Common, JsonObjectFormat, JsonSchemaFormat
+from diffusiongemma.serve.openai.options import check_common, decoding, stops_of
 from diffusiongemma.serve.openai.styles import ChatStyle
 from diffusiongemma.serve.openai.tools import CallMode, call_mode, declared, force_call
 from diffusiongemma.serve.service import Job

@@ -5,9 +5,10 @@ from __future__ import annotations
 from diffusiongemma.api import DiffusionGemma
 from diffusiongemma.engine.request import Request
 from diffusiongemma.serve.errors import blaming, refusal
+from diffusiongemma.serve.native.diffusion_field import structure_field
+from diffusiongemma.serve.openai.bodies import CompletionRequest
 from diffusiongemma.serve.openai.chat import branched, choices_of, wanted_of
-from diffusiongemma.serve.openai.options import check_common, decoding, prompts_of, structure_field
-from diffusiongemma.serve.openai.schemas import CompletionRequest
+from diffusiongemma.serve.openai.options import check_common, decoding, prompts_of
 from diffusiongemma.serve.openai.styles import Style
 from diffusiongemma.serve.openai.tools import CallMode
 from diffusiongemma.serve.service import Job

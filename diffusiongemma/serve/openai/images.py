@@ -16,7 +16,7 @@ from typing import Any
 from PIL import Image
 
 from diffusiongemma.serve.errors import refusal
-from diffusiongemma.serve.openai.schemas import ChatRequest, ImagePart
+from diffusiongemma.serve.openai.bodies import ChatRequest, ImagePart
 from diffusiongemma.serve.settings import MIB, Settings
 
 FETCH_SECONDS = 10.0

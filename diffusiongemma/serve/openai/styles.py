@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from diffusiongemma.serve.answers import Answer, Piece
 from diffusiongemma.serve.native.frames import summary
-from diffusiongemma.serve.openai.answers import Answer, Piece
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from diffusiongemma.control.tokens.vocabulary import vocabulary_of
 from diffusiongemma.control.tool_calls import compile_calls
 from diffusiongemma.events import Result
 from diffusiongemma.serve.errors import refusal
-from diffusiongemma.serve.openai.schemas import ChatRequest, NamedTool
-from diffusiongemma.serve.openai.texts import Texts
+from diffusiongemma.serve.openai.bodies import ChatRequest, NamedTool
+from diffusiongemma.serve.token_texts import Texts
 
 CALL_BEGINS = "<|tool_call>call:"
 ANY_OBJECT = {"type": "object"}

@@ -1,92 +1,13 @@
-"""Bodies of requests. A field that is not here is refused; what is here is honoured, or refused by value."""
+"""Bodies of OpenAI's chat completions and plain completions."""
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from diffusiongemma.diffusion.samplers import SAMPLERS
-
-
-class Strict(BaseModel):
-    """No unknown field, no "1" for 1, no NaN."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-
-def _writable_text(text: str) -> str:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise ValueError("the text has half a surrogate pair, which is no character") from None
-    return text
-
-
-def _writable_json(value: Any) -> Any:
-    try:
-        json.dumps(value, allow_nan=False, ensure_ascii=False).encode("utf-8")
-    except RecursionError:
-        raise ValueError("nested too deep") from None
-    except ValueError:
-        raise ValueError("not valid JSON: it has NaN, Infinity or half a surrogate pair") from None
-    return value
-
-
-Text = Annotated[str, AfterValidator(_writable_text)]
-JsonObject = Annotated[dict[str, Any], AfterValidator(_writable_json)]
-Seed = Annotated[int, Field(ge=-(2**63), lt=2**64)]
-Count = Annotated[int, Field(ge=1, le=2**31)]
-SamplerName = Literal["entropy_bound", "confidence", "fixed_k", "ancestral"]
-assert {name.replace("-", "_") for name in SAMPLERS} == set(SamplerName.__args__)  # type: ignore[attr-defined]
-
-
-class SamplerSpec(Strict):
-    """A sampler with its numbers; those that are not its own are refused."""
-
-    name: SamplerName
-    bound: float | None = Field(None, gt=0, description="of entropy_bound, nats")
-    threshold: float | None = Field(None, gt=0, le=1, description="of confidence, a probability")
-    k: int | None = Field(None, ge=1, description="of fixed_k, positions a step")
-
-
-class EarlyText(Strict):
-    steps: int = Field(2, ge=1, le=10_000, description="steps for which the argmax must not have changed")
-    entropy: float | None = Field(None, gt=0, description="nats; absent takes the default")
-
-
-class BranchSpec(Strict):
-    """Follow the request's seed through `step` steps of canvas `canvas`, then another seed or sampler."""
-
-    canvas: int = Field(0, ge=0, le=2**31)
-    step: int = Field(ge=0, le=2**31)
-    seed: Seed | None = None
-    sampler: SamplerName | SamplerSpec | None = None
-
-
-class DiffusionOptions(Strict):
-    """What a request may ask for beyond OpenAI's fields; see docs/protocol.md."""
-
-    mode: Literal["auto", "diffusion", "ar"] | None = None
-    steps: int | None = Field(None, ge=1, le=10_000)
-    entropy_bound: float | None = Field(None, gt=0)
-    sampler: SamplerName | SamplerSpec | None = None
-    patience: int | None = Field(None, ge=0, le=10_000)
-    verify: Literal["never", "unconverged", "always"] | None = None
-    pins: dict[str, Text | int] | None = None
-    early_text: bool | EarlyText | None = None
-    regex: Text | None = None
-    choices: list[Text] | None = Field(None, min_length=1)
-    template: Text | None = None
-    banned_words: list[Text] | None = None
-    required_words: list[Text] | None = None
-    min_tokens: int | None = Field(None, ge=0, le=2**31)
-    alternatives: int | None = Field(None, ge=0, le=20, description="told of each token, in details and commit events")
-    frames: bool = False
-    details: bool = False
-    think: bool = False
-    branch: BranchSpec | None = None
+from diffusiongemma.serve.body_types import Count, JsonObject, Seed, Strict, Text
+from diffusiongemma.serve.native.diffusion_field import DiffusionOptions
 
 
 class StreamOptions(Strict):
@@ -223,29 +144,3 @@ class CompletionRequest(Common):
     echo: bool | None = Field(None, description="only false")
     best_of: int | None = Field(None, description="only 1")
     logprobs: int | None = Field(None, ge=0, le=5, description="alternatives told of each token, beside the chosen one")
-
-
-class InfillRequest(Strict):
-    model: Text | None = None
-    prefix: Text | None = None
-    suffix: Text | None = None
-    text: Text | None = Field(None, description="a text with holes, in place of prefix and suffix")
-    hole: Text = Field("<<>>", min_length=1)
-    instruction: Text | None = None
-    length: int | list[int] | Literal["auto"] | None = None
-    seed: Seed | None = None
-    temperature: float | None = Field(None, ge=0, le=2)
-    stream: bool | None = None
-    diffusion: DiffusionOptions | None = None
-
-
-class EditRequest(Strict):
-    model: Text | None = None
-    input: Text
-    instruction: Text | None = None
-    spans: list[Annotated[list[int], Field(min_length=2, max_length=2)]] | None = None
-    strength: float | None = Field(None, ge=0, le=1)
-    seed: Seed | None = None
-    temperature: float | None = Field(None, ge=0, le=2)
-    stream: bool | None = None
-    diffusion: DiffusionOptions | None = None

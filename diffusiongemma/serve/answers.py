@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from diffusiongemma.events import CanvasCommitted, Finished, Result, TextDelta
-from diffusiongemma.serve.openai.stopping import StopFinder
-from diffusiongemma.serve.openai.texts import Texts
 from diffusiongemma.serve.openai.tools import CallMode, calls_of
+from diffusiongemma.serve.stop_strings import StopFinder
+from diffusiongemma.serve.token_texts import Texts
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,119 @@
+"""The request field `diffusion`, which every dialect of ours has: its body, and the options it stands for."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, Literal
+
+from pydantic import Field
+
+from diffusiongemma.api import DiffusionGemma
+from diffusiongemma.diffusion.samplers import SAMPLERS, Sampler
+from diffusiongemma.engine.branch import Branch
+from diffusiongemma.serve.body_types import Seed, Strict, Text, by_number
+from diffusiongemma.serve.errors import blaming, refusal
+
+SamplerName = Literal["entropy_bound", "confidence", "fixed_k", "ancestral"]
+assert {name.replace("-", "_") for name in SAMPLERS} == set(SamplerName.__args__)  # type: ignore[attr-defined]
+
+
+class SamplerSpec(Strict):
+    """A sampler with its numbers; those that are not its own are refused."""
+
+    name: SamplerName
+    bound: float | None = Field(None, gt=0, description="of entropy_bound, nats")
+    threshold: float | None = Field(None, gt=0, le=1, description="of confidence, a probability")
+    k: int | None = Field(None, ge=1, description="of fixed_k, positions a step")
+
+
+class EarlyText(Strict):
+    steps: int = Field(2, ge=1, le=10_000, description="steps for which the argmax must not have changed")
+    entropy: float | None = Field(None, gt=0, description="nats; absent takes the default")
+
+
+class BranchSpec(Strict):
+    """Follow the request's seed through `step` steps of canvas `canvas`, then another seed or sampler."""
+
+    canvas: int = Field(0, ge=0, le=2**31)
+    step: int = Field(ge=0, le=2**31)
+    seed: Seed | None = None
+    sampler: SamplerName | SamplerSpec | None = None
+
+
+class DiffusionOptions(Strict):
+    """What a request may ask for beyond OpenAI's fields; see docs/protocol.md."""
+
+    mode: Literal["auto", "diffusion", "ar"] | None = None
+    steps: int | None = Field(None, ge=1, le=10_000)
+    entropy_bound: float | None = Field(None, gt=0)
+    sampler: SamplerName | SamplerSpec | None = None
+    patience: int | None = Field(None, ge=0, le=10_000)
+    verify: Literal["never", "unconverged", "always"] | None = None
+    pins: dict[str, Text | int] | None = None
+    early_text: bool | EarlyText | None = None
+    regex: Text | None = None
+    choices: list[Text] | None = Field(None, min_length=1)
+    template: Text | None = None
+    banned_words: list[Text] | None = None
+    required_words: list[Text] | None = None
+    min_tokens: int | None = Field(None, ge=0, le=2**31)
+    alternatives: int | None = Field(None, ge=0, le=20, description="told of each token, in details and commit events")
+    frames: bool = False
+    details: bool = False
+    think: bool = False
+    branch: BranchSpec | None = None
+
+
+EARLY_STEPS = 2  # of early text, where a request says no more than true
+_STRUCTURE = ("regex", "choices", "template")
+_PASSED_ON = (
+    "mode", "steps", "entropy_bound", "banned_words", "required_words", "min_tokens", "patience", "verify", *_STRUCTURE
+)  # fmt: skip
+
+
+def diffusion_options(diffusion: DiffusionOptions | None, model: DiffusionGemma) -> dict[str, Any]:
+    if diffusion is None:
+        return {}
+    options = {name: value for name in _PASSED_ON if (value := getattr(diffusion, name)) is not None}
+    if diffusion.sampler is not None:
+        options["sampler"] = sampler_of(diffusion.sampler, "diffusion.sampler")
+    if diffusion.pins:
+        options["pins"] = by_number(diffusion.pins, "diffusion.pins", 2**31)
+    return options | _early(diffusion.early_text)
+
+
+def structure_field(options: dict[str, Any]) -> str | None:
+    """The field to name when a structure cannot be kept."""
+    return next((f"diffusion.{name}" for name in _STRUCTURE if name in options), None)
+
+
+def sampler_of(spec: str | SamplerSpec, param: str) -> Sampler:
+    if isinstance(spec, str):
+        spec = SamplerSpec.model_validate({"name": spec})
+    kind: Any = SAMPLERS[spec.name.replace("_", "-")]
+    given = spec.model_dump(exclude={"name"}, exclude_none=True)
+    foreign = set(given) - {field.name for field in fields(kind)}
+    if foreign:
+        raise refusal(f"the sampler {spec.name} has no {foreign.pop()}: leave it out", param)
+    sampler: Sampler = kind(**given)
+    return sampler
+
+
+def branch_of(spec: BranchSpec | None, mode: str) -> Branch | None:
+    if spec is None:
+        return None
+    if mode == "ar":
+        raise refusal("a branch leaves a canvas at a step, and mode ar has no canvas", "diffusion.branch")
+    sampler = None if spec.sampler is None else sampler_of(spec.sampler, "diffusion.branch.sampler")
+    with blaming("diffusion.branch"):
+        return Branch(spec.canvas, spec.step, None if spec.seed is None else spec.seed % 2**64, sampler)
+
+
+def _early(early: bool | EarlyText | None) -> dict[str, Any]:
+    if not early:
+        return {}
+    if early is True:
+        return {"early_steps": EARLY_STEPS}
+    assert isinstance(early, EarlyText)
+    chosen: dict[str, Any] = {"early_steps": early.steps}
+    return chosen if early.entropy is None else chosen | {"early_entropy": early.entropy}
