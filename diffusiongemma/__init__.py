@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from diffusiongemma.config import GenerationConfig, ModelConfig
     from diffusiongemma.engine.plans.edit import EditResult
     from diffusiongemma.engine.plans.infill import InfillResult
-    from diffusiongemma.engine.plans.refine import RefineResult
     from diffusiongemma.errors import CheckpointError, InputError, ModelNotFound, UserError
     from diffusiongemma.events import CanvasCommitted, CanvasStep, Event, Finished, Result, TextDelta
 
@@ -33,7 +32,6 @@ _HOME = {
     "TextDelta": "events",
     "EditResult": "engine.plans.edit",
     "InfillResult": "engine.plans.infill",
-    "RefineResult": "engine.plans.refine",
     "CheckpointError": "errors",
     "InputError": "errors",
     "ModelNotFound": "errors",
@@ -41,7 +39,7 @@ _HOME = {
 }
 __all__ = [
     "CanvasCommitted", "CanvasStep", "CheckpointError", "DiffusionGemma", "EditResult", "Event", "Finished",
-    "GenerationConfig", "InfillResult", "InputError", "ModelConfig", "ModelNotFound", "RefineResult", "Result",
+    "GenerationConfig", "InfillResult", "InputError", "ModelConfig", "ModelNotFound", "Result",
     "TextDelta", "UserError", "load",
 ]  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,19 @@ from diffusiongemma.config import GenerationConfig, ModelConfig
 from diffusiongemma.control.constraint import Constraint, compile_constraint
 from diffusiongemma.control.tokens.vocabulary import Vocabulary, vocabulary_of
 from diffusiongemma.control.tokens.words import LogitBias
-from diffusiongemma.editing import Editing
 from diffusiongemma.engine.auto import Auto
 from diffusiongemma.engine.engine import Engine, check
+from diffusiongemma.engine.plans.edit import EditResult, Span, edit_plan
+from diffusiongemma.engine.plans.infill import InfillResult, Length, infill_plan
+from diffusiongemma.engine.plans.plan import Desk, Plan, drive, plan_config
 from diffusiongemma.engine.request import Request
 from diffusiongemma.errors import InputError
 from diffusiongemma.events import Event, Finished, Result
 from diffusiongemma.media import MediaSettings
 from diffusiongemma.model.cache import KVCache, SequenceCache
 from diffusiongemma.model.model import Model
+from diffusiongemma.text.holes import split_at
+from diffusiongemma.text.seams import TextTokens
 from diffusiongemma.weights.adapter import load_adapter
 from diffusiongemma.weights.checkpoint import load_generation_config, load_model, save_model
 from diffusiongemma.weights.locate import choose_device, choose_dtype, load_tokenizer, locate_adapted
@@ -34,7 +39,7 @@ from diffusiongemma.weights.lora import require_plain
 PromptLike = Any
 
 
-class DiffusionGemma(Editing):
+class DiffusionGemma:
     """Made by `load`. Everything it does at the level of text needs the checkpoint's tokenizer files."""
 
     def __init__(
@@ -246,6 +251,90 @@ class DiffusionGemma(Editing):
         from diffusiongemma.engine.session import Session
 
         return Session(self, system, options)
+
+    # Texts that exist. `options` are the fields of `GenerationConfig` that shape decoding: `seed`, `steps`,
+    # `temperature`, … Each method has a twin `…_plan`, which runs nothing: it checks its arguments and gives a plan
+    # (`plans.plan`), for whoever has an engine of their own.
+
+    def infill(
+        self,
+        prefix: str,
+        suffix: str = "",
+        *,
+        instruction: str | None = None,
+        length: Length = "auto",
+        **options: Any,
+    ) -> InfillResult:
+        """Write what goes between two texts, which stay as they are, character by character.
+
+        `length` is a number of tokens, a range (least, most), or "auto": then the model chooses. An `instruction` says
+        what to write. Raises `InputError`.
+        """
+        return self._run(self.infill_plan([prefix, suffix], instruction=instruction, length=length, **options))
+
+    def infill_text(
+        self,
+        text: str,
+        hole: str = "<<>>",
+        *,
+        instruction: str | None = None,
+        length: Length = "auto",
+        **options: Any,
+    ) -> InfillResult:
+        """`infill` for a text with one or more holes in it, marked by `hole`. Raises `InputError`, also where the
+        marker is missing or stands twice in a row."""
+        texts = split_at(text, hole)
+        return self._run(self.infill_plan(texts, instruction=instruction, length=length, **options))
+
+    def infill_plan(
+        self, texts: Sequence[str], *, instruction: str | None = None, length: Length = "auto", **options: Any
+    ) -> Plan[InfillResult]:
+        """`infill` of the holes between `texts`, as a plan."""
+        return infill_plan(self._desk(options), texts, instruction, length)
+
+    def edit(
+        self,
+        text: str,
+        instruction: str | None = None,
+        *,
+        spans: Sequence[Span] | None = None,
+        strength: float = 0.7,
+        **options: Any,
+    ) -> EditResult:
+        """Change a text, starting from the text itself at the noise level `strength`: 0 changes nothing, 1 all.
+
+        `spans` (from, to: characters) are the only places that may change; without, all of it may, its length too.
+        Raises `InputError`.
+        """
+        return self._run(self.edit_plan(text, instruction, spans=spans, strength=strength, **options))
+
+    def edit_plan(
+        self,
+        text: str,
+        instruction: str | None = None,
+        *,
+        spans: Sequence[Span] | None = None,
+        strength: float = 0.7,
+        **options: Any,
+    ) -> Plan[EditResult]:
+        """`edit`, as a plan."""
+        return edit_plan(self._desk(options), text, instruction, spans, strength)
+
+    @cached_property
+    def _text_tokens(self) -> TextTokens:
+        if self.tokenizer is None:
+            raise InputError(f"{self.directory} has no tokenizer files: infilling and editing are a matter of text")
+        vocabulary = vocabulary_of(self.tokenizer, self.model.config.vocab_size)
+        return TextTokens(self.tokenizer, vocabulary, self.generation.eos_token_ids)
+
+    def _desk(self, options: dict[str, Any]) -> Desk:
+        return Desk(self._text_tokens, self.model.config, plan_config(self.generation, options))
+
+    def _run(self, plan: Plan[Any]) -> Any:
+        # All requests of one turn of a plan in one batch: candidates are compared, so they had better run together.
+        return drive(plan, lambda requests: Engine(self.model, self.tokenizer, len(requests)).results(requests))
+
+    # Files.
 
     def save_pretrained(self, directory: str | Path, dtype: torch.dtype | None = None) -> None:
         """Write a directory that this package and transformers load; tensors keep the dtype of their file.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
 from diffusiongemma.control.constraint import ConstraintState
-from diffusiongemma.control.inference.holding import Limits, Patchwork, Plain, Region, Scoring, Start
+from diffusiongemma.control.inference.holding import Limits, Patchwork, Plain, Region, Start
 from diffusiongemma.control.inference.reader import Constrained
 from diffusiongemma.control.tokens.words import LogitBias, together
 from diffusiongemma.diffusion.denoise import Canvas
@@ -26,7 +26,6 @@ class Holds:
     regions: tuple[Region, ...]
     start: Start | None
     end_ids: tuple[int, ...]
-    score: tuple[int, ...] = ()
     min_tokens: int = 0
     bias: LogitBias | None = None
     top_p: float = 1.0
@@ -36,7 +35,7 @@ class Holds:
     def of(cls, request: Request) -> Holds:
         ends = tuple(request.config.eos_token_ids)
         config, given = request.config, (request.pins, request.regions, request.start)
-        return cls(*given, ends, request.score, config.min_tokens, request.bias, config.top_p, config.top_logprobs)
+        return cls(*given, ends, config.min_tokens, request.bias, config.top_p, config.top_logprobs)
 
     @property
     def any(self) -> bool:
@@ -44,8 +43,8 @@ class Holds:
 
     @property
     def on_canvas(self) -> bool:
-        """Whether there is what only a canvas can hold: text to fill in, to start from or to score."""
-        return bool(self.regions or self.score) or self.start is not None
+        """Whether there is what only a canvas can hold: text to fill in or to start from."""
+        return bool(self.regions) or self.start is not None
 
     @property
     def no_end_before(self) -> int:
@@ -59,15 +58,10 @@ class Holds:
         return Pins.of(mine, width, device) if mine else None
 
     def begin(self, canvas: Canvas, offset: int, vocab_size: int) -> None:
-        """Put the tokens to start from, or to score, on a canvas that was just opened."""
-        if self.score:
-            canvas.tokens, canvas.decoding = self._scored(canvas), replace(canvas.decoding, steps=1)
+        """Put the tokens to start from on a canvas that was just opened."""
         if self.start is not None and offset < len(self.start.tokens):
             tokens = torch.tensor(self.start.tokens[offset : offset + len(canvas.tokens)])
             canvas.start_from(tokens, self.start.strength, vocab_size)
-
-    def _scored(self, canvas: Canvas) -> torch.Tensor:
-        return torch.tensor(self.score, device=canvas.tokens.device)
 
     def reader(
         self,
@@ -81,8 +75,6 @@ class Holds:
 
         None reads the model's own distribution. Raises `InputError` where pins and constraint leave nothing.
         """
-        if self.score:
-            return Scoring(torch.tensor(self.score, device=device))
         ahead = {p - offset: (token,) for p, token in self.pins.items() if p >= offset}
         ahead |= {position: (token,) for position, token in enumerate(frozen)}
         if constrained is not None:
@@ -122,8 +114,6 @@ class Holds:
             raise InputError("a constraint on the whole answer and infilling do not go together: choose one")
         if constrained is not None and self.pins:
             self.reader(constrained, 0, 1 if mode == "ar" else canvas_length, torch.device("cpu"))
-        if self.score and (len(self.score) != canvas_length or most != canvas_length or self.pins or self.regions):
-            raise InputError(f"scoring takes one whole canvas, {canvas_length} tokens, and nothing else")
         if mode == "ar" and self.on_canvas:
             raise InputError("infilling and editing work on a canvas: leave mode at diffusion")
         if request.config.verify != "never" and self.on_canvas:

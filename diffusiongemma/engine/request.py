@@ -25,8 +25,6 @@ class Request:
 
     Positions of the answer, from 0 across canvases: `pins` (position -> token id) are held to their token, `regions`
     are written under a constraint of their own; `start` is the text to begin with in place of noise.
-    With `score`, tokens of one canvas, nothing is written: the answer is these tokens, its log-probabilities what the
-    model gives each of them (temperature 1) when it reads them on the canvas.
     """
 
     prompt: Prompt
@@ -41,7 +39,6 @@ class Request:
     pins: dict[int, int] = field(default_factory=dict)
     regions: tuple[Region, ...] = ()
     start: Start | None = None
-    score: tuple[int, ...] = ()
     bias: LogitBias | None = None
     frames: bool = False
     id: int = field(default=0)
@@ -49,7 +46,7 @@ class Request:
     @property
     def plain(self) -> bool:
         """Whether the prompt's tokens and the config alone decide the answer."""
-        held = self.constraint or self.branch or self.pins or self.regions or self.start or self.score or self.bias
+        held = self.constraint or self.branch or self.pins or self.regions or self.start or self.bias
         return not held and not self.prompt.images and not self.thinking
 
     def begin_constraint(self) -> ConstraintState | None:

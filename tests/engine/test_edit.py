@@ -1,23 +1,19 @@
-"""Editing and self-correction: what may not change does not, and the differences told are the differences."""
+"""Editing: what may not change does not, and the differences told are the differences."""
 
 from __future__ import annotations
 
-import math
 import random
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from test_infill import some_text
 
 import diffusiongemma as dg
-from diffusiongemma.control.inference.leave_one_out import leave_one_out
 from diffusiongemma.diffusion.samplers import EntropyBound
 from diffusiongemma.engine.engine import Engine
 from diffusiongemma.engine.generation import Generation
-from diffusiongemma.engine.plans.refine import whole_runs
 from diffusiongemma.events import CanvasStep
 from diffusiongemma.text.diff import share_changed, word_diff
 
@@ -167,73 +163,3 @@ def test_a_word_diff_is_by_words():
     ]  # fmt: skip
     assert share_changed("a red cat sat", "a  blue cat\nsat") == 0.25
     assert share_changed("", "x") == 0 and share_changed("a b", "") == 1
-
-
-# --- refine ---------------------------------------------------------------------------------------------------------
-
-
-def test_leave_one_out_against_every_text():
-    """A toy world of texts with probabilities: p(x_i | z) by enumeration, p(x_i | z_others) likewise."""
-    rng = np.random.default_rng(0)
-    size, width, level = 3, 3, 0.3
-    texts = np.array(np.meshgrid(*[range(size)] * width)).reshape(width, -1).T
-    prior = rng.dirichlet(np.ones(len(texts)))
-    kernel = np.full((size, size), level / size) + (1 - level) * np.eye(size)  # q(z | x)
-    for z in texts:
-        likelihood = kernel[texts, z]  # [texts, width]
-        for i in range(width):
-            joint = prior * likelihood.prod(1)
-            others = prior * np.delete(likelihood, i, axis=1).prod(1)
-            here = texts[:, i] == z[i]
-            with_own, without = joint[here].sum() / joint.sum(), others[here].sum() / others.sum()
-            got = leave_one_out(torch.tensor([math.log(with_own)], dtype=torch.float64), level, size)
-            assert math.exp(got) == pytest.approx(without, abs=1e-9)
-
-
-def test_leave_one_out_at_the_ends():
-    certain = leave_one_out(torch.tensor([0.0, -1e9, -0.1]), 0.1, 4096)
-    assert certain[0] > -1e-3 and certain[1] < -100 and torch.isfinite(certain).all()
-    assert leave_one_out(torch.tensor([-0.5]), 1.0, 7)[0] == pytest.approx(-0.5)
-
-
-def test_scores_are_the_model_s_own_probabilities(model):
-    text = LONG[:30]
-    plan = model.refine_plan(text)
-    (request,) = next(plan)
-    (result,) = Engine(model.model, model.tokenizer).results([request])
-    ids = torch.tensor([request.prompt.ids])
-    canvas = torch.tensor([request.score])
-    logits = model.denoise(canvas, model.encode(ids))[0]
-    expected = logits.log_softmax(-1).gather(1, canvas[0][:, None])[:, 0]
-    assert result.logprobs == pytest.approx(expected.tolist()[: len(result.logprobs)], abs=1e-4)
-    assert result.tokens == request.score[: len(result.tokens)]
-
-
-def test_only_unlikely_tokens_are_written_anew(model):
-    counts = []
-    for threshold in (1e-10, 1e-8, 1e-6):
-        result = model.refine(LONG, threshold=threshold, steps=2)
-        told(result, LONG)
-        kept, at = [], 0
-        for start, stop in result.unlikely:
-            kept.append(LONG[at:start])
-            at = stop
-        assert matches(result.text, [*kept, LONG[at:]])
-        counts.append(sum(stop - start for start, stop in result.unlikely))
-    assert counts == sorted(counts) and counts[0] < counts[1] < counts[2]
-    assert model.refine(LONG, threshold=1e-300, level=1.0).text == LONG
-
-
-def test_runs_hold_whole_characters(model):
-    tokens = model._text_tokens
-    ids = tokens.encode("ab☃cd")
-    for i in range(len(ids)):
-        for start, stop in whole_runs([j == i for j in range(len(ids))], ids, tokens):
-            tokens.bytes_of(ids[:start]).decode(), tokens.bytes_of(ids[start:stop]).decode()
-            assert start <= i < stop
-
-
-@pytest.mark.parametrize("options", [dict(threshold=0), dict(threshold=2), dict(level=0), dict(level="x")])
-def test_refining_takes_probabilities(model, options):
-    with pytest.raises(dg.InputError, match=next(iter(options))):
-        model.refine_plan("text", **options)

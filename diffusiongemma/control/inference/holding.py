@@ -12,7 +12,7 @@ from diffusiongemma.control.constraint import Constraint
 from diffusiongemma.control.inference.chain import CanvasChain
 from diffusiongemma.control.inference.reader import Constrained
 from diffusiongemma.control.tokens.words import together
-from diffusiongemma.diffusion.readout import CHUNK_ELEMENTS, NEVER, Adjust, Head, Prediction, Reader, read
+from diffusiongemma.diffusion.readout import NEVER, Adjust, Head, Prediction, Reader, read
 
 
 @dataclass(frozen=True)
@@ -111,30 +111,6 @@ class Patchwork:
             plain = Plain(together(self.bias, one_by_one), self.top_p, self.top)
             pieces.append((rows, plain(head, hidden[rows], temperature, uniforms[rows], greedy)))
         return _assembled(len(hidden), pieces)
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """Reads how probable the given tokens are in their places, at temperature 1."""
-
-    tokens: Tensor  # [C]
-
-    def __call__(self, head: Head, hidden: Tensor, temperature: float, uniforms: Tensor, greedy: bool) -> Prediction:
-        rows = max(1, CHUNK_ELEMENTS // head.config.vocab_size)
-        parts = [
-            self._scores(head.logits(h), t)
-            for h, t in zip(hidden.split(rows), self.tokens.to(hidden.device).split(rows), strict=True)
-        ]
-        logprob, entropy = (torch.cat(column) for column in zip(*parts, strict=True))
-        tokens = self.tokens.to(hidden.device)
-        return Prediction(
-            tokens, tokens, entropy, logprob, logprob, hidden[:, :0], tokens[:, None][:, :0], hidden[:, :0]
-        )
-
-    @staticmethod
-    def _scores(logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        log_p = logits.log_softmax(-1)
-        return log_p.gather(1, tokens[:, None])[:, 0], -(log_p.exp() * log_p).sum(-1)
 
 
 def _assembled(width: int, pieces: list[tuple[Tensor, Prediction]]) -> Prediction:

@@ -106,11 +106,9 @@ class Layout:
         lengths: Sequence[int],
         width: int,
         end: Sequence[int],
-        lead: Sequence[int] = (),
     ) -> Layout:
-        """texts[i] follows hole i, `lead` goes before the first; the last text is cut where the canvas ends, or
-        followed by `end`."""
-        at, holes, pins = len(lead), list[Placed](), dict(enumerate(lead))
+        """texts[i] follows hole i; the last text is cut where the canvas ends, or followed by `end`."""
+        at, holes, pins = 0, list[Placed](), dict[int, int]()
         for seam, text, length in zip(seams, texts, lengths, strict=True):
             holes.append(Placed(seam, at, length))
             at = holes[-1].stop
