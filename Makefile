@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Without an NVIDIA GPU the pinned torch of constraints.txt avoids gigabytes of CUDA packages.
 CONSTRAINTS := $(if $(shell command -v nvidia-smi 2>/dev/null),,-c constraints.txt)
 
-.PHONY: run test lint setup clean
+.PHONY: run test lint setup browser clean
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -20,6 +20,10 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# For the tests of the page where the system has no chromium.
+browser: setup
+	$(BIN)/python -m playwright install chromium
 
 test: lint
 	$(BIN)/python -m pytest

@@ -1,4 +1,4 @@
-"""A chromium of the system on a server of its own: steps that the tests of the page share."""
+"""A chromium of the system, or of `make browser`, on a server of its own: steps that the tests of the page share."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ import httpx
 
 PHONE = {"width": 360, "height": 740}
 DESKTOP = {"width": 1200, "height": 900}
+DOWNLOADED = Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH", Path.home() / ".cache/ms-playwright"))  # `make browser`
 STORY = "Tell a story."
 
 
 def chromium() -> str | None:
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    return next((path for path in map(shutil.which, names) if path), None)
+    of_system = next((path for path in map(shutil.which, names) if path), None)
+    return of_system or next(iter(sorted(map(str, DOWNLOADED.glob("chromium-*/chrome-linux*/chrome")))), None)
 
 
 @contextmanager

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import signal
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 CANVAS = 16
+# What of a reason to skip says how to do without skipping.
+REMEDIES = {
+    "playwright": "pip install -e '.[dev]'",
+    "chromium": "`make browser`, or chromium of the distribution (apt-get install chromium)",
+    "GPU": "a machine with an NVIDIA GPU",
+}
+TESTS = Path(__file__).parent
+SLOW = (  # files whose tests take long together; single ones elsewhere are marked where they stand
+    "assets/", "train/", "control/test_constrained_soak", "engine/test_edit", "engine/test_generate_parity",
+    "engine/test_infill", "engine/test_verify", "serve/test_serve_limits", "weights/test_lora",
+)  # fmt: skip
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "preprocessor_config.json")
 
 
@@ -38,3 +54,42 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def interrupts_arrive() -> Iterator[None]:
+    """Where whoever starts the tests ignores SIGINT (`nohup make test &`), every child would inherit that."""
+    before = signal.getsignal(signal.SIGINT)
+    if before == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def pytest_collection_modifyitems(items: list[Any]) -> None:
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.browser)
+        if str(item.path.relative_to(TESTS)).startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What was skipped and how to get it, one line for each reason."""
+    reports = terminalreporter.stats.get("skipped", [])
+    for line in skips(_reason(report) for report in reports):
+        terminalreporter.write_line(line, yellow=True)
+
+
+def skips(reasons: Any) -> list[str]:
+    lines = []
+    for reason, count in sorted(Counter(reasons).items()):
+        remedy = next((remedy for word, remedy in REMEDIES.items() if word in reason), None)
+        lines.append(f"skipped {count}: {reason}" + (f"; to run them: {remedy}" if remedy else ""))
+    return lines
+
+
+def _reason(report: Any) -> str:
+    where_and_why = report.longrepr
+    why = where_and_why[2] if isinstance(where_and_why, tuple) else str(where_and_why)
+    return re.sub(r"^Skipped: ", "", why)

@@ -21,7 +21,7 @@ from diffusiongemma.model.cache import KVCache
 from diffusiongemma.train.objective import Draw, Objective, loss
 from diffusiongemma.weights.checkpoint import load_model
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
 MANY_EXPERTS = dict(num_experts=16, top_k_experts=3)  # the other forms of the expert product
 
 
