@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from diffusiongemma.cli.options import INTERRUPTED
 from diffusiongemma.errors import UserError
 
 USAGE_ERROR, BROKEN_PIPE = 2, 141
+UNWRITABLE = (errno.ENOSPC, errno.EBADF, errno.EIO, errno.EFBIG, errno.EDQUOT)
 
 
 def build() -> typer.Typer:
@@ -53,27 +55,39 @@ def _top(context: typer.Context, version: bool = typer.Option(False, "--version"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 2 for a user's mistake with one line on stderr, 130 after Ctrl-C."""
+    """Run the command line and exit: 0 done, 2 for a user's mistake or an output that cannot be written, with one line
+    on stderr, 130 after Ctrl-C, 141 when the reader of the output has left."""
+    _open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 must not end in a traceback
     # Leave through the `finally` blocks, which give the terminal its cursor back.
     with contextlib.suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    sys.exit(_exit_code(arguments))
+    sys.exit(_exit_code(sys.argv[1:] if arguments is None else list(arguments)))
 
 
-def _exit_code(arguments: Sequence[str] | None) -> int:
+def _exit_code(arguments: Sequence[str]) -> int:
+    from diffusiongemma.cli.spelling import command_of, spelt
+
+    program = typer.main.get_command(build())
     try:
-        code = build()(args=arguments, prog_name="diffusiongemma", standalone_mode=False)
+        code = program(args=arguments, prog_name="diffusiongemma", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except UserError as error:
-        return _complain(str(error))
+        return _complain(error.worded(lambda name: spelt(name, command_of(arguments, program))))
     except BrokenPipeError:
-        # Whoever read our output has left; keep the interpreter from saying so again at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+        return _given_up_output(BROKEN_PIPE)
+    except SystemExit as left:
+        # How Click and rich leave when whoever read our output has left.
+        if isinstance(left.__context__, BrokenPipeError):
+            return _given_up_output(BROKEN_PIPE)
+        raise
+    except OSError as error:
+        if error.errno not in UNWRITABLE or error.filename is not None:
+            raise
+        return _given_up_output(_complain(f"cannot write the output: {error.strerror}"))
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except Exception as error:
@@ -86,5 +100,28 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
 
 
 def _complain(message: str) -> int:
-    print("diffusiongemma:", " ".join(message.split()), file=sys.stderr)
+    with contextlib.suppress(OSError):  # stderr may be what cannot be written
+        print("diffusiongemma:", " ".join(message.split()), file=sys.stderr)
     return USAGE_ERROR
+
+
+def _open_standard_streams() -> None:
+    """Put something in the place of a closed stdout or stderr, whose number the next file opened would get."""
+    if sys.stdout is None:  # `>&-`: what is written fails, as it does for other programs
+        sys.stdout = os.fdopen(_moved(os.open(os.devnull, os.O_RDONLY), 1), "w", encoding="utf-8")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(_moved(os.open(os.devnull, os.O_WRONLY), 2), "w", encoding="utf-8")
+
+
+def _moved(descriptor: int, number: int) -> int:
+    if descriptor != number:
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    return number
+
+
+def _given_up_output(code: int) -> int:
+    """`code`, with nothing left that would fail once more at the interpreter's end."""
+    with contextlib.suppress(OSError, ValueError):  # no file behind it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code

@@ -69,6 +69,8 @@ class Chat:
     done: bool = field(default=False, init=False)
 
     def run(self) -> None:
+        if sys.stdin is None:
+            raise InputError("stdin is closed: there is nobody to talk with")
         self._reset("")
         if sys.stdin.isatty():
             import readline  # noqa: F401  line editing and history for input()

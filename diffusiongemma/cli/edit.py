@@ -46,9 +46,11 @@ def edit(
     from diffusiongemma.cli.texts import read_text, write_result
 
     if diff and (in_place or as_json):
-        raise InputError("--diff writes the changes to stdout: leave out --in-place and --json, which has them too")
+        raise InputError(
+            "writes the changes to stdout: leave out `in_place` and `as_json`, which has them too", option="diff"
+        )
     if not 0 <= strength <= 1:
-        raise InputError(f"strength is {strength}: give a number from 0 to 1")
+        raise InputError("give a number from 0 to 1", option="strength", got=strength)
     decoding = given.decoding_options(
         mode="diffusion", steps=steps, seed=seed, temperature=temperature, sampler=sampler
     )
@@ -69,17 +71,17 @@ def span_of_lines(text: str, lines: str) -> tuple[int, int]:
     """
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", lines, re.ASCII)
     if match is None:
-        raise InputError(f"lines are {lines!r}: give two numbers as in 10-20, or one")
+        raise InputError("give two numbers as in 10-20, or one", option="lines", got=lines)
     first, last = int(match[1]), int(match[2] or match[1])
     starts = [0, *(found.end() for found in re.finditer("\n", text))]
     count = len(starts) - (starts[-1] == len(text))
     if not 1 <= first <= last <= count:
-        raise InputError(f"lines {lines}: the text has {count}, give 1 <= from <= to <= {count}")
+        raise InputError(f"the text has {count} lines, give 1 <= from <= to <= {count}", option="lines", got=lines)
     stop = starts[last] - 1 if last < len(starts) else len(text)
     start = starts[first - 1]
     stop -= text[start:stop].endswith("\r")
     if start >= stop:
-        raise InputError(f"lines {lines} are empty: choose others")
+        raise InputError("these lines are empty: choose others", option="lines", got=lines)
     return start, stop
 
 

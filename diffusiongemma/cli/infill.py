@@ -59,7 +59,7 @@ def parsed_length(length: str) -> Any:
         return length
     if least.isdecimal() and (most.isdecimal() if dash else not most):
         return (int(least), int(most)) if dash else int(least)
-    raise InputError(f"length is {length!r}: give a number of tokens, two as in 4-12, or auto")
+    raise InputError("give a number of tokens, two as in 4-12, or auto", option="length", got=length)
 
 
 def as_object(result: InfillResult) -> dict[str, Any]:

@@ -192,4 +192,4 @@ def hole_texts(text: str, hole: str) -> list[str]:
 
 def check_delay(delay: float | None) -> None:
     if delay is not None and not 0 <= delay <= 60:
-        raise InputError(f"delay is {delay}: give seconds from 0 to 60")
+        raise InputError("give seconds from 0 to 60", option="delay", got=delay)

@@ -45,7 +45,7 @@ def replay(
     from diffusiongemma.recording import load_trace
 
     if not 0 < speed <= 1000:
-        raise InputError(f"speed is {speed}: give a number above 0, up to 1000")
+        raise InputError("give a number above 0, up to 1000", option="speed", got=speed)
     recording = load_trace(file)
     scenes = list(_scenes(recording, canvas, step))
     console = Console(highlight=False)
@@ -73,7 +73,7 @@ def _scenes(recording: Recording, canvas: int | None, step: int | None) -> Itera
     if canvas is None and step is None:
         return iter(frames)
     if not recording.result.trace:
-        raise InputError("this trace has no steps, it was decoded token by token: leave out --step and --canvas")
+        raise InputError("this trace has no steps, it was decoded token by token: leave out `step` and `canvas`")
     wanted = canvas if canvas is not None else 1
     chosen = [f for f in frames if f.step is not None and f.step.canvas == wanted - 1]
     if not chosen:

@@ -63,7 +63,7 @@ def checked_text(text: str, what: str) -> str:
 def open_model(name: str, device: str, dtype: str) -> DiffusionGemma:
     """Load a model, saying so on a terminal. Raises `UserError`."""
     if dtype not in DTYPES:
-        raise InputError(f"no dtype {dtype!r}: give {', '.join(DTYPES)}")
+        raise InputError(f"give {', '.join(DTYPES)}", option="dtype", got=dtype)
     with Console(stderr=True).status(f"loading {name}"):
         from diffusiongemma.api import load
 

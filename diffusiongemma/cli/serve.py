@@ -72,9 +72,9 @@ def serve(
     from diffusiongemma.serve.transport.threads import apart
 
     if memory is not None and not 0 < memory < 2**20:
-        raise InputError(f"memory is {memory}: give GiB above 0")
+        raise InputError("give GiB above 0", option="memory", got=memory)
     if not 0 <= grace <= 3600:
-        raise InputError(f"grace is {grace}: give seconds from 0 to 3600")
+        raise InputError("give seconds from 0 to 3600", option="grace", got=grace)
     settings = Settings(
         model_name=Path(model).name if Path(model).exists() else model,
         aliases=tuple(alias or ()),

@@ -17,7 +17,7 @@ from diffusiongemma.errors import InputError
 def read_text(file: str, in_place: bool) -> str:
     """A file's text, or stdin's for "-". Raises `InputError` where there is none, or it is not UTF-8, or is empty."""
     if file == "-" and in_place:
-        raise InputError("--in-place needs a file: stdin cannot be written")
+        raise InputError("needs a file: stdin cannot be written", option="in_place")
     if file == "-":
         from diffusiongemma.cli.running import read_stdin
 

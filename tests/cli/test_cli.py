@@ -247,10 +247,10 @@ def assert_mistake(done: Outcome, *words: str) -> None:
         (["run", "x", "--temperature", "nan"], ["temperature is nan"]),
         (["run", "x", "--mode", "fast"], ["mode is 'fast'", "auto, diffusion or ar"]),
         (["run", "x", "--sampler", "best"], ["no sampler 'best'", "entropy-bound"]),
-        (["run", "x", "--delay", "-1"], ["delay is -1"]),
+        (["run", "x", "--delay", "-1"], ["--delay is -1"]),
         (["run", "x", "--max-new-tokens", "5000"], ["shorten the prompt or lower max-new-tokens"]),
         (["run", "x", "--device", "toaster"], ["no device 'toaster'"]),
-        (["run", "x", "--dtype", "int8"], ["no dtype 'int8'"]),
+        (["run", "x", "--dtype", "int8"], ["--dtype is 'int8'"]),
         (["run", "x", "--image", "/none.png"], ["image /none.png cannot be opened"]),
         (["run", "x", "--image", __file__], ["is not an image"]),
         (["run", "x", "--video", __file__], ["video"]),
@@ -315,7 +315,26 @@ def test_a_reader_that_leaves_is_no_error(tiny_directory: Path, tmp_path: Path):
     a_trace(dg.load(tiny_directory), trace)
     command = f"{sys.executable} -m diffusiongemma replay {trace} --json | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
-    assert done.stderr == "" and done.returncode in (0, 1, 141)
+    assert done.stderr == "" and done.returncode in (0, 141)
+
+
+UNHEARD = {
+    "> /dev/full": (2, "diffusiongemma: cannot write the output: No space left on device\n"),
+    ">&-": (2, "diffusiongemma: cannot write the output: Bad file descriptor\n"),
+    ">&- 2>&-": (2, ""),
+    "| true": (141, ""),
+}
+
+
+@pytest.mark.parametrize("where", UNHEARD)
+def test_output_that_cannot_be_written_is_no_traceback(where: str, tmp_path: Path):
+    """Of help, which rich writes, and of a text, in bytes."""
+    (tmp_path / "t.txt").write_text("x" * 100_000)  # more than a pipe holds
+    for command in ("--help", f"edit {tmp_path / 't.txt'} --strength 0", "--version"):
+        line = f"sleep 0.2; {sys.executable} -m diffusiongemma {command}"
+        script = f"({line}) {where}; exit ${{PIPESTATUS[0]}}"
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == UNHEARD[where], command
 
 
 # --- traces ---------------------------------------------------------------------------------------------------------
