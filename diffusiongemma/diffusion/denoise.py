@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import Tensor
 from diffusiongemma.config import GenerationConfig
 from diffusiongemma.diffusion.noise import CORRUPT, INITIAL, SAMPLE, Noise, corrupt
 from diffusiongemma.diffusion.pins import Pins, at, noise_at
-from diffusiongemma.diffusion.readout import Prediction, Reader, read
+from diffusiongemma.diffusion.readout import OWN, Prediction, Reader, Unread, read_each
 from diffusiongemma.diffusion.samplers import EntropyBound, Sampler, StepContext
 from diffusiongemma.diffusion.stop import StableAndConfident, StopRule
 from diffusiongemma.diffusion.temperature import LinearTemperature
@@ -78,13 +77,11 @@ class Canvas:
     entropy: Tensor | None = None  # [C] likewise
     top: Tensor | None = None  # [C, k] likewise
     top_logprob: Tensor | None = None  # [C, k] likewise
-    reader: Reader | None = None  # None reads the model's own distribution
+    reader: Reader = OWN
     shown: bool = False  # somebody looks at the argmax of every step: it is to be what a commit would write
     pins: Pins | None = None
     frozen: int = 0  # leading positions pinned as early text
     entered: int = 0  # steps of the schedule that were skipped at the start
-    # How many of these leading tokens [n] may be pinned without making what the answer must match impossible.
-    pinnable: Callable[[Sequence[int]], int] = len
 
     @classmethod
     def open(
@@ -138,10 +135,8 @@ class Canvas:
 
     def _answer(self, prediction: Prediction) -> Prediction:
         """The prediction with what would be committed as its argmax, where that is needed and another than its own."""
-        answer = getattr(self.reader, "answer", None)
         needed = self.done or self.shown or self.decoding.early_steps > 0
-        answered: Prediction = answer(prediction) if needed and answer is not None else prediction
-        return answered
+        return self.reader.answer(prediction) if needed else prediction
 
     def _sample(self, prediction: Prediction, vocab_size: int) -> tuple[Tensor, Tensor]:
         """The next canvas and the accepted positions. Pinned positions are kept from the sampler: it counts, ranks and
@@ -181,7 +176,7 @@ class Canvas:
         if stable <= self.frozen:
             return False
         prefix = prediction.argmax[:stable].tolist()
-        prefix = prefix[: self.pinnable(prefix)]
+        prefix = prefix[: self.reader.pinnable(prefix)]
         if len(prefix) <= self.frozen:
             return False
         pins = self.pins or Pins.of({}, len(self.tokens), self.tokens.device)
@@ -216,29 +211,13 @@ def denoise_step(model: Any, canvases: list[Canvas]) -> list[CanvasStep]:
 
 
 def _read(head: Any, canvases: list[Canvas], hidden: Tensor, temperatures: list[float]) -> list[Prediction]:
-    """Each canvas's predictions: those without a reader of their own together, in one pass."""
+    """Each canvas's predictions."""
     widths = [len(canvas.tokens) for canvas in canvases]
-    pieces = hidden.split(widths)
-    uniforms = [
-        c.noise.uniforms(c.step + 1, SAMPLE, w).to(hidden.device) for c, w in zip(canvases, widths, strict=True)
-    ]
-    parts: dict[int, Prediction] = {}
-    for i, canvas in enumerate(canvases):
-        if canvas.reader is not None:
-            parts[i] = canvas.reader(head, pieces[i], temperatures[i], uniforms[i], canvas.decoding.greedy)
-    free = [i for i in range(len(canvases)) if i not in parts]
-    if free:
-        chosen = [widths[i] for i in free]
-        together = read(
-            head,
-            torch.cat([pieces[i] for i in free]),
-            _spread([temperatures[i] for i in free], chosen, torch.float32).to(hidden.device),
-            torch.cat([uniforms[i] for i in free]),
-            _spread([canvases[i].decoding.greedy for i in free], chosen, torch.bool).to(hidden.device),
-            top=max(canvases[i].decoding.top for i in free),
-        )
-        parts |= dict(zip(free, together.split(chosen), strict=True))
-    return [parts[i] for i in range(len(canvases))]
+    unread = []
+    for canvas, piece, temperature in zip(canvases, hidden.split(widths), temperatures, strict=True):
+        uniforms, decoding = canvas.noise.uniforms(canvas.step + 1, SAMPLE, len(piece)), canvas.decoding
+        unread.append(Unread(piece, uniforms, temperature, decoding.greedy, canvas.reader, decoding.top))
+    return read_each(head, unread)
 
 
 def denoise(model: Any, canvas: Canvas) -> list[CanvasStep]:
@@ -247,10 +226,6 @@ def denoise(model: Any, canvas: Canvas) -> list[CanvasStep]:
     while not canvas.done:
         events += denoise_step(model, [canvas])
     return events
-
-
-def _spread(values: list[Any], widths: list[int], dtype: torch.dtype) -> Tensor:
-    return torch.tensor(values, dtype=dtype).repeat_interleave(torch.tensor(widths))
 
 
 def _event(canvas: Canvas, accepted: Tensor, temperature: float, seconds: float) -> CanvasStep:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffusiongemma.diffusion.noise import Noise, NoiseAt
-from diffusiongemma.diffusion.readout import Prediction
+from diffusiongemma.diffusion.readout import Head, Prediction, Reader
 
 FREE = -1
 
@@ -78,6 +78,18 @@ class Pins:
             top=top,
             top_logprob=top_logprob,
         )
+
+
+@dataclass(frozen=True)
+class Pinned(Reader):
+    """Reads positions that are held to one token: certain of it, whatever the model says."""
+
+    token: int
+
+    def __call__(self, head: Head, hidden: Tensor, temperature: float, uniforms: Tensor, greedy: bool) -> Prediction:
+        tokens = torch.full((len(hidden),), self.token, device=hidden.device)
+        zeros = torch.zeros(len(hidden), device=hidden.device)
+        return Prediction(tokens, tokens, zeros, zeros, zeros, hidden[:, :0], tokens[:, None], zeros[:, None])
 
 
 def at(prediction: Prediction, positions: Tensor) -> Prediction:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
@@ -41,16 +42,73 @@ class Prediction:
         return [Prediction(*row) for row in zip(*columns, strict=True)]
 
 
-class Reader(Protocol):
-    """Another way to read one canvas's hidden states, such as under a constraint."""
+# Changes the logits [n, V] of positions first, first + 1, … in place, before they are divided by the temperature.
+Adjust = Callable[[Tensor, int], None]
+
+
+class Reader:
+    """How hidden states are read. This one reads the model's own distribution; others do so under a constraint or leave
+    some tokens out. It is made for the positions of one canvas, or of one token."""
+
+    @property
+    def positions(self) -> int:
+        """The most positions there are to read."""
+        return sys.maxsize
+
+    def pinnable(self, tokens: Sequence[int]) -> int:
+        """How many of these leading tokens of the canvas can be pinned so that the answer can still match."""
+        return len(tokens)
+
+    def answer(self, prediction: Prediction) -> Prediction:
+        """The latest prediction with what a commit would write as its argmax."""
+        return prediction
 
     def __call__(self, head: Head, hidden: Tensor, temperature: float, uniforms: Tensor, greedy: bool) -> Prediction:
         """hidden [C, D], uniforms [C] in [0, 1) -> predictions at the C positions."""
-        ...
+        return read_each(head, [Unread(hidden, uniforms, temperature, greedy)])[0]
 
 
-# Changes the logits [n, V] of positions first, first + 1, … in place, before they are divided by the temperature.
-Adjust = Callable[[Tensor, int], None]
+OWN = Reader()
+
+
+@dataclass
+class Unread:
+    """Hidden states to be read, all in one way."""
+
+    hidden: Tensor  # [n, D]
+    uniforms: Tensor  # [n] in [0, 1)
+    temperature: float
+    greedy: bool
+    reader: Reader = OWN
+    top: int = 0  # how many of the most probable tokens are told
+
+
+def read_each(head: Head, unread: Sequence[Unread], want_soft: bool = True) -> list[Prediction]:
+    """A prediction for each. Those of the model's own distribution are read in one pass over the vocabulary."""
+    device = unread[0].hidden.device
+    uniforms = [one.uniforms.to(device) for one in unread]
+    parts: dict[int, Prediction] = {}
+    for i, one in enumerate(unread):
+        if one.reader is not OWN:
+            parts[i] = one.reader(head, one.hidden, one.temperature, uniforms[i], one.greedy)
+    own = [i for i in range(len(unread)) if i not in parts]
+    if own:
+        widths = [len(unread[i].hidden) for i in own]
+        packed = read(
+            head,
+            torch.cat([unread[i].hidden for i in own]),
+            _spread([unread[i].temperature for i in own], widths, torch.float32).to(device),
+            torch.cat([uniforms[i] for i in own]),
+            _spread([unread[i].greedy for i in own], widths, torch.bool).to(device),
+            want_soft,
+            top=max(unread[i].top for i in own),
+        )
+        parts |= dict(zip(own, packed.split(widths), strict=True))
+    return [parts[i] for i in range(len(unread))]
+
+
+def _spread(values: list[float], widths: list[int], dtype: torch.dtype) -> Tensor:
+    return torch.tensor(values, dtype=dtype).repeat_interleave(torch.tensor(widths))
 
 
 def read(

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from diffusiongemma.diffusion.denoise import Canvas
 from diffusiongemma.diffusion.readout import Prediction
+from diffusiongemma.engine.output import Output
 
 
 @dataclass
 class Draft:
-    """What a canvas says, up to its first stop token or the limit, and how much of it the encoder has read.
+    """What a canvas says, up to its first stop token or the limit, and how much of it the encoder has agreed with.
 
     Encoding the draft gives, in one pass, what the encoder itself would write at each of its positions. As far as that
     is the draft, the draft stands. From the first other token on, the encoder writes the rest of the canvas. Where only
@@ -22,10 +23,12 @@ class Draft:
 
     canvas: Canvas
     tokens: list[int]
-    behind: Tensor  # [D], what the encoder predicts the first token from
-    first: int  # position of that token in the answer
+    hidden: Tensor  # [T + 1, D], what the encoder predicts each token from, and the one behind them
+    first: int  # position of its first token in the answer
+    sent: int = 0  # leading tokens whose text has gone out: they stand
     agreed: int = 0  # leading tokens that the encoder would have written too
     left: bool = False  # the encoder writes on its own
+    complete: bool = False  # the answer has all tokens of the canvas, or ends within it
 
     def is_surer_than(self, predictions: Iterable[Prediction]) -> bool:
         """Whether the canvas gives its tokens more probability, all together, than the encoder gives those that it
@@ -34,14 +37,28 @@ class Draft:
         mine = float(self.canvas.logprob[: len(self.tokens)].sum())
         return mine > sum(float(one.logprob) for one in predictions)
 
-    def sent(self, place: int) -> tuple[int, Prediction]:
-        """A token whose text has gone out, and what the canvas said of it: it stands."""
+    def own_prediction(self, place: int) -> Prediction:
+        """What the canvas said of one of its tokens [1], as if it had drawn it."""
         canvas = self.canvas
         assert canvas.prediction is not None and canvas.logprob is not None and canvas.entropy is not None
         one = canvas.prediction.split([1] * len(canvas.tokens))[place]
-        one = replace(one, sampled_logprob=canvas.logprob[place], entropy=canvas.entropy[place])
-        return self.tokens[place], one
+        return replace(one, sampled=one.argmax, sampled_logprob=canvas.logprob[place], entropy=canvas.entropy[place])
 
-    def is_full_at(self, count: int) -> bool:
-        """Whether `count` tokens of the answer are all that the canvas has places for."""
-        return count - self.first >= len(self.canvas.tokens)
+    def place(self, output: Output) -> int:
+        """Of the next token of the answer, in the canvas."""
+        return len(output.tokens) - self.first
+
+    def write(self, prediction: Prediction, output: Output) -> int:
+        """The next token of the answer is what the encoder says, agreeing or not."""
+        assert self.canvas.settled is not None
+        place = self.place(output)
+        token = output.add_token(prediction, self.canvas.step if self.left else int(self.canvas.settled[place]))
+        if not self.left:
+            self.left = token != self.tokens[place]
+            self.agreed += not self.left
+        count = place + 1
+        self.complete = output.finished or count >= len(self.canvas.tokens)
+        if self.complete:
+            output.commit_canvas(self.canvas, count, written=count - self.agreed)
+        output.send([token] if place >= self.sent else [])
+        return token

@@ -1,26 +1,32 @@
-"""The outer loop: many requests, one model. Each step encodes what waits and denoises every open canvas once."""
+"""The outer loop: many requests, one model. Each step encodes what waits, reads what is written token by token, and
+denoises every open canvas once."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from diffusiongemma.diffusion.denoise import Canvas, denoise_step
-from diffusiongemma.diffusion.readout import Prediction, read
-from diffusiongemma.engine.generation import Chunk, Generation
+from diffusiongemma.diffusion.readout import Unread, read_each
+from diffusiongemma.engine.chunks import Chunk
+from diffusiongemma.engine.generation import Generation
 from diffusiongemma.engine.holds import Holds
 from diffusiongemma.engine.memory import cache_bytes, room
 from diffusiongemma.engine.prefixes import Prefixes
 from diffusiongemma.engine.request import Request
 from diffusiongemma.errors import InputError
-from diffusiongemma.events import CanvasStep, Event, Finished, Result
+from diffusiongemma.events import Event, Finished, Result
 from diffusiongemma.model.cache import BLOCK
 from diffusiongemma.model.model import Model
+
+W = TypeVar("W")  # a kind of work
+T = TypeVar("T")  # what comes of it
 
 
 class Engine:
@@ -67,7 +73,7 @@ class Engine:
         for generation in self.running:
             if generation.request.id == request_id:
                 self.running.remove(generation)
-                return generation.result("cancelled")
+                return generation.output.result("cancelled")
         self.waiting = deque(r for r in self.waiting if r.id != request_id)
         return None
 
@@ -78,8 +84,8 @@ class Engine:
     @torch.no_grad()
     def step(self) -> list[Event]:
         self._admit()
-        events = [*self._encode(), *self._denoise()]
-        self.running = [g for g in self.running if g.finish_reason is None]
+        events = [*self._encode(), *self._read(), *self._denoise()]
+        self.running = [g for g in self.running if not g.output.finished]
         return events
 
     def run(self, requests: Iterable[Request]) -> Iterator[Event]:
@@ -132,135 +138,65 @@ class Engine:
 
     def _encode(self) -> Iterator[Event]:
         """One chunk of each prompt, committed canvas or token that waits to be encoded."""
-        work = self._chunks()
+        work = [(generation, x, chunk.image_spans) for generation, chunk, x in self._embedded()]
         if not work:
             return
-        embeddings = [x for _, (x, _) in work]
-        spans = [spans for _, (_, spans) in work]
+        generations, embeddings, spans = zip(*work, strict=True)
         try:
-            hidden = self.model.encode_rows([g.sequence for g, _ in work], embeddings, spans)
+            hidden = self.model.encode_rows([g.sequence for g in generations], list(embeddings), list(spans))
         except Exception as error:
             # Some layers have stored these tokens and some have not: none of the caches can be used any more.
-            self._fail([g.request for g, _ in work], error)
+            self._fail([g.request for g in generations], error)
             return
-        for generation, _ in work:
+        for generation, states in zip(generations, hidden.split([len(x) for x in embeddings]), strict=True):
             self._keep_prefix(generation)
-        states = hidden.split([len(x) for x in embeddings])
-        ready = [(g, h) for (g, _), h in zip(work, states, strict=True) if not g.waiting]
-        for generation, encoded in ready:
-            generation.behind = encoded[-1].clone()
-        yield from self._next_tokens([(g, h[-1]) for g, h in ready if g.autoregressive])
-        for generation, encoded in ready:
-            if generation.draft is not None and not generation.draft.left:
-                yield from self._guarded(generation, self._verified(generation, encoded))
-        for generation, _ in ready:
+            yield from self._taken(generation, states)
+
+    def _embedded(self) -> Iterator[tuple[Generation, Chunk, Tensor]]:
+        for generation, chunk in self._waiting_for(Chunk):
             try:
-                if generation.wants_canvas:
-                    generation.open_canvas()
+                yield generation, chunk, chunk.embedded(self.model)
             except Exception as error:
                 self._fail([generation.request], error)
 
-    def _chunks(self) -> list[tuple[Generation, Chunk]]:
-        work = []
-        for generation in list(self.running):
-            try:
-                chunk = generation.chunk() if generation.canvas is None else None
-            except Exception as error:
-                self._fail([generation.request], error)
-                continue
-            if chunk is not None:
-                work.append((generation, chunk))
-        return work
-
-    def _next_tokens(self, ready: list[tuple[Generation, Tensor]]) -> Iterator[Event]:
-        free = []
-        for generation, hidden in ready:
-            choice = self._own_choice(generation, hidden)
-            if choice is None:
-                free.append((generation, hidden, generation.uniform()))
-            else:
-                yield from generation.take_token(*choice)
-        for (generation, *_), one in zip(free, self._read(free), strict=True):
-            yield from generation.take_token(int(one.sampled[0]), one)
-
-    def _own_choice(self, generation: Generation, hidden: Tensor) -> tuple[int, Prediction | None] | None:
-        """The next token, where a pin or a reader of the request's own says it; None where it is read as any other."""
-        if (token := generation.forced) is not None:
-            return token, None
-        reader = generation.reader(1)
-        if reader is None:
-            return None
-        t = generation.config.temperature or 0.0
-        uniform = generation.uniform().to(hidden.device)
-        one = reader(self.model.backbone, hidden[None], t or 1.0, uniform, greedy=t == 0)
-        return int(one.sampled[0]), one
-
-    def _read(self, ready: list[tuple[Generation, Tensor, Tensor]]) -> list[Prediction]:
-        """Predictions [1] at hidden states [D] and uniforms [1]."""
-        if not ready:
-            return []
-        device, temperatures = self.model.device, [g.config.temperature or 0.0 for g, *_ in ready]
-        together = read(
-            self.model.backbone,
-            torch.stack([h for _, h, _ in ready]),
-            torch.tensor([t or 1.0 for t in temperatures], device=device),
-            torch.cat([u for *_, u in ready]).to(device),
-            torch.tensor([t == 0 for t in temperatures], device=device),
-            want_soft=False,
-            top=max(g.config.top_logprobs for g, *_ in ready),
-        )
-        return together.split([1] * len(ready))
-
-    def _verified(self, generation: Generation, encoded: Tensor) -> Iterator[Event]:
-        """The encoder's word on a draft whose hidden states [n, D] it has just computed."""
-        draft = generation.draft
-        assert draft is not None
-        behind = [draft.behind, *encoded[:-1]]
-        plain: dict[int, Prediction] = {}
-        if generation.config.verify == "unconverged":
-            plain = self._read_ahead(generation, behind, 0)
-            if draft.is_surer_than(plain.values()):
-                yield from generation.take_draft()
-                return
-        for place, hidden in enumerate(behind):
-            choice = draft.sent(place) if place < generation.early else self._own_choice(generation, hidden)
-            if choice is None:
-                if place not in plain:  # nor the later ones: all in one pass over the vocabulary
-                    plain = self._read_ahead(generation, behind, place)
-                choice = int(plain[place].sampled[0]), plain[place]
-            yield from generation.take_token(*choice)
-            if draft.left:
-                return
-
-    def _read_ahead(self, generation: Generation, behind: list[Tensor], place: int) -> dict[int, Prediction]:
-        """Predictions [1] from `place` of a draft on, by their place."""
-        rows = [(generation, hidden, generation.uniform(i)) for i, hidden in enumerate(behind[place:])]
-        return dict(enumerate(self._read(rows), place))
+    def _read(self) -> Iterator[Event]:
+        """The hidden states from which tokens are drawn; a request may want its next ones read at once."""
+        while work := self._waiting_for(Unread):
+            read = partial(read_each, self.model.backbone, want_soft=False)
+            for generation, prediction in self._outcomes(work, read):
+                yield from self._taken(generation, prediction)
 
     def _denoise(self) -> Iterator[Event]:
         """One step of every open canvas."""
-        active = [(g, g.canvas) for g in self.running if g.canvas is not None and g.finish_reason is None]
-        if not active:
-            return
-        for generation, event in self._stepped(active):
-            yield from self._guarded(generation, generation.take_step(event))
+        for generation, step in self._outcomes(self._waiting_for(Canvas), partial(denoise_step, self.model)):
+            yield from self._taken(generation, step)
 
-    def _guarded(self, generation: Generation, events: Iterator[Event]) -> Iterator[Event]:
+    def _waiting_for(self, kind: type[W]) -> list[tuple[Generation, W]]:
+        """The requests that go on with this kind of work, each with its own."""
+        work = [(generation, generation.work()) for generation in self.running]
+        return [(generation, one) for generation, one in work if isinstance(one, kind)]
+
+    def _outcomes(
+        self, work: list[tuple[Generation, W]], together: Callable[[list[W]], list[T]]
+    ) -> list[tuple[Generation, T]]:
+        """Work done together changes nothing until all of it is done, so it can be tried again one by one."""
+        if not work:
+            return []
         try:
-            yield from events
+            outcomes = together([one for _, one in work])
+            return [(generation, outcome) for (generation, _), outcome in zip(work, outcomes, strict=True)]
+        except Exception as error:
+            if len(work) == 1 or not self.isolate:
+                self._fail([generation.request for generation, _ in work], error)
+                return []
+        return [pair for one in work for pair in self._outcomes([one], together)]
+
+    def _taken(self, generation: Generation, outcome: Any) -> list[Event]:
+        try:
+            return generation.take(outcome)
         except Exception as error:
             self._fail([generation.request], error)
-
-    def _stepped(self, active: list[tuple[Generation, Canvas]]) -> list[tuple[Generation, CanvasStep]]:
-        try:
-            events = denoise_step(self.model, [canvas for _, canvas in active])
-            return [(generation, event) for (generation, _), event in zip(active, events, strict=True)]
-        except Exception as error:
-            if len(active) == 1 or not self.isolate:
-                self._fail([active[0][0].request], error)
-                return []
-        # A step changes a canvas only once all have been read, so it can be tried again one by one.
-        return [pair for one in active for pair in self._stepped([one])]
+            return []
 
 
 def check(request: Request, model: Model) -> None:

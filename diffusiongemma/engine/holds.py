@@ -13,7 +13,7 @@ from diffusiongemma.control.inference.reader import Constrained
 from diffusiongemma.control.tokens.words import LogitBias, together
 from diffusiongemma.diffusion.denoise import Canvas
 from diffusiongemma.diffusion.pins import Pins
-from diffusiongemma.diffusion.readout import Reader
+from diffusiongemma.diffusion.readout import OWN, Reader
 from diffusiongemma.engine.request import Request
 from diffusiongemma.errors import InputError
 
@@ -70,10 +70,10 @@ class Holds:
         positions: int,
         device: torch.device,
         frozen: tuple[int, ...] = (),
-    ) -> Reader | None:
+    ) -> Reader:
         """How up to `positions` tokens from answer position `offset` are read; `frozen` are pinned as early text.
 
-        None reads the model's own distribution. Raises `InputError` where pins and constraint leave nothing.
+        Raises `InputError` where pins and constraint leave nothing.
         """
         ahead = {p - offset: (token,) for p, token in self.pins.items() if p >= offset}
         ahead |= {position: (token,) for position, token in enumerate(frozen)}
@@ -88,7 +88,7 @@ class Holds:
             return self._patchwork(regions, offset, positions, limits, set(ahead), device)
         open_before = any(p not in ahead for p in range(limits.no_end_before))
         adjust = together(self.bias, limits if limits and open_before else None)
-        return Plain(adjust, self.top_p, self.top) if adjust is not None or self.top_p < 1 else None
+        return Plain(adjust, self.top_p, self.top) if adjust is not None or self.top_p < 1 else OWN
 
     def _patchwork(
         self, regions: list[Region], offset: int, positions: int, limits: Limits, pinned: set[int], device: torch.device

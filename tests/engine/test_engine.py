@@ -16,8 +16,8 @@ import diffusiongemma as dg
 from diffusiongemma.chat import Prompt
 from diffusiongemma.config import GenerationConfig
 from diffusiongemma.diffusion.samplers import Ancestral, Confidence, FixedK
+from diffusiongemma.engine.chunks import chunk_bounds
 from diffusiongemma.engine.engine import Engine
-from diffusiongemma.engine.generation import chunk_bounds
 from diffusiongemma.engine.request import Request
 from diffusiongemma.events import CanvasCommitted, CanvasStep, Finished, TextDelta
 from diffusiongemma.weights.locate import ASSETS

@@ -18,6 +18,7 @@ from diffusiongemma.diffusion.readout import Prediction
 from diffusiongemma.diffusion.stop import Never, StableAndConfident
 from diffusiongemma.engine.draft import Draft
 from diffusiongemma.engine.engine import Engine
+from diffusiongemma.engine.phases import WritingRest
 from diffusiongemma.engine.request import Request
 from diffusiongemma.errors import CheckpointError, InputError
 from diffusiongemma.events import CanvasCommitted, CanvasStep, Finished, TextDelta
@@ -140,7 +141,7 @@ def test_who_is_surer(mine, theirs, surer):
     """By what the draft's own tokens, not the noise behind its end, get in all."""
     canvas = Canvas(None, torch.zeros(4), None, Decoding(), logprob=torch.tensor([mine, mine, -99.0, -99.0]))
     told = [Prediction(**dict.fromkeys(PREDICTED, torch.zeros(1)) | {"logprob": torch.tensor([theirs])})] * 2
-    assert Draft(canvas, [5, 1], torch.zeros(3), 0).is_surer_than(told) is surer
+    assert Draft(canvas, [5, 1], torch.zeros(3, 3), 0).is_surer_than(told) is surer
 
 
 PREDICTED = [field.name for field in fields(Prediction)]
@@ -190,7 +191,7 @@ def test_a_cancelled_request_leaves_with_what_it_had(tiny):
     engine.submit(Request(Prompt([2, 5, 6], [], []), config))
     for _ in range(8):
         engine.step()
-    assert engine.running[0].draft is not None
+    assert engine.running[0].phase.then.func is WritingRest
     result = engine.cancel(0)
     assert result is not None and 0 < len(result.tokens) < 16 and result.finish_reason == "cancelled"
 

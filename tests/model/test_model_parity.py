@@ -117,9 +117,9 @@ def test_images_equal_the_reference(images, window, tmp_path):
         ids, [ImageInput(p, q, e - s) for p, q, (s, e) in zip(pixels, positions, spans, strict=True)], spans
     )
     generation = Generation(Request(prompt, GenerationConfig()), model, None)
-    embedded, found = generation.chunk()
-    assert found == spans
-    model.encode_rows([generation.sequence], [embedded], [found])
+    chunk = generation.work()
+    assert chunk.image_spans == spans
+    model.encode_rows([generation.sequence], [chunk.embedded(model)], [chunk.image_spans])
     canvas = torch.randint(0, 97, (1, 8))
     expected = reference(decoder_input_ids=canvas, past_key_values=theirs).logits
     mine = model.denoise(canvas, KVCache([generation.sequence]))

@@ -71,7 +71,7 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Plain:
+class Plain(Reader):
     """Reads the model's own distribution, some tokens left out."""
 
     adjust: Adjust | None
@@ -86,7 +86,7 @@ class Plain:
 
 
 @dataclass(frozen=True)
-class Patchwork:
+class Patchwork(Reader):
     """Reads each region of a canvas through its own chain and what is free beside them plainly.
 
     Positions outside the regions are only read where `free` [C] says so; at the others, which are pinned, the

@@ -10,11 +10,19 @@ from torch import Tensor
 
 from diffusiongemma.control.inference.chain import CanvasChain, Posterior
 from diffusiongemma.control.inference.evidence import Evidence
-from diffusiongemma.diffusion.readout import CHUNK_ELEMENTS, Adjust, Head, Prediction, keep_nucleus, most_probable
+from diffusiongemma.diffusion.readout import (
+    CHUNK_ELEMENTS,
+    Adjust,
+    Head,
+    Prediction,
+    Reader,
+    keep_nucleus,
+    most_probable,
+)
 
 
 @dataclass(eq=False)
-class Constrained:
+class Constrained(Reader):
     """
     Reads a canvas through its chain: entropies and samples are those of the constrained marginals. Soft embeddings
     are the model's own, on which its self-conditioner was trained: the marginals put the evidence of all positions
@@ -37,7 +45,6 @@ class Constrained:
         return self.chain.positions
 
     def pinnable(self, tokens: Sequence[int]) -> int:
-        """How many of these leading tokens of the canvas can be pinned so that it can still match."""
         state = self.chain.start
         for count, (token, live) in enumerate(zip(tokens, self.chain.lattice.states[1:], strict=False)):
             state = self.chain.automaton.advance(state, token)
@@ -69,7 +76,7 @@ class Constrained:
         return self._with_path(prediction) if self.paths else prediction
 
     def answer(self, prediction: Prediction) -> Prediction:
-        """The latest prediction with the most probable accepted path as its argmax: what a commit writes."""
+        """With the most probable accepted path."""
         if self.paths:
             return prediction
         return self._with_path(prediction)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from diffusiongemma.diffusion.denoise import Canvas
 from diffusiongemma.events import CanvasCommitted, CanvasStep, Finished
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Metrics:
             "running_requests": ("Requests in the batch", lambda: worker.running),
             "active_canvases": (
                 "Canvases being denoised",
-                lambda: sum(g.canvas is not None for g in list(worker.engine.running)),
+                lambda: sum(isinstance(g.work(), Canvas) for g in list(worker.engine.running)),
             ),
             "queued_requests": ("Requests waiting", lambda: max(0, worker.accepted - worker.running)),
             "cache_bytes": (
