@@ -1,5 +1,4 @@
-"""
-What a constraint adds to a denoise step of a real model, both in one run, in turn.
+"""What a constraint adds to a denoise step of a real model, both in one run, in turn.
 
     python bench/constrained_step.py                  # the embedded model, several schemas
     python bench/constrained_step.py --released       # parts of the released 26B architecture, a dozen fields

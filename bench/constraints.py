@@ -1,5 +1,4 @@
-"""
-What guaranteed structure costs: compiling a constraint, and each denoising step under it. Needs no model.
+"""What guaranteed structure costs: compiling a constraint, and each denoising step under it. Needs no model.
 
     python bench/constraints.py                       # vocabularies of 4,096 and 262,144 tokens, one thread
     python bench/constraints.py --compare-outlines    # also compiles the same schema with outlines-core, if installed
@@ -8,6 +7,8 @@ What guaranteed structure costs: compiling a constraint, and each denoising step
 The vocabularies are synthetic (bytes, punctuation runs, made-up words, several scripts; digits are single tokens, as
 in Gemma's) and the scores random, so times are about shapes, not about text. Per-step times are medians.
 """
+
+from __future__ import annotations
 
 import argparse
 import json

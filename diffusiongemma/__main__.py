@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 from diffusiongemma.cli import main
 
 main()

@@ -1,5 +1,7 @@
 """JSON Schemas to test with: a generator that uses every keyword, alone and together, and some as people write them."""
 
+from __future__ import annotations
+
 import random
 from typing import Any
 

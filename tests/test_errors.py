@@ -1,5 +1,7 @@
 """Errors: the option at fault is a fact of the error, and each surface spells it in its own way."""
 
+from __future__ import annotations
+
 from diffusiongemma.errors import CheckpointError, InputError
 
 

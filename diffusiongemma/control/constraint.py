@@ -1,11 +1,12 @@
-"""
-Constraints as users state them, compiled for one vocabulary and carried from canvas to canvas.
+"""Constraints as users state them, compiled for one vocabulary and carried from canvas to canvas.
 
-    constraint = compile_constraint(json_schema=schema, vocabulary=vocabulary, end_ids=[1, 106])
-    state = constraint.begin(max_tokens=512)                # refuses at once if 512 tokens can't hold any match
-    canvas = state.open_canvas(256)                         # a CanvasChain: posterior, most_probable_path, sample_path
-    state = state.after(canvas.most_probable_path(scores).tolist())
+constraint = compile_constraint(json_schema=schema, vocabulary=vocabulary, end_ids=[1, 106])
+state = constraint.begin(max_tokens=512)                # refuses at once if 512 tokens can't hold any match
+canvas = state.open_canvas(256)                         # a CanvasChain: posterior, most_probable_path, sample_path
+state = state.after(canvas.most_probable_path(scores).tolist())
 """
+
+from __future__ import annotations
 
 import contextlib
 import json
@@ -117,9 +118,8 @@ class Constraint:
         classes = self.automaton.class_of_token[np.fromiter(tokens, np.int64)]
         return np.bincount(classes[classes >= 0], minlength=self.automaton.num_classes) > 0
 
-    def begin(self, max_tokens: int, min_tokens: int = 0) -> "ConstraintState":
-        """
-        The state before the first token of an answer of `min_tokens` to `max_tokens` tokens, end token not counted.
+    def begin(self, max_tokens: int, min_tokens: int = 0) -> ConstraintState:
+        """The state before the first token of an answer of `min_tokens` to `max_tokens` tokens, end token not counted.
 
         Raises `InputError` if no matching text has such a length.
         """
@@ -156,8 +156,7 @@ class ConstraintState:
         device: torch.device | str = "cpu",
         permitted: Mapping[int, Collection[int]] | None = None,
     ) -> CanvasChain:
-        """
-        The chain over the next canvas, or over what of it is still within `max_tokens`: `chain.positions` tells.
+        """The chain over the next canvas, or over what of it is still within `max_tokens`: `chain.positions` tells.
 
         The last canvas ends in a match; any other where the tokens left suffice to reach one. `permitted` lists the
         only tokens for some positions, counted from the start of this canvas; it looks beyond its end too. The scores
@@ -186,7 +185,7 @@ class ConstraintState:
         blocks = self.constraint.blocks(torch.device(device))
         return CanvasChain(self.constraint.automaton, self.constraint.bundles, blocks, lattice)
 
-    def after(self, tokens: Iterable[int]) -> "ConstraintState":
+    def after(self, tokens: Iterable[int]) -> ConstraintState:
         """The state once these tokens are committed. Raises `InputError` if they break the constraint."""
         committed = list(tokens)
         state = self.constraint.automaton.run(committed, self.state)
@@ -211,8 +210,7 @@ def compile_constraint(
     neutral_ids: Collection[int] = (),
     preamble: tuple[int, int] | None = None,
 ) -> Constraint:
-    """
-    Compile at most one of json_schema (object or text), regex, choices and template, and words, for a vocabulary.
+    """Compile at most one of json_schema (object or text), regex, choices and template, and words, for a vocabulary.
 
     end_ids close the answer; neutral_ids (special tokens that write nothing) may stand anywhere before; `preamble` is
     the pair of special tokens around a thought that may come first, in any words without a vertical bar, of which all

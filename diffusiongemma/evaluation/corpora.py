@@ -4,6 +4,8 @@ Each source is one package and one small reader that yields documents: clean tex
 The packages pin nothing: `Corpus.version` records what was fetched, so that a model card can name it.
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
 import re

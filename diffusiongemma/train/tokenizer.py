@@ -5,6 +5,8 @@ edited one at a time; so is each structural character of JSON, so that a grammar
 stop, which marks a blank in puzzles.
 """
 
+from __future__ import annotations
+
 import argparse
 import itertools
 import json

@@ -1,5 +1,7 @@
 """Vocabularies and their token automata against Python's `re`, brute force and real tokenizers."""
 
+from __future__ import annotations
+
 import itertools
 import random
 import re

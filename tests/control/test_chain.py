@@ -1,5 +1,7 @@
 """The chain recursions against an oracle that enumerates every token sequence of a toy vocabulary."""
 
+from __future__ import annotations
+
 import itertools
 from dataclasses import dataclass
 

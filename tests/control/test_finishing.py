@@ -1,5 +1,7 @@
 """How many tokens an answer can still take, against the loop that counts them one by one."""
 
+from __future__ import annotations
+
 import random
 
 import numpy as np

@@ -1,5 +1,7 @@
 """JSON Schema: whatever is written parses and validates; whatever can't be honoured is refused by name."""
 
+from __future__ import annotations
+
 import json
 import os
 import random

@@ -1,5 +1,7 @@
 """Languages, regular expressions, choices, templates and words against Python's `re`."""
 
+from __future__ import annotations
+
 import os
 import random
 import re

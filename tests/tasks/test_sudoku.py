@@ -1,5 +1,7 @@
 """Sudoku data: exact solving, seeds kept apart, symmetries that keep uniqueness, text in and out, the score."""
 
+from __future__ import annotations
+
 import random
 import time
 

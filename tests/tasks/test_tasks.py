@@ -1,5 +1,7 @@
 """Tasks: reproducible, disjoint in train and test, right by independent means, and scored so that faults show."""
 
+from __future__ import annotations
+
 import itertools
 import json
 import re

@@ -1,5 +1,7 @@
 """The edges of a token automaton in the form in which a canvas adds them up."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,8 +12,7 @@ from diffusiongemma.control.tokens.automaton import TokenAutomaton
 
 @dataclass(frozen=True, eq=False)
 class Bundles:
-    """
-    Edges with the same two ends, bundled. Bundles with the same classes share one *class set*, whose mass at a
+    """Edges with the same two ends, bundled. Bundles with the same classes share one *class set*, whose mass at a
     position is computed once for all of them.
     """
 
@@ -24,7 +25,7 @@ class Bundles:
     first_by_class: np.ndarray  # [K] where each class begins in `by_class`
 
     @classmethod
-    def of(cls, automaton: TokenAutomaton) -> "Bundles":
+    def of(cls, automaton: TokenAutomaton) -> Bundles:
         pair = automaton.source * automaton.num_states + automaton.target
         order = np.lexsort((automaton.label, pair))
         pairs, first = np.unique(pair[order], return_index=True)

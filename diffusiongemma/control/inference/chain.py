@@ -1,11 +1,12 @@
-"""
-Exact inference over one canvas under an automaton: constrained marginals, joint samples and the most probable path.
+"""Exact inference over one canvas under an automaton: constrained marginals, joint samples and the most probable path.
 
 The model gives independent scores per position; the automaton couples positions. Conditioning on "the tokens form an
 accepted path" leaves a Markov chain over (position, state), so sums over all accepted sequences are sweeps over the
 lattice: forward-backward for marginals, sampling backwards-filtered forwards, Viterbi for the best path. References:
 Rabiner 1989 (the recursions); Dang & Ermon, arXiv 2607.07026, and DINGO, arXiv 2505.23061 (on a diffusion canvas).
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -38,9 +39,8 @@ class CanvasChain:
     def start(self) -> int:
         return int(self.lattice.states[0][0])
 
-    def posterior(self, scores: torch.Tensor | Evidence) -> "Posterior":
-        """
-        Each position's distribution given that the whole canvas is accepted.
+    def posterior(self, scores: torch.Tensor | Evidence) -> Posterior:
+        """Each position's distribution given that the whole canvas is accepted.
 
         scores [C, V]: log-probabilities or logits ÷ temperature, any float type, on the device of `blocks`; a constant
         per row does not matter, -inf counts as very unlikely (structure wins). Where the scores never exist all at
@@ -61,8 +61,7 @@ class CanvasChain:
         return evidence.most_probable_tokens(classes[first_maxima(evidence.best[row, classes], starts)])
 
     def sample_path(self, scores: torch.Tensor | Evidence, uniforms: torch.Tensor) -> torch.Tensor:
-        """
-        [C] an accepted token sequence drawn from the exact joint distribution; uniforms [C] in [0, 1).
+        """[C] an accepted token sequence drawn from the exact joint distribution; uniforms [C] in [0, 1).
 
         scores [C, V] as for `posterior`.
         """
@@ -131,8 +130,7 @@ class Posterior:
         return torch.from_numpy(np.maximum(entropy, 0)).to(evidence.weight.device)
 
     def sample(self, uniforms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """
-        [C] one token from each position's marginal, drawn independently, and its log probability, float32.
+        """[C] one token from each position's marginal, drawn independently, and its log probability, float32.
 
         uniforms [C] in [0, 1).
         """

@@ -1,10 +1,11 @@
-"""
-From one row of scores per canvas position to a few numbers per class of tokens, and back to single tokens.
+"""From one row of scores per canvas position to a few numbers per class of tokens, and back to single tokens.
 
 The vocabulary is laid out in blocks of equal width whose tokens belong to one class. Scores are gathered into that
 layout a few rows at a time and become weights relative to the best of their block, the only [C, V] numbers that are
 kept: times one factor per block they are the constrained marginals.
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -28,9 +29,10 @@ GATHERED_AT_ONCE_ELSEWHERE = 64_000_000
 
 @dataclass(frozen=True, eq=False)
 class TokenBlocks:
-    """
-    Blocks of `width` tokens, ordered by class; token ids ascend within a class. Block b is `tokens[b // G, :, b % G]`:
-    tiles of G blocks keep a gather local in memory and let sums over a block run over contiguous numbers.
+    """Blocks of `width` tokens, ordered by class; token ids ascend within a class.
+
+    Block b is `tokens[b // G, :, b % G]`: tiles of G blocks keep a gather local in memory and let sums over a block run
+    over contiguous numbers.
     """
 
     tokens: Tensor  # [tiles, width, G] int64, padded with 0
@@ -92,8 +94,7 @@ def token_blocks(automaton: TokenAutomaton, device: torch.device | str = "cpu") 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """
-    What the scores say about each class at each position. Masses are relative: a constant per row is immaterial.
+    """What the scores say about each class at each position. Masses are relative: a constant per row is immaterial.
 
     Scores are log-probabilities, or logits divided by the temperature; within a block those more than 80 below the
     best count as 80 below.
@@ -109,16 +110,15 @@ class Evidence:
     mass: np.ndarray  # [C, K] Σ exp(score - best)
 
     @classmethod
-    def of(cls, scores: Tensor, blocks: TokenBlocks) -> "Evidence":
+    def of(cls, scores: Tensor, blocks: TokenBlocks) -> Evidence:
         """From all scores [C, V], any float type."""
         return cls.gathered([scores], len(scores), blocks)
 
     @classmethod
     def gathered(
         cls, rows: Iterable[Tensor], positions: int, blocks: TokenBlocks, weight: Tensor | None = None
-    ) -> "Evidence":
-        """
-        From the scores of successive rows [n, V], each of which need exist only until the next is asked for.
+    ) -> Evidence:
+        """From the scores of successive rows [n, V], each of which need exist only until the next is asked for.
 
         `weight` is that of evidence that is no longer needed: its memory is used again.
         """
@@ -205,8 +205,7 @@ def _block_sums(scores: Tensor, blocks: TokenBlocks, weight: Tensor) -> tuple[np
 
 
 def ranges(first: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """
-    The items first[c] .. first[c + 1] - 1 of each c in `chosen` [n], one after the other.
+    """The items first[c] .. first[c + 1] - 1 of each c in `chosen` [n], one after the other.
 
     Returns which of the n each belongs to [N], the items [N], and where each of the n begins [n + 1].
     """
@@ -217,8 +216,7 @@ def ranges(first: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def draw(weights: np.ndarray, starts: np.ndarray, uniforms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """
-    Draw one item per range by inverse transform.
+    """Draw one item per range by inverse transform.
 
     weights [N] lie in ranges starts[i] .. starts[i + 1] - 1, uniforms [n] in [0, 1). Returns the items drawn [n]
     (indices into `weights`) and what is left of each uniform, again uniform and independent of the choice.

@@ -1,7 +1,9 @@
+"""Which states can still reach acceptance within the tokens left.
+
+This is what lies beyond the canvas, in time that does not grow with how many tokens that is.
 """
-Which states can still reach acceptance within the tokens left: what lies beyond the canvas, in time that does not grow
-with how many tokens that is.
-"""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise

@@ -1,9 +1,10 @@
-"""
-The lattice of one canvas: every (position, state) pair and every move that some permitted path uses, and no others.
+"""The lattice of one canvas: every (position, state) pair and every move that some permitted path uses, and no others.
 
 It depends on the automaton, the state carried in and the number of positions, not on the model, so it is built once
 per canvas and used at every step.
 """
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,8 +21,7 @@ from diffusiongemma.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Moves:
-    """
-    The moves of all positions, one position after the other, in the order in which a sweep adds them up.
+    """The moves of all positions, one position after the other, in the order in which a sweep adds them up.
 
     A sweep at position t takes the values of the nodes `leaves[t]`, combines them with the weights `slices[t]` and
     adds up the runs that begin at `begins[t]`, one run per node that it arrives at. Nodes count within a position.
@@ -51,14 +51,13 @@ class Lattice:
         return len(self.before)
 
     @cached_property
-    def both_ways(self) -> "BothWays":
+    def both_ways(self) -> BothWays:
         return BothWays.of(self)
 
 
 @dataclass(frozen=True, eq=False)
 class BothWays:
-    """
-    The forward and the backward sweep in one loop, which halves the calls: turn i takes position i forward and
+    """The forward and the backward sweep in one loop, which halves the calls: turn i takes position i forward and
     position C - 1 - i backward. Its values are the forward ones of states[i], then the backward ones of states[C - i].
     """
 
@@ -71,7 +70,7 @@ class BothWays:
     before_at: np.ndarray  # [M] where in the values the node is that each of them leaves
 
     @classmethod
-    def of(cls, lattice: Lattice) -> "BothWays":
+    def of(cls, lattice: Lattice) -> BothWays:
         ahead, back, turns = lattice.forward, lattice.backward, lattice.positions
         sizes = np.array([len(states) for states in lattice.states])
         count = np.array([at.stop - at.start for at in back.slices])  # as many go in as come out of each position
@@ -105,8 +104,7 @@ def build_lattice(
     end_not_before: int = 0,
     permitted: Mapping[int, np.ndarray] | None = None,
 ) -> Lattice:
-    """
-    The paths of exactly `positions` tokens from state `start`.
+    """The paths of exactly `positions` tokens from state `start`.
 
     With `must_finish` they end in acceptance (end tokens fill the rest); without, wherever acceptance is at most
     `remaining` tokens further. No end token is placed before position `end_not_before`, which may lie beyond this

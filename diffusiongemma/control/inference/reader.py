@@ -23,8 +23,7 @@ from diffusiongemma.diffusion.readout import (
 
 @dataclass(eq=False)
 class Constrained(Reader):
-    """
-    Reads a canvas through its chain: entropies and samples are those of the constrained marginals. Soft embeddings
+    """Reads a canvas through its chain: entropies and samples are those of the constrained marginals. Soft embeddings
     are the model's own, on which its self-conditioner was trained: the marginals put the evidence of all positions
     together as if each were independent, and a model that is told so sure a guess does not correct it any more.
 

@@ -1,10 +1,11 @@
-"""
-Sums over all paths of a lattice, position by position: one loop, two ways to add up.
+"""Sums over all paths of a lattice, position by position: one loop, two ways to add up.
 
 Weights are [C, sets], a log mass or score per position and class set. Everything stays on a log scale: a schema can
 force dozens of tokens that the model finds absurd, and no float holds such products (the scaled linear form was tried:
 no faster at these sizes, and it underflows exactly there).
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -62,7 +63,7 @@ class SetMasses:
     log_in_set: np.ndarray  # [C, sets]
 
     @classmethod
-    def of(cls, log_in_class: np.ndarray, bundles: Bundles) -> "SetMasses":
+    def of(cls, log_in_class: np.ndarray, bundles: Bundles) -> SetMasses:
         log_in_set = np.empty((len(log_in_class), bundles.num_sets))
         log_in_set[:, bundles.single] = log_in_class[:, bundles.classes[bundles.first[bundles.single]]]
         if len(bundles.several):

@@ -1,8 +1,9 @@
-"""
-Members with commas in between: lists, properties in order, properties in any order, lists that contain something.
+"""Members with commas in between: lists, properties in order, properties in any order, lists that contain something.
 
 Each situation is built once and shared (see `nfa`), so optional members cost their number, not all their combinations.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ class Count:
     def allows_more(self, so_far: int) -> bool:
         return self.most is None or so_far < self.most
 
-    def after(self, so_far: int) -> "Count":
+    def after(self, so_far: int) -> Count:
         return Count(max(0, self.least - so_far), None if self.most is None else max(0, self.most - so_far))
 
     def of(self, body: lang.Language) -> lang.Language:

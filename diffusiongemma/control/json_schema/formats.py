@@ -1,7 +1,8 @@
-"""
-String formats of JSON Schema as languages. Each is the format or a part of it that is never wrong: dates know leap
+"""String formats of JSON Schema as languages. Each is the format or a part of it that is never wrong: dates know leap
 years, host names stay within their lengths, internationalised forms are written in ASCII, URIs without user or IPv6.
 """
+
+from __future__ import annotations
 
 import re
 from functools import lru_cache

@@ -1,5 +1,7 @@
 """The keywords of JSON Schema that speak of one type each, or list values, read into shapes."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping
 from decimal import Decimal
@@ -241,8 +243,7 @@ def _of_length(least: int, most: int | None) -> lang.Language:
 
 @lru_cache(maxsize=256)
 def pattern_shape(pattern: str) -> StringShape:
-    """
-    Strings in which the pattern is found.
+    """Strings in which the pattern is found.
 
     Python and ECMA-262 differ on the classes \\d \\w \\s beyond ASCII and on `$` before a final newline; what is
     written must match for both.

@@ -1,10 +1,11 @@
-"""
-JSON numbers within bounds, as languages.
+"""JSON numbers within bounds, as languages.
 
 Numbers are written without exponent, integers with at most 15 digits, fractions with at most 15 digits in all, so that
 every text a reader parses to a float compares with the bounds as its decimal value does (IEEE 754: 15 significant
 digits survive the round trip). A bound with more digits widens the limit for whole numbers, which parse exactly.
 """
+
+from __future__ import annotations
 
 from decimal import Decimal  # only compared and turned over here: arithmetic would round to the context's digits
 from functools import lru_cache

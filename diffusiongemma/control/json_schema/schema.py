@@ -1,8 +1,9 @@
-"""
-Reading JSON Schema (draft 2020-12): every keyword is understood or refused by name, before anything is generated.
+"""Reading JSON Schema (draft 2020-12): every keyword is understood or refused by name, before anything is generated.
 
 `SchemaReader.shapes` turns terms into a union of shapes; `json_text` then writes shapes as a language.
 """
+
+from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping

@@ -1,10 +1,11 @@
-"""
-What a JSON Schema says about a value, type by type, in a form that can be intersected and negated.
+"""What a JSON Schema says about a value, type by type, in a form that can be intersected and negated.
 
 A schema becomes a union of *shapes*, each about one JSON type. What it says about the values inside (properties,
 items) stays unread as *terms* until it is needed, so recursive schemas stay finite. Shapes are exact: what is written
 in the end may be less than a schema allows (see `json_text`), never more.
 """
+
+from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
@@ -27,7 +28,7 @@ class Term:
     negated: bool = False
 
     @property
-    def negation(self) -> "Term":
+    def negation(self) -> Term:
         return replace(self, negated=not self.negated)
 
 
@@ -41,7 +42,7 @@ class NotNegatable(InputError):
 
 @dataclass(frozen=True)
 class NullShape:
-    def opposite(self) -> list["Shape"]:
+    def opposite(self) -> list[Shape]:
         return []
 
 
@@ -49,14 +50,13 @@ class NullShape:
 class BooleanShape:
     values: frozenset[bool] = frozenset({True, False})
 
-    def opposite(self) -> list["Shape"]:
+    def opposite(self) -> list[Shape]:
         return [BooleanShape(frozenset({True, False}) - self.values)]
 
 
 @dataclass(frozen=True)
 class StringShape:
-    """
-    Strings whose value (not its JSON spelling) is in `content`.
+    """Strings whose value (not its JSON spelling) is in `content`.
 
     Where readers of a schema differ (is `\\d` only 0-9?) or a format is written in part only, `content` is what all
     agree on and `outer` what any of them takes; opposites swap the two.
@@ -65,7 +65,7 @@ class StringShape:
     content: lang.Language = lang.ANY_TEXT
     outer: lang.Language | None = None  # None: the same as content
 
-    def opposite(self) -> list["Shape"]:
+    def opposite(self) -> list[Shape]:
         if self.outer is lang.ANY_TEXT:
             raise NotNegatable("the opposite of 'format'")
         return [StringShape(_all_but(self.outer or self.content), self.outer and _all_but(self.content))]
@@ -84,7 +84,7 @@ class NumberShape:
     whole: bool | None = None  # True: integers only; False: no integers; None: both
     multiple_of: int = 1
 
-    def opposite(self) -> list["Shape"]:
+    def opposite(self) -> list[Shape]:
         if self.multiple_of > 1:
             raise NotNegatable("the opposite of 'multipleOf'")
         shapes: list[Shape] = []
@@ -144,7 +144,7 @@ class ArrayShape:
     def item(self, i: int) -> Terms:
         return self.prefix[i] if i < len(self.prefix) else self.rest
 
-    def opposite(self) -> list["Shape"]:
+    def opposite(self) -> list[Shape]:
         if self.unique or (self.prefix and self.rest) or any(c.most is not None for c in self.contains):
             raise NotNegatable("the opposite of such an array")
         shapes: list[Shape] = [ArrayShape(most=self.least - 1)] if self.least else []
@@ -180,7 +180,7 @@ class ObjectShape:
     least: int = 0
     most: int | None = None
 
-    def opposite(self) -> list["Shape"]:
+    def opposite(self) -> list[Shape]:
         if self.names or any(rest.patterns or rest.additional for rest in self.rests):
             raise NotNegatable("the opposite of an object with rules for other properties")
         shapes: list[Shape] = [ObjectShape(properties=((name, NOTHING),)) for name in self.required]

@@ -1,10 +1,11 @@
-"""
-Writing shapes as JSON text: from a schema to the language of the texts to generate.
+"""Writing shapes as JSON text: from a schema to the language of the texts to generate.
 
 Every text of the language parses and meets the schema. Not every text that meets it is in the language: values are
 spelled in one way, keys come in one order unless it is left free, properties that the schema does not speak of are
 written only where it asks for them, and recursion ends at a stated depth.
 """
+
+from __future__ import annotations
 
 import json
 from collections.abc import Callable
@@ -52,8 +53,7 @@ SPACE = lang.literal(" ")
 
 @dataclass(frozen=True)
 class JsonStyle:
-    """
-    How the JSON is written.
+    """How the JSON is written.
 
     whitespace: none (`{"a":1,"b":2}`), single (`{"a": 1, "b": 2}`) or optional (a space or none at each of these).
     key_order: declared, or free (any order; at most 8 properties an object).
@@ -71,8 +71,7 @@ class JsonStyle:
 
 
 def json_schema_language(schema: Any, style: JsonStyle = JsonStyle()) -> lang.Language:
-    """
-    The language of JSON texts that meet `schema` (a JSON Schema of draft 2020-12, as an object or its text).
+    """The language of JSON texts that meet `schema` (a JSON Schema of draft 2020-12, as an object or its text).
 
     Raises `InputError` naming keyword and place for what is not a schema, can't be guaranteed or can't be met.
     """

@@ -1,5 +1,7 @@
 """Sets of characters as sorted, disjoint, inclusive ranges of code points. Surrogates are in no set."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 
 CharSet = tuple[tuple[int, int], ...]

@@ -1,10 +1,11 @@
-"""
-Deterministic automata over characters: the form in which languages are intersected, subtracted and minimised.
+"""Deterministic automata over characters: the form in which languages are intersected, subtracted and minimised.
 
 A `CharDfa` reads *atoms*, classes of characters that no part of the language tells apart, so tables stay small over
 all of Unicode. State 0 is the start; -1 is the dead state. References: Hopcroft, Motwani, Ullman, "Introduction to
 Automata Theory", chapters 2-4.
 """
+
+from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable

@@ -1,9 +1,10 @@
-"""
-Regular languages over characters as small expression trees: what every kind of constraint is first written in.
+"""Regular languages over characters as small expression trees: what every kind of constraint is first written in.
 
 Nodes compare by identity, so a subtree used in several places is compiled once for each place it continues to, and
 sharing keeps optional properties, free key orders and the like from multiplying (see `dfa.NfaBuilder`).
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -23,19 +24,19 @@ class Chars:
 
 @dataclass(frozen=True, eq=False)
 class Sequence:
-    parts: tuple["Language", ...]
+    parts: tuple[Language, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Either:
-    options: tuple["Language", ...]
+    options: tuple[Language, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Repeat:
     """`body` from `least` to `most` times; `most=None` is without end."""
 
-    body: "Language"
+    body: Language
     least: int
     most: int | None
 
@@ -51,30 +52,30 @@ class Anchor:
 class Both:
     """Texts in both languages."""
 
-    first: "Language"
-    second: "Language"
+    first: Language
+    second: Language
 
 
 @dataclass(frozen=True, eq=False)
 class Without:
     """Texts of the first language that are not in the second."""
 
-    first: "Language"
-    second: "Language"
+    first: Language
+    second: Language
 
 
 @dataclass(frozen=True, eq=False)
 class Quoted:
     """A JSON string, quotes included, whose *value* is in `content`; every value is written in one canonical way."""
 
-    content: "Language"
+    content: Language
 
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
     """A language given by its automaton."""
 
-    dfa: "CharDfa"
+    dfa: CharDfa
 
 
 Language = Chars | Sequence | Either | Repeat | Anchor | Both | Without | Quoted | Compiled

@@ -1,10 +1,11 @@
-"""
-From a language expression to its minimal automaton: Thompson's construction, then subsets.
+"""From a language expression to its minimal automaton: Thompson's construction, then subsets.
 
 Fragments are built backwards, from the state they continue to, and remembered by (node, continuation): an expression
 whose subtrees are shared becomes an automaton whose states are shared, so `n` optional properties or all orders of a
 few keys cost what their distinct situations cost, not what their written-out alternatives would.
 """
+
+from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator

@@ -1,9 +1,10 @@
-"""
-Python regular expressions as languages: a text is accepted exactly where `re.fullmatch` would match it.
+"""Python regular expressions as languages: a text is accepted exactly where `re.fullmatch` would match it.
 
 The pattern is read by Python's own parser and character classes are asked of Python's own matcher, so syntax, flags
 and Unicode tables are its own. What a finite automaton cannot say is refused by name.
 """
+
+from __future__ import annotations
 
 import re
 from dataclasses import dataclass
@@ -35,8 +36,7 @@ ANCHORS: dict[str, lang.Anchor] = {
 
 
 def regex_language(pattern: str, flags: int = 0, dollar_is_end: bool = False) -> lang.Language:
-    """
-    The language of the texts that `re.fullmatch(pattern, text, flags)` matches.
+    """The language of the texts that `re.fullmatch(pattern, text, flags)` matches.
 
     With `dollar_is_end`, `$` is ECMA-262's: the end only, not before a final newline.
 
@@ -167,8 +167,7 @@ HOLE = re.compile(r"\{\{|\}\}|\{(?P<name>\w+)(?::(?P<kind>[^{}]*))?\}|[{}]")
 
 
 def template_language(template: str) -> lang.Language:
-    """
-    Literal text with typed holes: `"Name: {name:str} Age: {age:int}"`.
+    """Literal text with typed holes: `"Name: {name:str} Age: {age:int}"`.
 
     Types are `str` (one line; the default), `int`, `float`, `bool`, or a list of choices `{x:a|b|c}`; a literal brace
     is doubled. Raises `InputError` for a lone brace, an unknown type or a template without holes.

@@ -1,5 +1,7 @@
 """From an automaton over characters to one over the bytes of their UTF-8 encoding, which is what tokens are made of."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,8 +92,7 @@ def _dead_row() -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class _Blocks:
-    """
-    Unicode in blocks of 64 code points (one last byte each), blocks in groups of 64 (one last byte but one each).
+    """Unicode in blocks of 64 code points (one last byte each), blocks in groups of 64 (one last byte but one each).
 
     Only distinct blocks and groups are listed. Index -1 is the dead one: surrogates, what lies beyond Unicode, and
     what three or four bytes would say that fewer can.

@@ -1,5 +1,4 @@
-"""
-The automaton over tokens: which token may follow in which state, and where it leads.
+"""The automaton over tokens: which token may follow in which state, and where it leads.
 
 Tokens that lead from every state to the same place are one *class*; all mathematics on the canvas runs over classes.
 A token is allowed in a state exactly if its bytes lead the byte automaton to a state from which acceptance is still
@@ -8,6 +7,8 @@ reachable, so any split of the text into tokens is allowed, characters split ove
 Measured at 262,144 tokens and a schema of twelve fields: 0.15 s here and 1.3 s once per tokenizer for its trie; an
 index by outlines-core takes 4.2 s and knows no classes (bench/constraints.py, one core).
 """
+
+from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -29,8 +30,7 @@ class NotWritable(InputError):
 
 @dataclass(frozen=True, eq=False)
 class TokenAutomaton:
-    """
-    States 0 .. S-1 (0 is the start), classes 0 .. K-1. Every state lies on a way from the start to acceptance.
+    """States 0 .. S-1 (0 is the start), classes 0 .. K-1. Every state lies on a way from the start to acceptance.
 
     `done` is the absorbing state after an end token, in which only end tokens follow; it is accepting too.
     """
@@ -89,8 +89,7 @@ def compile_tokens(
     neutral_ids: Collection[int] = (),
     landing: np.ndarray | None = None,
 ) -> TokenAutomaton:
-    """
-    The automaton over the tokens of `vocabulary` that writes exactly the texts `dfa` accepts, then end tokens.
+    """The automaton over the tokens of `vocabulary` that writes exactly the texts `dfa` accepts, then end tokens.
 
     `end_ids` finish an accepted text (and pad the rest of the canvas); they never stand for text. `neutral_ids` write
     nothing and may appear anywhere before the end. `landing` [states] gives the state to go on from after a token in
@@ -123,8 +122,7 @@ def compile_tokens(
 def _moves_of_tokens(
     next_state: np.ndarray, vocabulary: Vocabulary, origins: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """
-    The distinct moves [M, origins] that strings of bytes make (where each leads from every origin), and each token's.
+    """The distinct moves [M, origins] of strings of bytes (where each leads from every origin), and each token's.
 
     The move of a trie node is its parent's followed by one byte. However large the vocabulary, few moves differ (to a
     JSON schema most words are just text), so each is computed once and the trie is only walked with their numbers.
@@ -233,8 +231,7 @@ def _with_special_tokens(
 
 
 def with_preamble(automaton: TokenAutomaton, opens: int, closes: int, inside: np.ndarray) -> TokenAutomaton:
-    """
-    The same, optionally after a preamble from token `opens` to token `closes` (a thought channel) of any tokens that
+    """The same, optionally after a preamble from token `opens` to token `closes` (a thought channel) of any tokens that
     `inside` [V] bool allows there.
 
     Tokens that only a preamble may hold form a class of their own, and so do, class by class, those that none may hold.

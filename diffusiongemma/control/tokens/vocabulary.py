@@ -1,9 +1,10 @@
-"""
-What each token writes, as bytes. Constraints are about text, so token bytes, never ids, decide what is allowed.
+"""What each token writes, as bytes. Constraints are about text, so token bytes, never ids, decide what is allowed.
 
 Two families of tokenizers are read: byte-level BPE (GPT-2's printable alphabet for bytes) and sentencepiece style
 ("▁" for a space, "<0xNN>" for a byte), which Gemma uses.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
@@ -22,8 +23,9 @@ BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 @dataclass(frozen=True, eq=False)
 class TokenTrie:
-    """
-    All token texts as one trie, level by level. Node 0 is the root; children of a node are consecutive, in byte order.
+    """All token texts as one trie, level by level.
+
+    Node 0 is the root; children of a node are consecutive, in byte order.
     """
 
     first_child: np.ndarray  # [N + 1] int64: children of n are first_child[n] .. first_child[n + 1] - 1
@@ -35,8 +37,7 @@ class TokenTrie:
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """
-    token_bytes[i] is what token i writes; None marks tokens that write no text (special, unused): a constraint never
+    """token_bytes[i] is what token i writes; None marks tokens that write no text (special, unused): a constraint never
     lets them stand for text.
     """
 
@@ -61,7 +62,7 @@ class Vocabulary:
         """The text that these tokens write; those that write none are skipped, broken characters become U+FFFD."""
         return b"".join(self.token_bytes[token] or b"" for token in tokens).decode("utf-8", errors="replace")
 
-    def without(self, tokens: Iterable[int]) -> "Vocabulary":
+    def without(self, tokens: Iterable[int]) -> Vocabulary:
         """The same vocabulary with some tokens never to be written (banned ids)."""
         banned = set(tokens)
         return Vocabulary(tuple(None if token in banned else b for token, b in enumerate(self.token_bytes)))
@@ -95,8 +96,7 @@ def _trie(entries: list[tuple[bytes, int]]) -> TokenTrie:
 
 
 def vocabulary_of(tokenizer: Any, size: int | None = None) -> Vocabulary:
-    """
-    The vocabulary of a tokenizer (a fast transformers tokenizer or a `tokenizers.Tokenizer`).
+    """The vocabulary of a tokenizer (a fast transformers tokenizer or a `tokenizers.Tokenizer`).
 
     `size` is the model's number of logits where that is more than the tokenizer's tokens; ids past the end write
     nothing. Raises `InputError` for a tokenizer whose tokens do not stand for fixed bytes.

@@ -1,5 +1,7 @@
 """Per-request controls over tokens and words: bias on single tokens, words that never or surely appear."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -26,7 +28,7 @@ class LogitBias:
     amounts: tuple[float, ...]
 
     @classmethod
-    def of(cls, bias: Mapping[int, float], vocab_size: int) -> "LogitBias":
+    def of(cls, bias: Mapping[int, float], vocab_size: int) -> LogitBias:
         """Raises `InputError` for tokens that are not in the vocabulary and amounts beyond ±100."""
         for token, amount in bias.items():
             if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < vocab_size:
@@ -59,8 +61,7 @@ def words_language(
     required: Iterable[str] = (),
     ignore_case: bool = False,
 ) -> lang.Language:
-    """
-    The texts of `base` in which no banned string and every required string appears, wherever tokens begin and end.
+    """The texts of `base` in which no banned string and every required string appears, wherever tokens begin and end.
 
     Strings are looked for in the text as written (in JSON: escapes included). Raises `InputError` for an empty string
     and for one that is both.
