@@ -26,7 +26,8 @@ from gpu_timing import Clock, Work, gigabytes, on_device, split
 from torch import nn
 
 from diffusiongemma.config import FULL, SLIDING, ModelConfig
-from diffusiongemma.diffusion.denoise import Canvas, Decoding, denoise_step
+from diffusiongemma.diffusion.decoding import Decoding
+from diffusiongemma.diffusion.denoise import Canvas, denoise_step
 from diffusiongemma.diffusion.noise import Noise
 from diffusiongemma.diffusion.readout import read
 from diffusiongemma.errors import UserError

@@ -23,7 +23,8 @@ from transformers.cache_utils import DynamicCache
 from transformers.utils import logging
 
 from diffusiongemma.config import FULL, SLIDING, ModelConfig
-from diffusiongemma.diffusion.denoise import Canvas, Decoding, denoise_step
+from diffusiongemma.diffusion.decoding import Decoding
+from diffusiongemma.diffusion.denoise import Canvas, denoise_step
 from diffusiongemma.diffusion.noise import Noise
 from diffusiongemma.model.cache import KVCache
 from diffusiongemma.weights.checkpoint import load_model

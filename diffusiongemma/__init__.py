@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from diffusiongemma.api import DiffusionGemma, load
-    from diffusiongemma.config import GenerationConfig, ModelConfig
+    from diffusiongemma.config import ModelConfig
+    from diffusiongemma.diffusion.decoding import Decoding
     from diffusiongemma.engine.plans.edit import EditResult
     from diffusiongemma.engine.plans.infill import InfillResult
     from diffusiongemma.errors import CheckpointError, InputError, ModelNotFound, UserError
@@ -22,7 +23,7 @@ __version__ = "0.1.0"
 _HOME = {
     "DiffusionGemma": "api",
     "load": "api",
-    "GenerationConfig": "config",
+    "Decoding": "diffusion.decoding",
     "ModelConfig": "config",
     "CanvasCommitted": "events",
     "CanvasStep": "events",
@@ -38,8 +39,8 @@ _HOME = {
     "UserError": "errors",
 }
 __all__ = [
-    "CanvasCommitted", "CanvasStep", "CheckpointError", "DiffusionGemma", "EditResult", "Event", "Finished",
-    "GenerationConfig", "InfillResult", "InputError", "ModelConfig", "ModelNotFound", "Result",
+    "CanvasCommitted", "CanvasStep", "CheckpointError", "Decoding", "DiffusionGemma", "EditResult", "Event", "Finished",
+    "InfillResult", "InputError", "ModelConfig", "ModelNotFound", "Result",
     "TextDelta", "UserError", "load",
 ]  # fmt: skip
 

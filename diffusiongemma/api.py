@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from torch import Tensor
 from diffusiongemma.chat import Prompt, encode_prompt
 from diffusiongemma.chat.messages import THOUGHT
 from diffusiongemma.chat.prompt import encode_text
-from diffusiongemma.config import GenerationConfig, ModelConfig
+from diffusiongemma.config import ModelConfig
 from diffusiongemma.control.constraint import Constraint, compile_constraint
 from diffusiongemma.control.tokens.vocabulary import Vocabulary, vocabulary_of
 from diffusiongemma.control.tokens.words import LogitBias
+from diffusiongemma.diffusion.decoding import Decoding
+from diffusiongemma.diffusion.samplers import Ancestral
 from diffusiongemma.engine.auto import Auto
 from diffusiongemma.engine.engine import Engine, check
 from diffusiongemma.engine.plans.edit import EditResult, Span, edit_plan
@@ -28,10 +31,12 @@ from diffusiongemma.events import Event, Finished, Result
 from diffusiongemma.media import MediaSettings
 from diffusiongemma.model.cache import KVCache, SequenceCache
 from diffusiongemma.model.model import Model
+from diffusiongemma.options import HOLE, OF_DECODING, STRENGTH, refuse_unknown
 from diffusiongemma.text.holes import split_at
 from diffusiongemma.text.seams import TextTokens
 from diffusiongemma.weights.adapter import load_adapter
-from diffusiongemma.weights.checkpoint import load_generation_config, load_model, save_model
+from diffusiongemma.weights.checkpoint import load_model, save_model
+from diffusiongemma.weights.generation import load_decoding
 from diffusiongemma.weights.locate import choose_device, choose_dtype, load_tokenizer, locate_adapted
 from diffusiongemma.weights.lora import require_plain
 
@@ -42,9 +47,7 @@ PromptLike = Any
 class DiffusionGemma:
     """Made by `load`. Everything it does at the level of text needs the checkpoint's tokenizer files."""
 
-    def __init__(
-        self, model: Model, tokenizer: Any, generation: GenerationConfig, directory: Path, media: MediaSettings
-    ):
+    def __init__(self, model: Model, tokenizer: Any, generation: Decoding, directory: Path, media: MediaSettings):
         self.model, self.tokenizer, self.generation = model, tokenizer, generation
         self.directory, self.media = directory, media
         self.auto = Auto(model)
@@ -75,7 +78,7 @@ class DiffusionGemma:
         return cls(
             model,
             load_tokenizer(directory),
-            load_generation_config(directory, config),
+            load_decoding(directory, config),
             directory,
             MediaSettings.from_checkpoint(directory),
         )
@@ -148,7 +151,7 @@ class DiffusionGemma:
         frames: bool = False,
         **options: Any,
     ) -> Request:
-        """A checked request for an `Engine`; `options` are the fields of `GenerationConfig`.
+        """A checked request for an `Engine`; `options` are those of `options.OF_DECODING`.
 
         With one of `json_schema`, `regex`, `choices` and `template` (`"Name: {name:str} Age: {age:int}"`) the answer
         is guaranteed to match; beside it or without it no string of `banned_words` and every one of `required_words`
@@ -160,6 +163,7 @@ class DiffusionGemma:
         any character but a vertical bar. Raises `InputError` for what cannot be guaranteed or does not fit
         `max_new_tokens`.
         """
+        refuse_unknown(options, OF_DECODING, signature(DiffusionGemma.request).parameters)
         if not isinstance(prompt, Prompt):
             prompt = self.prompt(prompt, tools=tools, think=think, raw=raw)
         config, note = self.generation.with_options(**options), ""
@@ -221,8 +225,8 @@ class DiffusionGemma:
     def generate(self, prompt: PromptLike | list[PromptLike], *, max_batch: int = 8, **options: Any) -> Any:
         """Generate from one prompt -> `Result`, or from a list of prompts -> list of `Result`.
 
-        A prompt is a text (one user message), a list of message dicts, or token ids. `options` are the fields of
-        `GenerationConfig` (`seed`, `max_new_tokens`, `steps`, `temperature`, `mode`, `sampler`, …) and `tools`,
+        A prompt is a text (one user message), a list of message dicts, or token ids. `options` are those of
+        `Decoding.of` (`seed`, `max_new_tokens`, `steps`, `temperature`, `mode`, `sampler`, …) and `tools`,
         `think`, `raw`, `trace`; for a list of prompts each may be a list with one value per prompt. A request gives
         the same text alone or in any batch. Raises `InputError`.
         """
@@ -252,7 +256,7 @@ class DiffusionGemma:
 
         return Session(self, system, options)
 
-    # Texts that exist. `options` are the fields of `GenerationConfig` that shape decoding: `seed`, `steps`,
+    # Texts that exist. `options` are those that shape decoding: `seed`, `steps`,
     # `temperature`, … Each method has a twin `…_plan`, which runs nothing: it checks its arguments and gives a plan
     # (`plans.plan`), for whoever has an engine of their own.
 
@@ -275,7 +279,7 @@ class DiffusionGemma:
     def infill_text(
         self,
         text: str,
-        hole: str = "<<>>",
+        hole: str = HOLE,
         *,
         instruction: str | None = None,
         length: Length = "auto",
@@ -298,7 +302,7 @@ class DiffusionGemma:
         instruction: str | None = None,
         *,
         spans: Sequence[Span] | None = None,
-        strength: float = 0.7,
+        strength: float = STRENGTH,
         **options: Any,
     ) -> EditResult:
         """Change a text, starting from the text itself at the noise level `strength`: 0 changes nothing, 1 all.
@@ -314,10 +318,13 @@ class DiffusionGemma:
         instruction: str | None = None,
         *,
         spans: Sequence[Span] | None = None,
-        strength: float = 0.7,
+        strength: float = STRENGTH,
         **options: Any,
     ) -> Plan[EditResult]:
         """`edit`, as a plan."""
+        # The entropy bound would renoise all that is not quite certain, however low the noise level: the text would be
+        # gone after one step. The exact reverse step keeps what the level says.
+        options["sampler"] = options.get("sampler") or Ancestral()
         return edit_plan(self._desk(options), text, instruction, spans, strength)
 
     @cached_property

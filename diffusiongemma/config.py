@@ -1,17 +1,14 @@
-"""What a checkpoint says about its model (`ModelConfig`) and about decoding (`GenerationConfig`)."""
+"""What a checkpoint says about its model. What it says about decoding is in `weights.generation`."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from diffusiongemma.errors import CheckpointError, InputError
+from diffusiongemma.errors import CheckpointError
 
-MOST_TOLD = 20  # alternatives of a token
-VERIFY = ("never", "unconverged", "always")
-OWN = ("patience", "verify")  # fields of a `GenerationConfig` that transformers refuses in its file
 SLIDING, FULL = "sliding_attention", "full_attention"
 
 
@@ -203,141 +200,6 @@ def _rope(text: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         if parameters.get("rope_type", expected) != expected or parameters.get("factor", 1.0) != 1.0:
             raise CheckpointError(f"config.json: rope of {kind} must be plain {expected!r}, found {parameters}")
     return sliding, full
-
-
-@dataclass(frozen=True)
-class GenerationConfig:
-    """How one request is decoded; the defaults are the released generation config's.
-
-    `temperature` scales the schedule `t_min + (t_max - t_min) * noise_level` (1 leaves it as released, 0 takes the
-    most probable token at every position); in autoregressive mode it is the plain softmax temperature. None means
-    the mode's own default: 1 for diffusion, 0 (greedy) for autoregressive. `sampler` and `stop_rule` take any
-    value of `diffusion.samplers` and `diffusion.stop`; None builds the released ones from the numbers here.
-
-    An answer takes at least `min_tokens` and at most `max_new_tokens` tokens, the end token not counted in the former.
-
-    Early text: with `early_steps` above 0, the leading positions of a canvas whose most probable token has not changed
-    for that many steps, and whose entropy is below `early_entropy` nats, are pinned, and their text goes out at once.
-    That makes the answer another one than without, as those tokens cannot change any more.
-
-    With `patience` above 0 a canvas ends, though it is not sure of itself, when its most probable tokens have not
-    changed for that many steps. With `verify` "unconverged" a canvas that ended so, or because its steps ran out, is
-    checked by the encoder if that is surer, with "always" every finished canvas: its tokens stand as far as the encoder
-    would have written them too, and from there on the encoder writes the rest of the canvas token by token, as in
-    autoregressive mode. So "always" gives the text of that mode, in fewer passes where the canvas is mostly right.
-
-    With `top_p` below 1 every position's distribution is cut down to its nucleus, the fewest tokens that hold that
-    share of its probability, before anything else is made of it. `top_logprobs` is how many of the most probable tokens
-    the result tells of each token of the answer, at most 20.
-
-    Raises `InputError` when a number is out of range.
-    """
-
-    max_new_tokens: int = 256
-    min_tokens: int = 0
-    steps: int = 48
-    entropy_bound: float = 0.1
-    t_min: float = 0.4
-    t_max: float = 0.8
-    stability_threshold: int = 1
-    confidence_threshold: float = 0.005
-    temperature: float | None = None
-    seed: int = 0
-    mode: str = "diffusion"
-    eos_token_ids: tuple[int, ...] = (1, 106, 50)
-    early_steps: int = 0
-    early_entropy: float = 0.05
-    patience: int = 0
-    verify: str = "never"
-    top_p: float = 1.0
-    top_logprobs: int = 0
-    sampler: Any = field(default=None, compare=False)
-    stop_rule: Any = field(default=None, compare=False)
-
-    def __post_init__(self) -> None:
-        for name in ("max_new_tokens", "steps"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise InputError(f"{name.replace('_', '-')} is {value!r}: give a whole number of at least 1")
-        least = self.min_tokens
-        if not isinstance(least, int) or isinstance(least, bool) or not 0 <= least <= self.max_new_tokens:
-            most = self.max_new_tokens
-            raise InputError(f"min-tokens is {least!r}: give a whole number from 0 to max-new-tokens, which is {most}")
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**64:
-            raise InputError(f"seed is {self.seed!r}: give a whole number from 0 to 2**64 - 1")
-        if self.mode not in ("auto", "diffusion", "ar"):
-            raise InputError(f"mode is {self.mode!r}: choose auto, diffusion or ar")
-        if isinstance(self.patience, bool) or not isinstance(self.patience, int) or self.patience < 0:
-            raise InputError(f"patience is {self.patience!r}: give a whole number of at least 0")
-        if self.verify not in VERIFY:
-            raise InputError(f"verify is {self.verify!r}: choose {', '.join(VERIFY[:-1])} or {VERIFY[-1]}")
-        # Below a thousandth, logits divided by it leave the range of float32's exponential.
-        if self.temperature is not None and not (self.temperature == 0 or 1e-3 <= self.temperature <= 100):
-            raise InputError(f"temperature is {self.temperature!r}: give 0, or a number from 0.001 to 100")
-        if isinstance(self.top_p, bool) or not 0 <= self.top_p <= 1:
-            raise InputError(f"top-p is {self.top_p!r}: give a number from 0 to 1")
-        most = self.top_logprobs
-        if isinstance(most, bool) or not isinstance(most, int) or not 0 <= most <= MOST_TOLD:
-            raise InputError(f"top-logprobs is {most!r}: give a whole number from 0 to {MOST_TOLD}")
-        if not 0 < self.t_min <= self.t_max:
-            raise InputError(f"t-min {self.t_min} and t-max {self.t_max}: need 0 < t-min <= t-max")
-        if self.entropy_bound <= 0 or self.confidence_threshold < 0 or self.stability_threshold < 0:
-            raise InputError("entropy-bound must be above 0, stability and confidence thresholds at least 0")
-
-        whole = isinstance(self.early_steps, int) and not isinstance(self.early_steps, bool)
-        if not whole or self.early_steps < 0 or not self.early_entropy > 0:
-            raise InputError("early-steps must be a whole number of at least 0, early-entropy above 0")
-
-    def with_options(self, **options: Any) -> GenerationConfig:
-        """A copy with `options` changed. Raises `InputError` for an unknown option."""
-        unknown = set(options) - set(self.__dataclass_fields__)
-        if unknown:
-            raise InputError(f"unknown option {sorted(unknown)[0]!r}: known are {', '.join(self.__dataclass_fields__)}")
-        return replace(self, **options)
-
-    @classmethod
-    def from_hf(cls, raw: dict[str, Any], model: ModelConfig, own: dict[str, Any] | None = None) -> GenerationConfig:
-        """From the contents of `generation_config.json`, and of `decoding.json`, which has fields that transformers
-        lacks (`OWN`); fields that are absent or null keep the released default."""
-        sampler = raw.get("sampler_config") or {}
-        values: dict[str, Any] = {
-            "max_new_tokens": raw.get("max_new_tokens"),
-            "steps": raw.get("max_denoising_steps"),
-            "entropy_bound": sampler.get("entropy_bound"),
-            "eos_token_ids": _ids(model.eos_token_id if raw.get("eos_token_id") is None else raw["eos_token_id"]),
-        }
-        values |= {name: raw.get(name) for name in ("t_min", "t_max", "stability_threshold", "confidence_threshold")}
-        if unknown := set(own or ()) - set(OWN):
-            raise CheckpointError(f"decoding.json: {min(unknown)!r} is none of {', '.join(OWN)}")
-        values |= own or {}
-        try:
-            return cls(**{name: value for name, value in values.items() if value is not None})
-        except (InputError, TypeError) as error:
-            file = "decoding.json" if own and any(name in str(error) for name in own) else "generation_config.json"
-            raise CheckpointError(f"{file}: {error}") from error
-
-    def to_hf(self, pad_token_id: int, bos_token_id: int) -> dict[str, Any]:
-        return {
-            "max_new_tokens": self.max_new_tokens,
-            "max_denoising_steps": self.steps,
-            "sampler_config": {"_cls_name": "EntropyBoundSamplerConfig", "entropy_bound": self.entropy_bound},
-            "t_min": self.t_min,
-            "t_max": self.t_max,
-            "stability_threshold": self.stability_threshold,
-            "confidence_threshold": self.confidence_threshold,
-            "eos_token_id": list(self.eos_token_ids),
-            "pad_token_id": pad_token_id,
-            "bos_token_id": bos_token_id,
-        }
-
-    def own(self) -> dict[str, Any]:
-        """What of it transformers has no place for, the contents of `decoding.json`; empty as released."""
-        released = {f.name: f.default for f in fields(GenerationConfig)}
-        return {name: value for name in OWN if (value := getattr(self, name)) != released[name]}
-
-
-def _ids(value: int | list[int]) -> tuple[int, ...]:
-    return (value,) if isinstance(value, int) else tuple(value)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -6,16 +6,18 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from diffusiongemma.chat.reply import ToolCall
-from diffusiongemma.config import GenerationConfig
 from diffusiongemma.errors import UserError
 from diffusiongemma.events import CanvasStep, Result
+
+if TYPE_CHECKING:
+    from diffusiongemma.diffusion.decoding import Decoding
 
 FORMAT, VERSION = "diffusiongemma trace", 1
 # Fields of a result that are kept as JSON, with the type they are read back as.
@@ -36,7 +38,7 @@ class Recording:
     model: str
     prompt: str
     prompt_ids: tuple[int, ...]
-    options: dict[str, Any]  # the fields of the request's `GenerationConfig`
+    options: dict[str, Any]  # the flat options of the request's `Decoding`
     texts: dict[int, str]
     complete: bool = False  # prompt ids and options say all there is to the request, so that it can be asked again
 
@@ -57,7 +59,7 @@ def save_trace(
     prompt: str,
     prompt_ids: Sequence[int],
     model: str,
-    config: GenerationConfig,
+    config: Decoding,
     text_of: Callable[[int], str],
     complete: bool = False,
 ) -> None:
@@ -239,9 +241,8 @@ def _ids_in(result: Result) -> np.ndarray:
 # --- the file -------------------------------------------------------------------------------------------------------
 
 
-def _json_options(config: GenerationConfig) -> dict[str, Any]:
-    values = {f.name: getattr(config, f.name) for f in fields(config)}
-    return {name: _json_rule(value) if is_dataclass(value) else value for name, value in values.items()}
+def _json_options(config: Decoding) -> dict[str, Any]:
+    return {name: _json_rule(value) if is_dataclass(value) else value for name, value in config.options().items()}
 
 
 def _json_rule(rule: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import diffusiongemma as dg
 from diffusiongemma import recording
 from diffusiongemma.chat import ToolCall, decode
-from diffusiongemma.config import GenerationConfig
+from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.errors import UserError
 from diffusiongemma.events import CanvasStep, Result
 from diffusiongemma.recording import load_trace, save_trace
@@ -29,7 +29,7 @@ def text_of(token: int) -> str:
     return f" t{token}"
 
 
-def save(path: Path, result: Result, config: GenerationConfig = GenerationConfig(seed=7), **changes) -> None:
+def save(path: Path, result: Result, config: Decoding = Decoding.of(seed=7), **changes) -> None:
     request = dict(prompt="Grüße\n", prompt_ids=[2, 9], model="tiny", config=config, text_of=text_of) | changes
     save_trace(path, result, **request)
 
@@ -114,7 +114,7 @@ def test_thoughts_calls_and_samplers_come_back(tmp_path: Path):
     from diffusiongemma.diffusion.samplers import FixedK
 
     calls = (ToolCall("weather", {"city": "Zürich", "days": [1, 2]}),)
-    config = GenerationConfig(sampler=FixedK(3))
+    config = Decoding.of(sampler=FixedK(3))
     result = a_result([], thinking="hm", tool_calls=calls, note="why", text="\ud800 broken")
     save(tmp_path / "x", result, config)
     back = load_trace(tmp_path / "x")

@@ -53,7 +53,7 @@ def chat(
     if system is not None:
         checked_text(system, "system message")
     loaded = open_model(model, device, dtype)
-    Chat(loaded, system, given.with_sampler(decoding), think, watch, delay).run()
+    Chat(loaded, system, decoding, think, watch, delay).run()
 
 
 @dataclass

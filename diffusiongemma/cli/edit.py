@@ -9,6 +9,7 @@ import typer
 
 from diffusiongemma.cli import options as given
 from diffusiongemma.errors import InputError
+from diffusiongemma.options import STRENGTH
 
 if TYPE_CHECKING:
     from diffusiongemma.engine.plans.edit import EditResult
@@ -27,7 +28,7 @@ def edit(
     file: given.File,
     instruction: Instruction = None,
     lines: Lines = None,
-    strength: Strength = 0.7,
+    strength: Strength = STRENGTH,
     diff: Diff = False,
     model: given.Model = "nano",
     steps: given.Steps = None,
@@ -59,7 +60,7 @@ def edit(
     from diffusiongemma.cli.running import open_model
 
     loaded = open_model(model, device, dtype)
-    result = loaded.edit(text, instruction, spans=spans, strength=strength, **given.with_sampler(decoding))
+    result = loaded.edit(text, instruction, spans=spans, strength=strength, **decoding)
     shown = marked(result) if diff else result.text
     write_result(file, shown, in_place, as_object(result) if as_json else None)
 

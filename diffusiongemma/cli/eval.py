@@ -140,11 +140,11 @@ def evaluate(
     _check(task, limit, batch, continuations, file=file, givens=givens, source=source, constrained=constrained)
     decoding = given.decoding_options(mode="diffusion", seed=seed, temperature=temperature, patience=patience)
     options = {name: value for name, value in decoding.items() if name in ("temperature", "patience")}
-    from diffusiongemma.config import GenerationConfig
+    from diffusiongemma.diffusion.decoding import Decoding
     from diffusiongemma.evaluation.answering import settings
 
     asked_ways = partial(settings, mode, steps or [], constrained=constrained, verify=verify or [])
-    asked_ways(GenerationConfig())  # for its complaints, before anything is loaded
+    asked_ways(Decoding())  # for its complaints, before anything is loaded
     if mode == "ar" and patience is not None:
         raise InputError("autoregressive decoding has no canvas: leave --patience out, or use --mode both")
     if save is not None:

@@ -8,6 +8,7 @@ import typer
 
 from diffusiongemma.cli import options as given
 from diffusiongemma.errors import InputError
+from diffusiongemma.options import HOLE
 
 if TYPE_CHECKING:
     from diffusiongemma.engine.plans.infill import InfillResult
@@ -19,7 +20,7 @@ Length = Annotated[str, typer.Option(metavar="auto|N|LEAST-MOST", help="Tokens o
 
 def infill(
     file: given.File,
-    hole: Hole = "<<>>",
+    hole: Hole = HOLE,
     instruction: Instruction = None,
     length: Length = "auto",
     model: given.Model = "nano",
@@ -48,7 +49,7 @@ def infill(
     from diffusiongemma.cli.running import open_model
 
     loaded = open_model(model, device, dtype)
-    result = loaded.infill_text(text, hole, instruction=instruction, length=bounds, **given.with_sampler(decoding))
+    result = loaded.infill_text(text, hole, instruction=instruction, length=bounds, **decoding)
     write_result(file, result.text, in_place, as_object(result) if as_json else None)
 
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from diffusiongemma.errors import InputError
+from diffusiongemma.options import SAMPLER_NAMES, check
 
-SAMPLER_NAMES = ("entropy-bound", "confidence", "fixed-k", "ancestral")  # of `diffusion.samplers.SAMPLERS`
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -137,26 +137,12 @@ Trace = Annotated[
 ]
 
 
-def decoding_options(*, mode: str, sampler: str | None = None, **numbers: float | str | None) -> dict[str, Any]:
-    """Fields of `GenerationConfig` for the options that were given; `sampler` is still a name, see `with_sampler`.
-
-    Raises `InputError` for a value out of range, before anything is loaded.
-    """
-    from diffusiongemma.config import GenerationConfig
-
-    if sampler is not None and sampler not in SAMPLER_NAMES:
-        raise InputError(f"no sampler {sampler!r}: choose {', '.join(SAMPLER_NAMES)}")
-    options: dict[str, Any] = {"mode": mode} | {name: value for name, value in numbers.items() if value is not None}
-    # What the checkpoint allows is not known yet; a minimum alone is held against that later.
-    GenerationConfig(**{"max_new_tokens": max(1, options.get("min_tokens", 0)), **options})
-    return options | ({"sampler": sampler} if sampler is not None else {})
-
-
-def with_sampler(options: dict[str, Any]) -> dict[str, Any]:
-    """The options with the sampler itself in place of its name."""
-    from diffusiongemma.diffusion.samplers import SAMPLERS
-
-    return options | ({"sampler": SAMPLERS[options["sampler"]]()} if "sampler" in options else {})
+def decoding_options(**options: float | str | None) -> dict[str, Any]:
+    """The options of decoding that were given. Raises `InputError` for a value out of range, before anything is
+    loaded."""
+    given = {name: value for name, value in options.items() if value is not None}
+    check(given)
+    return given
 
 
 def structure(

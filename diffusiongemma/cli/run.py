@@ -91,7 +91,7 @@ def run(
         trace=trace is not None,
         frames=watch and not as_json,
         **given.structure(json_schema, regex, choice, template, ban, require),
-        **given.with_sampler(decoding),
+        **decoding,
     )
     if demonstration:
         say(text + "\n")

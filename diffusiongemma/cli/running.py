@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from diffusiongemma.api import DiffusionGemma
     from diffusiongemma.cli.cells import TextOf
     from diffusiongemma.cli.live import View
-    from diffusiongemma.config import GenerationConfig
+    from diffusiongemma.diffusion.decoding import Decoding
     from diffusiongemma.events import Result
 
 WATCH_DELAY = 0.08  # seconds after each step of a model too fast to watch
@@ -86,9 +86,7 @@ def token_text(tokenizer: Any) -> TextOf:
 # --- output ---------------------------------------------------------------------------------------------------------
 
 
-def choose_view(
-    model: DiffusionGemma, config: GenerationConfig, *, watch: bool, thoughts: bool, delay: float | None
-) -> View:
+def choose_view(model: DiffusionGemma, config: Decoding, *, watch: bool, thoughts: bool, delay: float | None) -> View:
     """The live canvas where it is wanted and stdout is a terminal, else plain text."""
     from diffusiongemma.cli.live import LiveView, Painter, PlainView, can_watch
 

@@ -10,53 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusiongemma.config import GenerationConfig
+from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.diffusion.noise import CORRUPT, INITIAL, SAMPLE, Noise, corrupt
 from diffusiongemma.diffusion.pins import Pins, at, noise_at
 from diffusiongemma.diffusion.readout import OWN, Prediction, Reader, Unread, read_each
-from diffusiongemma.diffusion.samplers import EntropyBound, Sampler, StepContext
-from diffusiongemma.diffusion.stop import StableAndConfident, StopRule
-from diffusiongemma.diffusion.temperature import LinearTemperature
+from diffusiongemma.diffusion.samplers import StepContext
 from diffusiongemma.events import CanvasStep
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """The rules by which one canvas is denoised."""
-
-    steps: int = 48
-    temperature: LinearTemperature = field(default_factory=LinearTemperature)
-    sampler: Sampler = field(default_factory=EntropyBound)
-    stop: StopRule = field(default_factory=StableAndConfident)
-    greedy: bool = False  # take the argmax where the sampler would draw
-    patience: int = 0  # steps without another argmax after which a canvas ends though it is not sure (0: never)
-    # Early text: pin the leading positions whose argmax has not changed for so many steps (0: never) and whose entropy
-    # is below the bound, in nats. An end token among them ends the canvas.
-    early_steps: int = 0
-    early_entropy: float = 0.0
-    end_ids: tuple[int, ...] = ()
-    top: int = 0  # how many of the most probable tokens are told of each position
-
-    @classmethod
-    def of(cls, config: GenerationConfig) -> Decoding:
-        greedy = config.temperature == 0
-        scale = 1.0 if config.temperature is None or greedy else config.temperature
-        return cls(
-            config.steps,
-            LinearTemperature(config.t_min, config.t_max, scale),
-            config.sampler or EntropyBound(config.entropy_bound),
-            config.stop_rule or StableAndConfident(config.stability_threshold, config.confidence_threshold),
-            greedy,
-            config.patience,
-            config.early_steps,
-            config.early_entropy,
-            tuple(config.eos_token_ids),
-            config.top_logprobs,
-        )
-
-    def entry(self, strength: float) -> int:
-        """The steps to skip so that the canvas begins at noise level `strength`; at least one is left."""
-        return min(self.steps - 1, round((1 - strength) * self.steps))
 
 
 @dataclass
@@ -135,7 +94,7 @@ class Canvas:
 
     def _answer(self, prediction: Prediction) -> Prediction:
         """The prediction with what would be committed as its argmax, where that is needed and another than its own."""
-        needed = self.done or self.shown or self.decoding.early_steps > 0
+        needed = self.done or self.shown or self.decoding.early is not None
         return self.reader.answer(prediction) if needed else prediction
 
     def _sample(self, prediction: Prediction, vocab_size: int) -> tuple[Tensor, Tensor]:
@@ -182,15 +141,15 @@ class Canvas:
         pins = self.pins or Pins.of({}, len(self.tokens), self.tokens.device)
         self.pins, self.frozen = pins.with_prefix(prefix), len(prefix)
         self.tokens = self.pins.on(self.tokens)
-        return any(token in self.decoding.end_ids for token in prefix)
+        return any(token in self.decoding.eos_token_ids for token in prefix)
 
     def _stable(self, prediction: Prediction) -> int:
-        """How many leading positions have kept their argmax for `early_steps` steps and are sure."""
-        steps = self.decoding.early_steps
-        if not steps or len(self.argmaxes) <= steps:
+        """How many leading positions have kept their argmax for as many steps as early text asks for, and are sure."""
+        early = self.decoding.early
+        if early is None or len(self.argmaxes) <= early.steps:
             return 0
-        sure = prediction.entropy < self.decoding.early_entropy
-        for earlier in self.argmaxes[-1 - steps : -1]:
+        sure = prediction.entropy < early.entropy
+        for earlier in self.argmaxes[-1 - early.steps : -1]:
             sure &= earlier == prediction.argmax
         return int(sure.long().cumprod(0).sum())
 
@@ -215,8 +174,9 @@ def _read(head: Any, canvases: list[Canvas], hidden: Tensor, temperatures: list[
     widths = [len(canvas.tokens) for canvas in canvases]
     unread = []
     for canvas, piece, temperature in zip(canvases, hidden.split(widths), temperatures, strict=True):
-        uniforms, decoding = canvas.noise.uniforms(canvas.step + 1, SAMPLE, len(piece)), canvas.decoding
-        unread.append(Unread(piece, uniforms, temperature, decoding.greedy, canvas.reader, decoding.top))
+        uniforms, rules = canvas.noise.uniforms(canvas.step + 1, SAMPLE, len(piece)), canvas.decoding
+        greedy, top = rules.temperature.greedy, rules.reading.top_logprobs
+        unread.append(Unread(piece, uniforms, temperature, greedy, canvas.reader, top))
     return read_each(head, unread)
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from diffusiongemma.config import GenerationConfig
-from diffusiongemma.diffusion.denoise import Canvas, Decoding, denoise_step
+from diffusiongemma.diffusion.decoding import Decoding
+from diffusiongemma.diffusion.denoise import Canvas, denoise_step
 from diffusiongemma.diffusion.noise import Noise
 from diffusiongemma.model.model import Model
 
@@ -33,7 +33,7 @@ class Auto:
         for count in steps:
             self.steps += 0.1 * (count - self.steps)
 
-    def choose(self, config: GenerationConfig) -> tuple[str, str]:
+    def choose(self, config: Decoding) -> tuple[str, str]:
         """("diffusion" or "ar", the reason in one sentence)."""
         step, token = self._measured()
         tokens = min(config.max_new_tokens, self.model.config.canvas_length)

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from diffusiongemma.diffusion.denoise import Decoding
+from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.diffusion.noise import Noise
 from diffusiongemma.diffusion.readout import Prediction
 from diffusiongemma.diffusion.samplers import Sampler, StepContext

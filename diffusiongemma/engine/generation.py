@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusiongemma.diffusion.denoise import Canvas, Decoding
+from diffusiongemma.diffusion.denoise import Canvas
 from diffusiongemma.diffusion.noise import SAMPLE, Noise
 from diffusiongemma.diffusion.pins import Pinned
 from diffusiongemma.diffusion.readout import OWN, Reader, Unread
@@ -26,7 +26,7 @@ class Generation:
     def __init__(self, request: Request, model: Model, tokenizer: Any):
         self.request, self.model, self.config = request, model, request.config
         self.sequence = request.cache or model.new_sequence()
-        self.decoding, self.holds = Decoding.of(request.config), Holds.of(request)
+        self.holds = Holds.of(request)
         self.output = Output(request, tokenizer, self.sequence.length)
         chunks = prompt_chunks(request.prompt, self.sequence.length, request.chunks)
         self.phase: Phase = Encoding(self, chunks, _answer)
@@ -44,7 +44,7 @@ class Generation:
         """The next canvas, behind what is encoded."""
         index, branch = len(self.output.steps), self.request.branch
         noise = Noise(self.config.seed, index) if branch is None else branch.noise(self.config.seed, index)
-        decoding = self.decoding if branch is None else branch.decoding(self.decoding, index)
+        decoding = self.config if branch is None else branch.decoding(self.config, index)
         config, offset, device = self.model.config, len(self.output.tokens), self.model.device
         reader = self._reader(config.canvas_length)
         width = min(config.canvas_length, reader.positions)
@@ -74,8 +74,8 @@ class Generation:
         """The next n tokens, to be read from hidden states [n, D] by the encoder."""
         noise, first = Noise(self.config.seed, 0), len(self.output.tokens) + 1
         uniforms = torch.cat([noise.uniforms(first + i, SAMPLE, 1) for i in range(len(hidden))])
-        temperature = self.config.temperature or 0.0
-        return Unread(hidden, uniforms, temperature or 1.0, temperature == 0, reader, self.config.top_logprobs)
+        temperature, top = self.config.temperature.autoregressive, self.config.reading.top_logprobs
+        return Unread(hidden, uniforms, temperature or 1.0, temperature == 0, reader, top)
 
 
 def _answer(generation: Generation, hidden: Tensor) -> Phase:

@@ -35,7 +35,8 @@ class Holds:
     def of(cls, request: Request) -> Holds:
         ends = tuple(request.config.eos_token_ids)
         config, given = request.config, (request.pins, request.regions, request.start)
-        return cls(*given, ends, config.min_tokens, request.bias, config.top_p, config.top_logprobs)
+        reading = config.reading
+        return cls(*given, ends, config.min_tokens, request.bias, reading.top_p, reading.top_logprobs)
 
     @property
     def any(self) -> bool:

@@ -7,7 +7,7 @@ import os
 
 import torch
 
-from diffusiongemma.config import GenerationConfig
+from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.model.cache import BLOCK
 from diffusiongemma.model.model import ENCODE_CHUNK, Model
 
@@ -23,7 +23,7 @@ def give_back() -> None:
         libc.malloc_trim(0)
 
 
-def room(config: GenerationConfig, canvas_length: int) -> int:
+def room(config: Decoding, canvas_length: int) -> int:
     """Tokens the answer may take up in the context: canvases are denoised whole, also the last one."""
     width = 1 if config.mode == "ar" else canvas_length
     return -(-config.max_new_tokens // width) * width

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from diffusiongemma.chat import Prompt
-from diffusiongemma.config import GenerationConfig
 from diffusiongemma.control.constraint import Constraint, ConstraintState
 from diffusiongemma.control.inference.holding import Region, Start
 from diffusiongemma.control.tokens.words import LogitBias
+from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.engine.branch import Branch
 from diffusiongemma.model.cache import SequenceCache
 
@@ -28,7 +28,7 @@ class Request:
     """
 
     prompt: Prompt
-    config: GenerationConfig
+    config: Decoding
     cache: SequenceCache | None = None
     constraint: Constraint | None = None
     thinking: bool = False

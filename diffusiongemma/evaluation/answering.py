@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from diffusiongemma.config import VERIFY, GenerationConfig
+from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.errors import InputError
 from diffusiongemma.evaluation.questions import Question, Suite
 from diffusiongemma.events import CanvasCommitted, Finished, Result
+from diffusiongemma.options import VERIFY
 
 if TYPE_CHECKING:
     from diffusiongemma.api import DiffusionGemma
@@ -63,7 +64,7 @@ class Answer:
 
 
 def settings(
-    mode: str, steps: Sequence[int], default: GenerationConfig, constrained: bool = False, verify: Sequence[str] = ()
+    mode: str, steps: Sequence[int], default: Decoding, constrained: bool = False, verify: Sequence[str] = ()
 ) -> list[Setting]:
     """The ways to decode that `mode`, the `steps` and kinds of `verify` asked for name, or else the `default`; with
     `constrained` each without and with it.
@@ -89,7 +90,7 @@ def ask(
 ) -> Iterator[tuple[int, Answer]]:
     """The number of each question and its answer, as they are finished; question i is generated with seed `seed` + i.
 
-    `options` are further fields of `GenerationConfig`. Answers may be as long as the suite's `room`, rounded up to
+    `options` are further options of decoding. Answers may be as long as the suite's `room`, rounded up to
     whole canvases. Raises `InputError`.
     """
     from diffusiongemma.engine.engine import Engine

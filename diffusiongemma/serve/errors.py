@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from diffusiongemma.errors import UserError
+from diffusiongemma.options import field_of
 from diffusiongemma.serve.transport.page_files import page_file
 
 logger = logging.getLogger("diffusiongemma.serve")
@@ -83,7 +84,9 @@ def blaming(param: str | None) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise refusal(_encodable(str(error)), param or _guess(str(error))) from error
+        option = getattr(error, "option", None)
+        field = param or (field_of(option) if option else _guess(str(error)))
+        raise refusal(_encodable(error.worded(field_of)), field) from error
 
 
 def _guess(message: str) -> str | None:

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from diffusiongemma.api import DiffusionGemma, load
-from diffusiongemma.diffusion.denoise import Decoding
 from diffusiongemma.errors import InputError
 from diffusiongemma.model.model import Model
 from diffusiongemma.train import parallel
@@ -220,7 +219,7 @@ def _rollouts(options: Options, preset: Preset, base: DiffusionGemma) -> Rollout
     reads = preset.rollouts if options.rollouts is None else options.rollouts
     after = preset.rollouts_after if options.rollouts_after is None else options.rollouts_after
     if reads:
-        return Rollouts(Decoding.of(base.generation), reads, after=after)
+        return Rollouts(base.generation, reads, after=after)
     if options.rollouts_after is not None:
         raise InputError(f"rollouts-after is {options.rollouts_after}, and there are no rollouts: give --rollouts too")
     return None

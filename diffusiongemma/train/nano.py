@@ -17,8 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from diffusiongemma.config import FULL, SLIDING, GenerationConfig, ModelConfig
-from diffusiongemma.diffusion.denoise import Decoding
+from diffusiongemma.config import FULL, SLIDING, ModelConfig
+from diffusiongemma.diffusion.decoding import Decoding
+from diffusiongemma.diffusion.temperature import Temperature
 from diffusiongemma.errors import UserError
 from diffusiongemma.model.model import Model
 from diffusiongemma.train.checkpointing import RunDirectory
@@ -31,6 +32,7 @@ from diffusiongemma.train.recipes import RECIPES, Places
 from diffusiongemma.train.rollouts import Rollouts
 from diffusiongemma.train.trainer import train
 from diffusiongemma.weights.checkpoint import load_model, save_model
+from diffusiongemma.weights.generation import decoding_files
 from diffusiongemma.weights.locate import choose_device
 
 NANO = Path(__file__).parents[1] / "assets" / "nano"
@@ -58,14 +60,13 @@ def nano_config(tokenizer: Any) -> ModelConfig:
     )  # fmt: skip
 
 
-def generation_config(config: ModelConfig, tokenizer: Any) -> GenerationConfig:
+def decoding_rules(config: ModelConfig, tokenizer: Any) -> Decoding:
     ends = tuple(tokenizer.convert_tokens_to_ids(["<eos>", "<turn|>"]))
-    return GenerationConfig(
+    return Decoding(
         max_new_tokens=config.canvas_length,
         eos_token_ids=ends,
         # Closer to 1, the temperature of the first reading in training, than the release: see the log.
-        t_min=0.8,
-        t_max=1.0,
+        temperature=Temperature(0.8, 1.0),
         # Texts stand still long before they are sure of themselves, and the encoder knows them better.
         patience=6,
         verify="unconverged",
@@ -74,11 +75,9 @@ def generation_config(config: ModelConfig, tokenizer: Any) -> GenerationConfig:
 
 def write_configs(config: ModelConfig, tokenizer: Any, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
-    generation = generation_config(config, tokenizer)
-    hf = {"config": config.to_hf(), "generation_config": generation.to_hf(config.pad_token_id, config.bos_token_id)}
-    hf["decoding"] = generation.own()
-    for name, value in hf.items():
-        (directory / f"{name}.json").write_text(json.dumps(value, indent=2) + "\n")
+    files = {"config.json": config.to_hf()} | decoding_files(decoding_rules(config, tokenizer), config)
+    for name, value in files.items():
+        (directory / name).write_text(json.dumps(value, indent=2) + "\n")
     for name in SIDE_FILES:
         if directory.resolve() != NANO:
             shutil.copy(NANO / name, directory)
@@ -160,7 +159,7 @@ def _run(options: argparse.Namespace) -> None:
         encoder_weight=float(mixture.encoder_every), draws=options.draws,
         noise_bias=options.noise_bias,
     )  # fmt: skip
-    decoding = Decoding.of(generation_config(model.config, tokenizer))
+    decoding = decoding_rules(model.config, tokenizer)
     rollouts = Rollouts(decoding, options.rollouts, options.pool or Rollouts.pool) if options.rollouts else None
     if rank() == 0:
         print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffusiongemma.diffusion.denoise import Decoding
+from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.diffusion.noise import SAMPLE, NoiseOfSeveral, corrupt
 from diffusiongemma.diffusion.readout import Prediction, read
 from diffusiongemma.diffusion.samplers import StepContext
@@ -174,7 +174,7 @@ class Pool:
         uniforms = noise.uniforms(step, SAMPLE, width).flatten().to(hidden.device)
         levels = [max(0.0, 1 - (at - 1) / self.decoding.steps) for at in step.tolist()]
         temperature = torch.tensor([self.decoding.temperature(level) for level in levels]).repeat_interleave(width)
-        greedy = torch.full((count * width,), self.decoding.greedy, device=hidden.device)
+        greedy = torch.full((count * width,), self.decoding.temperature.greedy, device=hidden.device)
         flat = read(model.backbone, hidden.flatten(0, 1), temperature.to(hidden.device), uniforms, greedy)
         return Prediction(**{name: x.unflatten(0, (count, width)) for name, x in vars(flat).items()})
 

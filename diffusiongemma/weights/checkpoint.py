@@ -16,9 +16,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from diffusiongemma.config import GenerationConfig, ModelConfig, read_json
+from diffusiongemma.config import ModelConfig, read_json
+from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.errors import CheckpointError, UserError
 from diffusiongemma.model.model import Model
+from diffusiongemma.weights.generation import decoding_files
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 5 * 10**9
@@ -174,16 +176,10 @@ def _materialise_buffers(vision: nn.Module, device: torch.device) -> None:
     vision.restore_buffers()  # type: ignore[operator]
 
 
-def load_generation_config(directory: Path, model: ModelConfig) -> GenerationConfig:
-    paths = (directory / "generation_config.json", directory / "decoding.json")
-    raw, own = (read_json(path) if path.exists() else {} for path in paths)
-    return GenerationConfig.from_hf(raw, model, own)
-
-
 def save_model(
     model: Model,
     directory: Path,
-    generation: GenerationConfig | None = None,
+    decoding: Decoding | None = None,
     source: Path | None = None,
     dtype: torch.dtype | None = None,
 ) -> None:
@@ -198,16 +194,13 @@ def save_model(
     try:
         _write_shards(model, partial, dtype)
         _write_json(partial / "config.json", _config(model, source, dtype))
-        if source is not None and (source / "generation_config.json").exists() and generation is None:
+        if source is not None and (source / "generation_config.json").exists() and decoding is None:
             shutil.copy(source / "generation_config.json", partial)
             if (source / "decoding.json").exists():
                 shutil.copy(source / "decoding.json", partial)
         else:
-            generation = generation or GenerationConfig()
-            hf = generation.to_hf(model.config.pad_token_id, model.config.bos_token_id)
-            _write_json(partial / "generation_config.json", hf)
-            if own := generation.own():
-                _write_json(partial / "decoding.json", own)
+            for name, contents in decoding_files(decoding or Decoding(), model.config).items():
+                _write_json(partial / name, contents)
         for name in SIDE_FILES:
             if source is not None and (source / name).exists():
                 shutil.copy(source / name, partial)

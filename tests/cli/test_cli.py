@@ -246,7 +246,7 @@ def assert_mistake(done: Outcome, *words: str) -> None:
         (["run", "x", "--temperature", "-1"], ["temperature is -1"]),
         (["run", "x", "--temperature", "nan"], ["temperature is nan"]),
         (["run", "x", "--mode", "fast"], ["mode is 'fast'", "auto, diffusion or ar"]),
-        (["run", "x", "--sampler", "best"], ["no sampler 'best'", "entropy-bound"]),
+        (["run", "x", "--sampler", "best"], ["--sampler is 'best'", "entropy-bound"]),
         (["run", "x", "--delay", "-1"], ["--delay is -1"]),
         (["run", "x", "--max-new-tokens", "5000"], ["shorten the prompt or lower max-new-tokens"]),
         (["run", "x", "--device", "toaster"], ["no device 'toaster'"]),

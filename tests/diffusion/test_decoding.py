@@ -11,13 +11,13 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from diffusiongemma.config import GenerationConfig
 from diffusiongemma.diffusion import readout
+from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.diffusion.noise import Noise, NoiseOfSeveral, corrupt
 from diffusiongemma.diffusion.readout import Prediction, inverse_cdf, read
 from diffusiongemma.diffusion.samplers import Ancestral, Confidence, EntropyBound, FixedK, StepContext
 from diffusiongemma.diffusion.stop import StableAndConfident
-from diffusiongemma.diffusion.temperature import LinearTemperature
+from diffusiongemma.diffusion.temperature import Temperature
 from diffusiongemma.errors import InputError
 
 
@@ -73,9 +73,9 @@ def test_corruption_replaces_the_share_it_names():
 
 
 def test_temperature_schedule_is_the_released_one():
-    shape = LinearTemperature()
+    shape = Temperature()
     assert (shape(1.0), shape(0.5)) == (0.8, pytest.approx(0.6))
-    assert LinearTemperature(scale=2)(1.0) == 1.6
+    assert Temperature(scale=2)(1.0) == 1.6
 
 
 @settings(deadline=None)
@@ -270,5 +270,5 @@ def test_stop_needs_stability_and_confidence():
 )
 def test_options_out_of_range_are_refused(option):
     with pytest.raises(InputError) as caught:
-        GenerationConfig().with_options(**option)
+        Decoding().with_options(**option)
     assert "\n" not in str(caught.value)

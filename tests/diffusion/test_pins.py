@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import diffusiongemma as dg
 from diffusiongemma.chat import ReplyStream
-from diffusiongemma.diffusion.denoise import Canvas, Decoding
+from diffusiongemma.diffusion.decoding import Decoding
+from diffusiongemma.diffusion.denoise import Canvas
 from diffusiongemma.diffusion.noise import Noise
 from diffusiongemma.diffusion.pins import Pins
 from diffusiongemma.diffusion.readout import Prediction, read
@@ -192,7 +193,7 @@ def test_off_means_off(model):
 
 
 def test_an_end_token_in_the_stable_prefix_ends_the_canvas():
-    decoding = Decoding(early_steps=1, early_entropy=0.1, end_ids=(1,))
+    decoding = Decoding.of(early_steps=1, early_entropy=0.1, eos_token_ids=(1,))
     for argmax, done in (([7, 1, 3, 4], True), ([7, 8, 3, 1], False)):
         canvas = Canvas.open(None, 4, 50, Noise(0, 0), decoding, "cpu")
         for _ in range(2):

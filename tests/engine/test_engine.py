@@ -14,7 +14,7 @@ from reference import build
 
 import diffusiongemma as dg
 from diffusiongemma.chat import Prompt
-from diffusiongemma.config import GenerationConfig
+from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.diffusion.samplers import Ancestral, Confidence, FixedK
 from diffusiongemma.engine.chunks import chunk_bounds
 from diffusiongemma.engine.engine import Engine
@@ -111,7 +111,7 @@ def test_a_finished_request_frees_its_place(model):
     lengths = [8, 40, 8, 8]
     for i, n in enumerate(lengths):
         options = dict(steps=2, max_new_tokens=n, eos_token_ids=())
-        engine.submit(Request(Prompt([5, 6], [], []), GenerationConfig(**options), id=i))
+        engine.submit(Request(Prompt([5, 6], [], []), Decoding.of(**options), id=i))
     finished, most = [], 0
     while engine.busy:
         finished += [e.request for e in engine.step() if isinstance(e, Finished)]
@@ -121,7 +121,7 @@ def test_a_finished_request_frees_its_place(model):
 
 def test_a_cancelled_request_leaves_with_what_it_had(model):
     engine = Engine(model.model, model.tokenizer, max_batch=1)
-    config = GenerationConfig(steps=2, max_new_tokens=80, eos_token_ids=())
+    config = Decoding.of(steps=2, max_new_tokens=80, eos_token_ids=())
     for i in (0, 1):
         engine.submit(Request(Prompt([5, 6], [], []), config, id=i))
     for _ in range(7):

@@ -10,7 +10,7 @@ from reference import build, new_cache, ours, soft_capped
 from transformers.models.diffusion_gemma.generation_diffusion_gemma import EntropyBoundSamplerConfig
 
 from diffusiongemma.chat import Prompt
-from diffusiongemma.config import GenerationConfig
+from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.diffusion.noise import INITIAL, RENOISE, SAMPLE, Noise
 from diffusiongemma.diffusion.readout import inverse_cdf
 from diffusiongemma.engine.engine import Engine
@@ -69,11 +69,11 @@ def their_tokens(reference, ids, seeds, monkeypatch, config, **kwargs):
             ids,
             max_new_tokens=config.max_new_tokens,
             max_denoising_steps=config.steps,
-            sampler_config=EntropyBoundSamplerConfig(entropy_bound=config.entropy_bound),
-            t_min=config.t_min,
-            t_max=config.t_max,
-            stability_threshold=config.stability_threshold,
-            confidence_threshold=config.confidence_threshold,
+            sampler_config=EntropyBoundSamplerConfig(entropy_bound=config.sampler.bound),
+            t_min=config.temperature.t_min,
+            t_max=config.temperature.t_max,
+            stability_threshold=config.stop.stability,
+            confidence_threshold=config.stop.confidence,
             eos_token_id=list(config.eos_token_ids),
             pad_token_id=0,
             **kwargs,
@@ -96,7 +96,7 @@ def test_batches_agree_with_the_reference(seed, options, monkeypatch, tmp_path):
     torch.manual_seed(seed)
     ids = torch.randint(1, 90, (3, 11))
     seeds = [seed, 1000 + seed, 2**40 + seed]
-    configs = [GenerationConfig(seed=s, **options) for s in seeds]
+    configs = [Decoding.of(seed=s, **options) for s in seeds]
     output = their_tokens(reference, ids, seeds, monkeypatch, configs[0])
 
     requests = [
@@ -116,7 +116,7 @@ def test_batches_agree_with_the_reference(seed, options, monkeypatch, tmp_path):
 def test_early_stop_and_end_tokens_are_exercised(tmp_path):
     """The cases above would prove little if every canvas ran to its last step and never met an end token."""
     model = ours(confident(1, sliding_window=8), tmp_path)
-    config = GenerationConfig(**VARIED)
+    config = Decoding.of(**VARIED)
     requests = [Request(Prompt([3, 4, 5], [], []), config.with_options(seed=s), id=s) for s in range(8)]
     results = Engine(model).results(requests)
     assert {r.finish_reason for r in results} == {"stop", "length"}
@@ -131,7 +131,7 @@ def test_left_padded_rows_equal_rows_alone(monkeypatch, tmp_path):
     ids = torch.tensor([[0] * (16 - len(p)) + p for p in prompts])
     mask = torch.tensor([[0] * (16 - len(p)) + [1] * len(p) for p in prompts])
     seeds = [1, 2, 3]
-    config = GenerationConfig(steps=10, max_new_tokens=24, eos_token_ids=(50,))
+    config = Decoding.of(steps=10, max_new_tokens=24, eos_token_ids=(50,))
     output = their_tokens(reference, ids, seeds, monkeypatch, config, attention_mask=mask)
     requests = [
         Request(Prompt(p, [], []), config.with_options(seed=s), id=i)
@@ -153,7 +153,7 @@ def test_autoregressive_mode_is_greedy_decoding_of_the_encoder(tmp_path):
             hidden = reference.model.encoder(input_ids=ids, past_key_values=cache).last_hidden_state[:, -1:]
             ids = soft_capped(reference, hidden).argmax(-1)
             expected.append(int(ids))
-        config = GenerationConfig(mode="ar", max_new_tokens=20, eos_token_ids=())
+        config = Decoding.of(mode="ar", max_new_tokens=20, eos_token_ids=())
         (result,) = Engine(model).results([Request(Prompt(prompt, [], []), config)])
         assert list(result.tokens) == expected
         assert result.forward_passes == 20 and result.tokens_per_forward == 1

@@ -12,8 +12,8 @@ import torch
 import diffusiongemma as dg
 from diffusiongemma.chat import Prompt
 from diffusiongemma.cli.demonstration import PROMPT
-from diffusiongemma.config import GenerationConfig
-from diffusiongemma.diffusion.denoise import Canvas, Decoding
+from diffusiongemma.diffusion.decoding import Decoding
+from diffusiongemma.diffusion.denoise import Canvas
 from diffusiongemma.diffusion.readout import Prediction
 from diffusiongemma.diffusion.stop import Never, StableAndConfident
 from diffusiongemma.engine.draft import Draft
@@ -24,7 +24,8 @@ from diffusiongemma.errors import CheckpointError, InputError
 from diffusiongemma.events import CanvasCommitted, CanvasStep, Finished, TextDelta
 from diffusiongemma.recording import load_trace, save_trace
 from diffusiongemma.serve.native.info import _commits
-from diffusiongemma.weights.checkpoint import load_generation_config, save_model
+from diffusiongemma.weights.checkpoint import save_model
+from diffusiongemma.weights.generation import decoding_files, load_decoding
 
 MEND = "Fix the spelling mistakes.\n\nAnna bougth a red car. Omar lsot the game in the garden."
 
@@ -187,7 +188,7 @@ def test_sent_text_stands(nano):
 
 def test_a_cancelled_request_leaves_with_what_it_had(tiny):
     engine = Engine(tiny.model, tiny.tokenizer)
-    config = GenerationConfig(max_new_tokens=40, steps=2, verify="always", eos_token_ids=())
+    config = Decoding.of(max_new_tokens=40, steps=2, verify="always", eos_token_ids=())
     engine.submit(Request(Prompt([2, 5, 6], [], []), config))
     for _ in range(8):
         engine.step()
@@ -257,10 +258,11 @@ def test_a_checkpoint_may_ask_for_it(tiny, tiny_directory, tmp_path):
     for directory in (once, twice):
         assert json.loads((directory / "decoding.json").read_text()) == {"verify": "always", "patience": 4}
         assert "verify" not in (directory / "generation_config.json").read_text()
-        assert load_generation_config(directory, tiny.config) == asked
+        assert load_decoding(directory, tiny.config) == asked
     save_model(tiny.model, once, tiny.generation)
     assert not (once / "decoding.json").exists()
-    assert GenerationConfig().own() == {} and not (tiny_directory / "decoding.json").exists()
+    assert set(decoding_files(Decoding(), tiny.config)) == {"generation_config.json"}
+    assert not (tiny_directory / "decoding.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -271,7 +273,7 @@ def test_a_bad_decoding_file_is_named(content, words, tiny, tiny_directory, tmp_
     save_model(tiny.model, tmp_path / "m", source=tiny_directory)
     (tmp_path / "m" / "decoding.json").write_text(content)
     with pytest.raises(CheckpointError, match=f"decoding.json: .*{words}"):
-        load_generation_config(tmp_path / "m", tiny.config)
+        load_decoding(tmp_path / "m", tiny.config)
 
 
 # --- patience -------------------------------------------------------------------------------------------------------

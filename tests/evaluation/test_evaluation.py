@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import diffusiongemma as dg
 from diffusiongemma.chat import ReplyStream
 from diffusiongemma.cli import main
-from diffusiongemma.config import GenerationConfig
+from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.errors import InputError
 from diffusiongemma.evaluation import (
     SKILLS,
@@ -245,7 +245,7 @@ def test_cost_by_hand():
 
 
 def test_ways_to_decode():
-    released, checking = GenerationConfig(), GenerationConfig(verify="always", steps=30)
+    released, checking = Decoding(), Decoding.of(verify="always", steps=30)
     assert answering.settings("diffusion", [], released) == [Setting("diffusion", 48)]
     assert answering.settings("diffusion", [], checking) == [Setting("diffusion", 30, verify="always")]
     assert answering.settings("both", [4, 8, 4], released) == [Setting("diffusion", 4), Setting("diffusion", 8), AR]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from reference import build, new_cache, ours
 
 from diffusiongemma.chat import Prompt
-from diffusiongemma.config import GenerationConfig
+from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.engine.generation import Generation
 from diffusiongemma.engine.request import Request
 from diffusiongemma.media import ImageInput
@@ -116,7 +116,7 @@ def test_images_equal_the_reference(images, window, tmp_path):
     prompt = Prompt(
         ids, [ImageInput(p, q, e - s) for p, q, (s, e) in zip(pixels, positions, spans, strict=True)], spans
     )
-    generation = Generation(Request(prompt, GenerationConfig()), model, None)
+    generation = Generation(Request(prompt, Decoding()), model, None)
     chunk = generation.work()
     assert chunk.image_spans == spans
     model.encode_rows([generation.sequence], [chunk.embedded(model)], [chunk.image_spans])

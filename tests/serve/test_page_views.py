@@ -84,7 +84,7 @@ def test_replay_draws_what_the_events_say(page: Any, tmp_path: Path) -> None:
 
 def trace_file(path: Path) -> Path:
     """What `run --trace` writes: two steps of a canvas of five positions."""
-    from diffusiongemma.config import GenerationConfig
+    from diffusiongemma.diffusion.decoding import Decoding
     from diffusiongemma.events import CanvasStep, Result
     from diffusiongemma.recording import save_trace
 
@@ -100,7 +100,7 @@ def trace_file(path: Path) -> Path:
         "Cats sleep.", (10, 11, 12, 1), "stop", "diffusion", 7, 1, (2,), 2, 0.02, (-0.1,) * 4, (0.0,) * 4, (1,) * 4,
         trace=steps,
     )  # fmt: skip
-    config = GenerationConfig(eos_token_ids=(1,), steps=2)
+    config = Decoding.of(eos_token_ids=(1,), steps=2)
     save_trace(path, result, prompt=STORY, prompt_ids=(2,), model="nano", config=config, text_of=texts.__getitem__)
     return path
 

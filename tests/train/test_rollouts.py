@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from test_trainer import Crash, free_port, losses
 from training import CONFIG, VOCABULARY, WIDTH, random_batch, tiny_model
 
-from diffusiongemma.diffusion.denoise import Canvas, Decoding, denoise_step
+from diffusiongemma.diffusion.decoding import Decoding
+from diffusiongemma.diffusion.denoise import Canvas, denoise_step
 from diffusiongemma.diffusion.noise import Noise
 from diffusiongemma.diffusion.stop import Never
 from diffusiongemma.errors import CheckpointError, InputError

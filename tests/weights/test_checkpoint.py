@@ -15,10 +15,12 @@ from safetensors.torch import load_file, save_file
 from transformers import DiffusionGemmaForBlockDiffusion
 
 import diffusiongemma as dg
-from diffusiongemma.config import GenerationConfig, ModelConfig
+from diffusiongemma.config import ModelConfig
+from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.errors import CheckpointError
 from diffusiongemma.weights import checkpoint
-from diffusiongemma.weights.checkpoint import load_generation_config, load_model, save_model
+from diffusiongemma.weights.checkpoint import load_model, save_model
+from diffusiongemma.weights.generation import load_decoding
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def test_load_and_save_keeps_every_byte(saved, tmp_path, monkeypatch, dtype, sha
 @torch.no_grad()
 def test_transformers_loads_what_is_saved_from_our_own_config(tmp_path):
     model = ours(build(1), tmp_path / "theirs")
-    save_model(model, tmp_path / "ours", GenerationConfig(steps=7, entropy_bound=0.3, eos_token_ids=(1, 5)))
+    save_model(model, tmp_path / "ours", Decoding.of(steps=7, entropy_bound=0.3, eos_token_ids=(1, 5)))
     reference, info = DiffusionGemmaForBlockDiffusion.from_pretrained(tmp_path / "ours", output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
     assert reference.generation_config.max_denoising_steps == 7
@@ -58,8 +60,8 @@ def test_transformers_loads_what_is_saved_from_our_own_config(tmp_path):
     ids, canvas = torch.randint(0, 97, (2, 9)), torch.randint(0, 97, (2, 8))
     expected = reference(input_ids=ids, decoder_input_ids=canvas).logits
     torch.testing.assert_close(model.denoise(canvas, model.encode(ids)), expected, atol=3e-5, rtol=0)
-    generation = load_generation_config(tmp_path / "ours", model.config)
-    assert (generation.steps, generation.entropy_bound, generation.eos_token_ids) == (7, 0.3, (1, 5))
+    generation = load_decoding(tmp_path / "ours", model.config)
+    assert (generation.steps, generation.sampler.bound, generation.eos_token_ids) == (7, 0.3, (1, 5))
 
 
 def test_config_round_trip():

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import pairwise
 
 from diffusiongemma.chat import Prompt
 from diffusiongemma.control.inference.holding import Region, Start
-from diffusiongemma.diffusion.samplers import Ancestral
 from diffusiongemma.engine.plans.layout import Layout, Strip
 from diffusiongemma.engine.plans.plan import Desk, Plan
 from diffusiongemma.errors import InputError
 from diffusiongemma.events import Result
+from diffusiongemma.options import STRENGTH
 from diffusiongemma.text.diff import Change, share_changed, word_diff
 from diffusiongemma.text.seams import is_whole, utf8
 
@@ -38,11 +38,10 @@ def edit_plan(
     text: str,
     instruction: str | None = None,
     spans: Sequence[Span] | None = None,
-    strength: float = 0.7,
+    strength: float = STRENGTH,
 ) -> Plan[EditResult]:
     """Change a text. Each token is replaced by a random one with probability `strength` and denoising enters the
-    schedule at that noise level: the model takes no time input, so it cannot tell this from a canvas of its own. The
-    sampler is `Ancestral` unless another is asked for.
+    schedule at that noise level: the model takes no time input, so it cannot tell this from a canvas of its own.
 
     Strength 0 changes nothing, 1 keeps nothing but the length. An instruction goes into the prompt as a user's
     message, with the text. With `spans` (from, to: characters) all else stays, byte for byte, and each span keeps its
@@ -52,10 +51,6 @@ def edit_plan(
     if not text.strip():
         raise InputError("the text is empty: give some text to edit")
     utf8(text)
-    if desk.config.sampler is None:
-        # The entropy bound would renoise all that is not quite certain, however low the noise level: the text would be
-        # gone after one step. The exact reverse step keeps what the level says.
-        desk = replace(desk, config=desk.config.with_options(sampler=Ancestral()))
     if isinstance(strength, bool) or not isinstance(strength, (int, float)) or not 0 <= strength <= 1:
         raise InputError(f"strength is {strength!r}: give a number from 0 (nothing changes) to 1")
     return _edit(desk, text, instruction, None if spans is None else checked_spans(spans, len(text)), strength)

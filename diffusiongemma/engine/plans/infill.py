@@ -117,7 +117,7 @@ class Window:
         if len(lengths) == 1:
             return lengths * self.count, [()] * self.count
         layouts = [self.layout([length] * self.count) for length in lengths]
-        first_step = self.desk.config.with_options(steps=1, stop_rule=None)
+        first_step = self.desk.config.with_options(steps=1)
         bare, endless = self.desk.raw_prompt([]), first_step.with_options(eos_token_ids=())
         requests = [layout.request(self.desk, self.prompt, i, config=first_step) for i, layout in enumerate(layouts)]
         alone = [

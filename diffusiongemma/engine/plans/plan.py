@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from diffusiongemma.chat import Prompt, encode_prompt
-from diffusiongemma.config import GenerationConfig, ModelConfig
+from diffusiongemma.config import ModelConfig
+from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.engine.request import Request
 from diffusiongemma.errors import InputError
 from diffusiongemma.events import Result
@@ -37,7 +38,7 @@ class Desk:
 
     tokens: TextTokens
     model: ModelConfig
-    config: GenerationConfig
+    config: Decoding
 
     @property
     def canvas_length(self) -> int:
@@ -65,7 +66,7 @@ class Desk:
         return Request(prompt, config, id=id, **fields)
 
 
-def plan_config(config: GenerationConfig, options: dict[str, Any]) -> GenerationConfig:
+def plan_config(config: Decoding, options: dict[str, Any]) -> Decoding:
     """The decoding rules of a plan. Raises `InputError` for options that contradict what a plan does."""
     if given := {"max_new_tokens", "min_tokens"} & set(options):
         raise InputError(f"{min(given)} does not go with infilling and editing: the text and the holes set the length")

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from diffusiongemma.options import HOLE
 from diffusiongemma.serve.body_types import Seed, Strict, Text
 from diffusiongemma.serve.native.diffusion_field import DiffusionOptions
 
@@ -15,7 +16,7 @@ class InfillRequest(Strict):
     prefix: Text | None = None
     suffix: Text | None = None
     text: Text | None = Field(None, description="a text with holes, in place of prefix and suffix")
-    hole: Text = Field("<<>>", min_length=1)
+    hole: Text = Field(HOLE, min_length=1)
     instruction: Text | None = None
     length: int | list[int] | Literal["auto"] | None = None
     seed: Seed | None = None

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from diffusiongemma.api import DiffusionGemma
+from diffusiongemma.diffusion.decoding import Early
 from diffusiongemma.diffusion.samplers import SAMPLERS, Sampler
 from diffusiongemma.engine.branch import Branch
 from diffusiongemma.serve.body_types import Seed, Strict, Text, by_number
@@ -27,7 +28,7 @@ class SamplerSpec(Strict):
 
 
 class EarlyText(Strict):
-    steps: int = Field(2, ge=1, le=10_000, description="steps for which the argmax must not have changed")
+    steps: int = Field(Early.steps, ge=1, le=10_000, description="steps for which the argmax must not have changed")
     entropy: float | None = Field(None, gt=0, description="nats; absent takes the default")
 
 
@@ -64,7 +65,6 @@ class DiffusionOptions(Strict):
     branch: BranchSpec | None = None
 
 
-EARLY_STEPS = 2  # of early text, where a request says no more than true
 _STRUCTURE = ("regex", "choices", "template")
 _PASSED_ON = (
     "mode", "steps", "entropy_bound", "banned_words", "required_words", "min_tokens", "patience", "verify", *_STRUCTURE
@@ -113,7 +113,7 @@ def _early(early: bool | EarlyText | None) -> dict[str, Any]:
     if not early:
         return {}
     if early is True:
-        return {"early_steps": EARLY_STEPS}
+        return {"early_steps": Early.steps}
     assert isinstance(early, EarlyText)
     chosen: dict[str, Any] = {"early_steps": early.steps}
     return chosen if early.entropy is None else chosen | {"early_entropy": early.entropy}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -23,8 +22,12 @@ from diffusiongemma.serve.settings import MIB, Settings
 MOST_UNPACKED = 256 * MIB  # of a trace: a small file can unpack to gigabytes
 
 
+_NAMES = {kind: name.replace("-", "_") for name, kind in SAMPLERS.items()}
+
+
 def info(model: DiffusionGemma, settings: Settings) -> dict[str, Any]:
-    config, generation, auto = model.config, model.generation, model.auto
+    config, auto, defaults = model.config, model.auto, model.generation.options()
+    shown = ("steps", "entropy_bound", "mode", "early_entropy", "patience", "verify")
     return {
         "v": 1,
         "version": diffusiongemma.__version__,
@@ -34,16 +37,11 @@ def info(model: DiffusionGemma, settings: Settings) -> dict[str, Any]:
         "context": config.max_position_embeddings,
         "images": config.vision_config is not None,
         "modes": ["auto", "diffusion", "ar"],
-        "samplers": [name.replace("-", "_") for name in SAMPLERS],
+        "samplers": list(_NAMES.values()),
         "defaults": {
-            "steps": generation.steps,
-            "entropy_bound": generation.entropy_bound,
-            "max_tokens": generation.max_new_tokens,
-            "sampler": "entropy_bound",
-            "mode": "diffusion",
-            "early_entropy": generation.early_entropy,
-            "patience": generation.patience,
-            "verify": generation.verify,
+            **{name: defaults[name] for name in shown},
+            "max_tokens": defaults["max_new_tokens"],
+            "sampler": _NAMES.get(type(model.generation.sampler)),
         },
         "limits": {
             "max_requests": settings.max_requests,
@@ -55,7 +53,9 @@ def info(model: DiffusionGemma, settings: Settings) -> dict[str, Any]:
             "step_ms": _milliseconds(auto.step_seconds),
             "token_ms": _milliseconds(auto.token_seconds),
             "steps": round(auto.steps, 2),
-            "note": auto.choose(generation)[1] if auto.step_seconds and auto.token_seconds else "not measured yet",
+            "note": auto.choose(model.generation)[1]
+            if auto.step_seconds and auto.token_seconds
+            else "not measured yet",
         },
     }
 
@@ -80,14 +80,14 @@ def trace_events(model: DiffusionGemma, settings: Settings, data: bytes) -> dict
 
 def _asked(recording: Recording, model: DiffusionGemma, settings: Settings) -> dict[str, Any] | None:
     """The body of a plain completion that is decoded as the recorded request was; None where that cannot be said."""
-    options, same = recording.options, asdict(model.generation)
+    options, same = recording.options, model.generation.options()
     fixed = ("t_min", "t_max", "stability_threshold", "confidence_threshold", "stop_rule", "eos_token_ids")
     changed = any(options.get(name) != json.loads(json.dumps(same[name])) for name in fixed)
     if not recording.complete or changed or recording.model not in (settings.model_name, *settings.aliases):
         return None
     sampler = options.get("sampler")
     if sampler is not None:
-        names = {kind.__name__: name.replace("-", "_") for name, kind in SAMPLERS.items()}
+        names = {kind.__name__: name for kind, name in _NAMES.items()}
         sampler = {name: value for name, value in sampler.items() if value is not None}
         sampler["name"] = names.get(sampler["name"], "")
     early = {"steps": options["early_steps"], "entropy": options["early_entropy"]} if options["early_steps"] else None

@@ -1,0 +1,305 @@
+"""Every option of decoding, declared once: what it takes, what it does, and where it can be given.
+
+`OPTIONS` is all that the command line, the HTTP bodies and the documentation know of an option; what it does is in
+`diffusion.decoding`. Nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+from diffusiongemma.errors import InputError
+
+MODES = ("auto", "diffusion", "ar")
+VERIFY = ("never", "unconverged", "always")
+SAMPLER_NAMES = ("entropy-bound", "confidence", "fixed-k", "ancestral")  # of `diffusion.samplers.SAMPLERS`
+MOST_TOP_LOGPROBS = 20
+LARGEST_SEED = 2**64 - 1
+STRENGTH = 0.7  # of an edit, where nothing else is said
+HOLE = "<<>>"  # what marks a hole in a text
+
+# --- what an option takes -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A whole number. `served`: the most that may be asked for over HTTP."""
+
+    least: int = 0
+    most: int | None = None
+    served: int = 10_000
+
+    def takes(self, value: Any) -> bool:
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        return whole and self.least <= value and (self.most is None or value <= self.most)
+
+    def __str__(self) -> str:
+        most = "2**64 - 1" if self.most == LARGEST_SEED else self.most
+        bounds = f"of at least {self.least}" if self.most is None else f"from {self.least} to {most}"
+        return f"a whole number {bounds}"
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number from `least` to `most`, or above `above`; with `or_zero` also 0."""
+
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    or_zero: bool = False
+
+    def takes(self, value: Any) -> bool:
+        if not isinstance(value, Real) or isinstance(value, bool):
+            return False
+        number = float(value)  # comparisons with NaN are false
+        within = (self.least is None or number >= self.least) and (self.most is None or number <= self.most)
+        return (self.or_zero and number == 0) or (within and (self.above is None or number > self.above))
+
+    def __str__(self) -> str:
+        if self.above is not None:
+            return f"a number above {self.above}"
+        bounds = f"of at least {self.least}" if self.most is None else f"from {self.least} to {self.most}"
+        return f"{'0, or ' if self.or_zero else ''}a number {bounds}"
+
+
+@dataclass(frozen=True)
+class Word:
+    """One of a few words."""
+
+    choices: tuple[str, ...]
+
+    def takes(self, value: Any) -> bool:
+        return value in self.choices
+
+    def __str__(self) -> str:
+        return f"{', '.join(self.choices[:-1])} or {self.choices[-1]}"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule of decoding: any callable, or the name of one."""
+
+    names: tuple[str, ...] = ()
+
+    def takes(self, value: Any) -> bool:
+        return callable(value) or (isinstance(value, str) and value.replace("_", "-") in self.names)
+
+    def __str__(self) -> str:
+        return ", ".join(self.names) or "a rule, which is called"
+
+
+@dataclass(frozen=True)
+class Ids:
+    """Token ids."""
+
+    def takes(self, value: Any) -> bool:
+        return isinstance(value, (tuple, list)) and all(isinstance(token, int) for token in value)
+
+    def __str__(self) -> str:
+        return "token ids"
+
+
+@dataclass(frozen=True)
+class Other:
+    """What is looked at where it is used: texts, a schema, a mapping."""
+
+    what: str
+
+    def takes(self, value: Any) -> bool:
+        return True
+
+    def __str__(self) -> str:
+        return self.what
+
+
+TEXT, TEXTS, SCHEMA = Other("a text"), Other("texts"), Other("a JSON Schema")
+Values = Whole | Number | Word | Rule | Ids | Other
+
+# --- the options ----------------------------------------------------------------------------------------------------
+
+DECODING, STRUCTURE = "Decoding", "Structure"  # panels of --help
+ANSWER = "run chat http"  # where a whole answer is written
+COMMANDS = ("run", "chat", "infill", "edit", "eval")
+EVERYWHERE = "run chat infill edit http"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option. Python has them all, under `name`; `surfaces` are the commands that have it, and "http"."""
+
+    name: str
+    values: Values
+    help: str
+    default: str = ""
+    surfaces: str = ""
+    metavar: str = "N"
+    flag: str = ""  # on the command line, where that is not the name
+    field: str = ""  # of an HTTP body, where that is not `diffusion.NAME`
+    held: str = ""  # the field of a `Decoding`, or `field.part`, that has its value, where that is not the name
+    panel: str = DECODING
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """(field of a `Decoding`, part of it or "")"""
+        whole, _, part = (self.held or self.name).partition(".")
+        return whole, part
+
+    @property
+    def on_command_line(self) -> str:
+        return "--" + (self.flag or self.name.replace("_", "-"))
+
+    @property
+    def in_body(self) -> str:
+        return self.field or f"diffusion.{self.name}"
+
+    def on(self, surface: str) -> bool:
+        return surface in self.surfaces.split()
+
+    def check(self, value: Any) -> None:
+        """Raises `InputError` for a value that it does not take."""
+        if not self.values.takes(value):
+            verb = "choose" if isinstance(self.values, (Word, Rule)) else "give"
+            raise InputError(f"{verb} {self.values}", option=self.name, got=value)
+
+
+_ROWS = (
+    Option("max_new_tokens", Whole(1), "Most tokens to write.", "the checkpoint's", ANSWER, field="max_tokens"),
+    Option(
+        "min_tokens", Whole(served=2**31), "Fewest tokens to write, the end token not counted.", "0", ANSWER,
+        flag="min-new-tokens",
+    ),
+    Option(
+        "mode", Word(MODES), "Whole canvases, token by token, or the faster here.", "diffusion", ANSWER,
+        "auto|diffusion|ar",
+    ),
+    Option(
+        "steps", Whole(1), "Most denoise steps of a canvas.", "the checkpoint's, 48 as released", EVERYWHERE,
+    ),
+    Option(
+        "seed", Whole(0, LARGEST_SEED), "The same seed gives the same text.", "0; over HTTP drawn", EVERYWHERE,
+        field="seed",
+    ),
+    # Below a thousandth, logits divided by it leave the range of float32's exponential.
+    Option(
+        "temperature", Number(1e-3, 100, or_zero=True), "Scales the schedule; 0 takes the likeliest.",
+        "1; in mode ar 0", EVERYWHERE + " eval", "X", field="temperature", held="temperature.scale",
+    ),
+    Option(
+        "t_min", Number(above=0), "Temperature of the schedule without noise.", "the checkpoint's, 0.4 as released",
+        held="temperature.t_min",
+    ),
+    Option(
+        "t_max", Number(above=0), "Temperature of the schedule at full noise.", "the checkpoint's, 0.8 as released",
+        held="temperature.t_max",
+    ),
+    Option(
+        "top_p", Number(0, 1), "Cut every distribution down to the fewest tokens that hold this share of it.", "1",
+        EVERYWHERE, "P", field="top_p", held="reading.top_p",
+    ),
+    Option(
+        "sampler", Rule(SAMPLER_NAMES), f"Which predictions a step keeps: {', '.join(SAMPLER_NAMES)}.",
+        "entropy-bound; for edit ancestral", EVERYWHERE, "NAME",
+    ),
+    Option(
+        "entropy_bound", Number(above=0), "Of the entropy-bound sampler, in nats.", "the checkpoint's, 0.1 as released",
+        "http", held="sampler.bound",
+    ),
+    Option("stop_rule", Rule(), "When a canvas is done.", "stable and confident", held="stop"),
+    Option(
+        "stability_threshold", Whole(), "Steps without another most probable token before a canvas is done.",
+        "the checkpoint's, 1 as released", held="stop.stability",
+    ),
+    Option(
+        "confidence_threshold", Number(least=0), "Mean entropy, in nats, below which a canvas is done.",
+        "the checkpoint's, 0.005 as released", held="stop.confidence",
+    ),
+    Option(
+        "patience", Whole(), "A canvas ends when it has not changed for N steps, sure or not; 0: never.",
+        "the checkpoint's, 0 as released", EVERYWHERE + " eval",
+    ),
+    Option(
+        "verify", Word(VERIFY), "Which canvases the encoder checks and, from its first other token on, writes.",
+        "the checkpoint's, never as released", ANSWER, "|".join(VERIFY),
+    ),
+    Option(
+        "early_steps", Whole(), "Pin and send what has not changed for so many steps; 0: never.", "0", "http",
+        field="diffusion.early_text.steps", held="early.steps",
+    ),
+    Option(
+        "early_entropy", Number(above=0), "Only positions below this entropy, in nats, are sent early.", "0.05", "http",
+        field="diffusion.early_text.entropy", held="early.entropy",
+    ),
+    Option(
+        "top_logprobs", Whole(0, MOST_TOP_LOGPROBS), "The most probable tokens that are told of each token.", "0",
+        "http", field="diffusion.alternatives", held="reading.top_logprobs",
+    ),
+    Option("eos_token_ids", Ids(), "Tokens that end an answer.", "the checkpoint's"),
+    Option(
+        "json_schema", SCHEMA, "The answer is JSON that this schema accepts.", "", ANSWER, "FILE",
+        field="response_format", panel=STRUCTURE,
+    ),
+    Option(
+        "regex", TEXT, "The answer matches this regular expression.", "", ANSWER, "PATTERN", panel=STRUCTURE,
+    ),
+    Option(
+        "choices", TEXTS, "The answer is one of these.", "", ANSWER, "TEXT", flag="choice", panel=STRUCTURE
+    ),
+    Option(
+        "template", TEXT, 'The answer is this text with its holes filled: "Name: {name:str} Age: {age:int}".', "",
+        ANSWER, "TEXT", panel=STRUCTURE,
+    ),
+    Option(
+        "banned_words", TEXTS, "This never occurs in the answer.", "", ANSWER, "TEXT", flag="ban", panel=STRUCTURE,
+    ),
+    Option(
+        "required_words", TEXTS, "This occurs in the answer.", "", ANSWER, "TEXT", flag="require", panel=STRUCTURE,
+    ),
+    Option(
+        "logit_bias", Other("tokens with what is added to their logits"), "Makes tokens likelier or less likely.", "",
+        "http", field="logit_bias", panel=STRUCTURE,
+    ),
+    Option(
+        "pins", Other("positions of the answer with their tokens"), "Tokens of the answer that stand.", "", "http",
+        panel=STRUCTURE,
+    ),
+)  # fmt: skip
+OPTIONS: Mapping[str, Option] = {row.name: row for row in _ROWS}
+OF_DECODING: Mapping[str, Option] = {row.name: row for row in _ROWS if row.panel == DECODING}
+
+
+def of_surface(surface: str) -> list[Option]:
+    return [option for option in OPTIONS.values() if option.on(surface)]
+
+
+def check(values: Mapping[str, Any]) -> None:
+    """Raises `InputError` for values out of range, and for values that do not go together."""
+    for name, value in values.items():
+        OPTIONS[name].check(value)
+    least, most = values.get("min_tokens"), values.get("max_new_tokens")
+    if least is not None and most is not None and least > most:
+        raise InputError(
+            f"give a whole number from 0 to `max_new_tokens`, which is {most}", option="min_tokens", got=least
+        )
+    low, high = values.get("t_min"), values.get("t_max")
+    if low is not None and high is not None and low > high:
+        raise InputError(f"give a number up to `t_max`, which is {high}", option="t_min", got=low)
+
+
+def refuse_unknown(given: Iterable[str], known: Iterable[str], others: Iterable[str] = ()) -> None:
+    """Raises `InputError` for an option that is not known; `others` are known too, and taken elsewhere."""
+    if unknown := sorted(set(given) - set(known)):
+        names = [*known, *(name for name in others if name not in ("self", "prompt", "options"))]
+        raise InputError(f"unknown option {unknown[0]!r}: known are {', '.join(names)}")
+
+
+def flag_of(name: str) -> str:
+    """How the command line spells an option of Python."""
+    return OPTIONS[name].on_command_line if name in OPTIONS else "--" + name.replace("_", "-")
+
+
+def field_of(name: str) -> str:
+    """How a field of an HTTP body spells an option of Python."""
+    return OPTIONS[name].in_body if name in OPTIONS else name
