@@ -21,7 +21,7 @@ class Output:
 
     def __init__(self, request: Request, tokenizer: Any, cached_tokens: int):
         self.request, self.config, self.cached_tokens = request, request.config, cached_tokens
-        early = self.config.early_steps > 0
+        early = self.config.early is not None
         self.reply = ReplyStream(tokenizer, request.thinking, binding=early) if tokenizer is not None else None
         self.constrained = request.begin_constraint()  # where the answer stands in what it must match
         self.tokens: list[int] = []
@@ -92,7 +92,7 @@ class Output:
 
     def _add_alternatives(self, top: Tensor | None, logprob: Tensor | None, count: int) -> None:
         """Of the next `count` tokens, from [C, k], without those that are impossible."""
-        if (most := self.config.top_logprobs) and top is not None and logprob is not None:
+        if (most := self.config.reading.top_logprobs) and top is not None and logprob is not None:
             rows = zip(top[:count, :most].tolist(), logprob[:count, :most].tolist(), strict=True)
             self.alternatives += [tuple((t, p) for t, p in zip(*row, strict=True) if p > IMPOSSIBLE) for row in rows]
 
