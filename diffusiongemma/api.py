@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +20,19 @@ from diffusiongemma.control.tokens.words import LogitBias
 from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.diffusion.samplers import Ancestral
 from diffusiongemma.engine.auto import Auto
-from diffusiongemma.engine.engine import Engine, check
+from diffusiongemma.engine.checks import checked
+from diffusiongemma.engine.engine import Engine
 from diffusiongemma.engine.plans.edit import EditResult, Span, edit_plan
 from diffusiongemma.engine.plans.infill import InfillResult, Length, infill_plan
-from diffusiongemma.engine.plans.plan import Desk, Plan, drive, plan_config
+from diffusiongemma.engine.plans.plan import Plan, PlanContext, drive, plan_config
 from diffusiongemma.engine.request import Request
 from diffusiongemma.errors import InputError
 from diffusiongemma.events import Event, Finished, Result
 from diffusiongemma.media import MediaSettings
 from diffusiongemma.model.cache import KVCache, SequenceCache
 from diffusiongemma.model.model import Model
-from diffusiongemma.options import HOLE, OF_DECODING, STRENGTH, refuse_unknown
+from diffusiongemma.options import HOLE, STRENGTH
+from diffusiongemma.request_options import RequestOptions
 from diffusiongemma.text.holes import split_at
 from diffusiongemma.text.seams import TextTokens
 from diffusiongemma.weights.adapter import load_adapter
@@ -120,10 +121,11 @@ class DiffusionGemma:
         if not isinstance(prompt, str) and all(isinstance(item, int) for item in prompt):
             return Prompt([int(item) for item in prompt], [], [])
         if self.tokenizer is None:
-            raise InputError(f"{self.directory} has no tokenizer files: give token ids instead of text")
+            message = f"{self.directory} has no tokenizer files: give token ids instead of text"
+            raise InputError(message, option="prompt")
         if raw:
             if not isinstance(prompt, str):
-                raise InputError("raw=True takes a text")
+                raise InputError("with `raw` it is one text: give a text", option="prompt")
             return Prompt(encode_text(prompt, self.tokenizer), [], [])
         encoded = encode_prompt(prompt, self.tokenizer, self.config, tools=tools, thinking=think, media=self.media)
         if encoded.images:
@@ -135,23 +137,13 @@ class DiffusionGemma:
         prompt: PromptLike | Prompt,
         *,
         id: int = 0,
-        tools: Sequence[dict[str, Any]] | None = None,
-        think: bool = False,
-        raw: bool = False,
         trace: bool = False,
-        cache: SequenceCache | None = None,
-        json_schema: dict[str, Any] | str | None = None,
-        regex: str | None = None,
-        choices: Sequence[str] | None = None,
-        template: str | None = None,
-        banned_words: Sequence[str] = (),
-        required_words: Sequence[str] = (),
-        logit_bias: Mapping[int | str, float] | None = None,
-        pins: Mapping[int, int | str] | None = None,
         frames: bool = False,
+        cache: SequenceCache | None = None,
+        constraint: Constraint | None = None,
         **options: Any,
     ) -> Request:
-        """A checked request for an `Engine`; `options` are those of `options.OF_DECODING`.
+        """A checked request for an `Engine`; `options` are the fields of `RequestOptions` and those of decoding.
 
         With one of `json_schema`, `regex`, `choices` and `template` (`"Name: {name:str} Age: {age:int}"`) the answer
         is guaranteed to match; beside it or without it no string of `banned_words` and every one of `required_words`
@@ -162,64 +154,80 @@ class DiffusionGemma:
         them. With `think` a thought may come before the text that matches; it counts among the tokens, and may hold
         any character but a vertical bar. Raises `InputError` for what cannot be guaranteed or does not fit
         `max_new_tokens`.
+
+        `tools` are declared to the model, `raw` leaves chat markup out. `trace` keeps every step in the result, `cache`
+        holds the beginning of the prompt, `branch` leaves the seed's path at a step, and `constraint` is a form that
+        has been compiled already.
         """
-        refuse_unknown(options, OF_DECODING, signature(DiffusionGemma.request).parameters)
+        asked, decoding = RequestOptions.split(options)
+        config, note = self._decoding(decoding)
         if not isinstance(prompt, Prompt):
-            prompt = self.prompt(prompt, tools=tools, think=think, raw=raw)
-        config, note = self.generation.with_options(**options), ""
-        if config.mode == "auto":
-            mode, note = self.auto.choose(config)
-            config = config.with_options(mode=mode)
-        structure = dict(json_schema=json_schema, regex=regex, choices=choices, template=template)
-        structure |= dict(banned_words=banned_words or None, required_words=required_words or None)
+            prompt = self.prompt(prompt, tools=asked.tools, think=asked.think, raw=asked.raw)
         request = Request(
             prompt,
             config,
             cache,
-            self._constraint({k: v for k, v in structure.items() if v is not None}, config.eos_token_ids, think),
-            thinking=think,
+            has_form=constraint is not None or asked.form is not None,
+            thinking=asked.think,
             record=trace,
             note=note,
-            pins=self._pins(pins),
-            bias=self._bias(logit_bias),
+            branch=asked.branch,
+            pins=self._pins(asked.pins),
+            bias=self._bias(asked.logit_bias),
             frames=frames,
             id=id,
         )
-        check(request, self.model)
-        return request
+        return checked(request, self.config, lambda: self._constraint(asked, constraint, config.eos_token_ids))
+
+    def _decoding(self, options: dict[str, Any]) -> tuple[Decoding, str]:
+        """How to decode, and why in this mode where that was left open."""
+        config = self.generation.with_options(**options)
+        if config.mode != "auto":
+            return config, ""
+        mode, why = self.auto.choose(config)
+        return config.with_options(mode=mode), why
 
     def _pins(self, pins: Mapping[int, int | str] | None) -> dict[int, int]:
-        return {p: self._one_token(text, f"the pin at position {p}") for p, text in (pins or {}).items()}
+        return {position: self._one_token(token, "pins") for position, token in (pins or {}).items()}
 
     def _bias(self, bias: Mapping[int | str, float] | None) -> LogitBias | None:
         amounts: dict[int, float] = {}
         for token, amount in (bias or {}).items():
-            found = self._one_token(token, "a logit bias")
+            found = self._one_token(token, "logit_bias")
             if amounts.setdefault(found, amount) != amount:
-                raise InputError(f"logit-bias: {token!r} is token {found}, which has another bias too: keep one")
+                message = f"{token!r} is token {found}, which has another bias too: keep one"
+                raise InputError(message, option="logit_bias")
         return LogitBias.of(amounts, self.config.vocab_size) if amounts else None
 
-    def _one_token(self, text: int | str, use: str) -> int:
+    def _one_token(self, text: int | str, option: str) -> int:
         if not isinstance(text, str):
             return text
         if self.tokenizer is None:
-            raise InputError(f"{self.directory} has no tokenizer files: give token ids instead of texts for {use}")
+            raise InputError(f"{self.directory} has no tokenizer files: give token ids instead of texts", option=option)
         ids = self.tokenizer.encode(text, add_special_tokens=False)
         if len(ids) != 1:
-            raise InputError(f"{text!r} is {len(ids)} tokens, and {use} is for one: give one token")
+            raise InputError(f"{text!r} is {len(ids)} tokens, and one is asked for: give one token", option=option)
         return ids[0]
 
-    def _constraint(self, structure: dict[str, Any], end_ids: Sequence[int], think: bool) -> Constraint | None:
+    def _constraint(
+        self, asked: RequestOptions, compiled: Constraint | None, end_ids: Sequence[int]
+    ) -> Constraint | None:
+        structure = asked.structure
+        if compiled is not None and structure:
+            raise InputError("the answer has a form already: leave it out", option=next(iter(structure)))
         if not structure:
-            return None
+            return compiled
         if self.tokenizer is None:
-            raise InputError(f"{self.directory} has no tokenizer files: structure is a matter of text")
+            raise InputError(
+                f"{self.directory} has no tokenizer files, and this is a matter of text: leave it out",
+                option=next(iter(structure)),
+            )
         if self._vocabulary is None:
             self._vocabulary = vocabulary_of(self.tokenizer, self.config.vocab_size)
         known = self.tokenizer.get_vocab()
-        if think and not known.keys() >= set(THOUGHT):
-            raise InputError("this tokenizer has no tokens for a thought: leave thinking out")
-        thought = (known[THOUGHT[0]], known[THOUGHT[1]]) if think else None
+        if asked.think and not known.keys() >= set(THOUGHT):
+            raise InputError("this tokenizer has no tokens for a thought: leave it out", option="think")
+        thought = (known[THOUGHT[0]], known[THOUGHT[1]]) if asked.think else None
         return compile_constraint(vocabulary=self._vocabulary, end_ids=end_ids, preamble=thought, **structure)
 
     def generate(self, prompt: PromptLike | list[PromptLike], *, max_batch: int = 8, **options: Any) -> Any:
@@ -294,7 +302,7 @@ class DiffusionGemma:
         self, texts: Sequence[str], *, instruction: str | None = None, length: Length = "auto", **options: Any
     ) -> Plan[InfillResult]:
         """`infill` of the holes between `texts`, as a plan."""
-        return infill_plan(self._desk(options), texts, instruction, length)
+        return infill_plan(self._plan_context(options), texts, instruction, length)
 
     def edit(
         self,
@@ -325,7 +333,7 @@ class DiffusionGemma:
         # The entropy bound would renoise all that is not quite certain, however low the noise level: the text would be
         # gone after one step. The exact reverse step keeps what the level says.
         options["sampler"] = options.get("sampler") or Ancestral()
-        return edit_plan(self._desk(options), text, instruction, spans, strength)
+        return edit_plan(self._plan_context(options), text, instruction, spans, strength)
 
     @cached_property
     def _text_tokens(self) -> TextTokens:
@@ -334,8 +342,8 @@ class DiffusionGemma:
         vocabulary = vocabulary_of(self.tokenizer, self.model.config.vocab_size)
         return TextTokens(self.tokenizer, vocabulary, self.generation.eos_token_ids)
 
-    def _desk(self, options: dict[str, Any]) -> Desk:
-        return Desk(self._text_tokens, self.model.config, plan_config(self.generation, options))
+    def _plan_context(self, options: dict[str, Any]) -> PlanContext:
+        return PlanContext(self._text_tokens, self.model.config, plan_config(self.generation, options))
 
     def _run(self, plan: Plan[Any]) -> Any:
         # All requests of one turn of a plan in one batch: candidates are compared, so they had better run together.
@@ -379,7 +387,8 @@ def _options_of(options: dict[str, Any], index: int, count: int) -> dict[str, An
     for name, value in options.items():
         per_prompt = isinstance(value, list) and (name not in _LISTS or all(isinstance(v, list) for v in value))
         if per_prompt and len(value) != count:
-            raise InputError(f"{name} has {len(value)} values for {count} prompts: give one value, or one per prompt")
+            message = f"{len(value)} values for {count} prompts: give one value, or one per prompt"
+            raise InputError(message, option=name)
         chosen[name] = value[index] if per_prompt else value
     return chosen
 

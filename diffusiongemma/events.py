@@ -75,13 +75,16 @@ class Result:
 
     text: str
     tokens: tuple[int, ...]
-    finish_reason: str  # "stop" or "length"
+    finish_reason: str  # "stop" (also where what the answer must match is complete at the limit), "length", "cancelled"
     mode: str
     seed: int
     canvases: int
     steps: tuple[int, ...]  # denoise steps of each canvas
     forward_passes: int  # denoise steps, and the encodes of committed tokens that later ones needed
     seconds: float
+    converged: tuple[bool, ...] = ()  # of each canvas: False where its steps ran out, or patience did
+    checked: int = 0  # canvases that the encoder checked
+    written_by_encoder: int = 0  # tokens of diffusion mode that the encoder wrote, having left a canvas it checked
     logprobs: tuple[float, ...] = ()
     entropies: tuple[float, ...] = ()
     settled: tuple[int, ...] = ()

@@ -67,15 +67,16 @@ def load_image(source: str | Path | bytes | Image, local_files: bool = True) -> 
         image = source if isinstance(source, Image.Image) else Image.open(_opened(source, "image", local_files))
         if image.width * image.height > MAX_PIXELS:
             raise InputError(
-                f"image has {image.width} x {image.height} pixels, at most {MAX_PIXELS:,}: make it smaller"
+                f"one has {image.width} x {image.height} pixels, at most {MAX_PIXELS:,}: make it smaller",
+                option="images",
             )
         return ImageOps.exif_transpose(image).convert("RGB")
     except UnidentifiedImageError:
-        raise InputError(f"{_shown(source)} is not an image: use PNG, JPEG, WebP or GIF") from None
+        raise InputError(f"{_shown(source)} is not an image: use PNG, JPEG, WebP or GIF", option="images") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{_shown(source)} cannot be read as an image: {error}") from error
+        raise InputError(f"{_shown(source)} cannot be read as an image: {error}", option="images") from error
 
 
 def image_inputs(images: Sequence[Image], vision_config: Any, max_soft_tokens: int = 280) -> list[ImageInput]:
@@ -91,7 +92,7 @@ def image_inputs(images: Sequence[Image], vision_config: Any, max_soft_tokens: i
         processor = Gemma4ImageProcessorPil(max_soft_tokens=max_soft_tokens, **grid)
         made = [processor.preprocess([image], return_tensors="pt") for image in images]
     except ValueError as error:
-        raise InputError(f"image cannot be prepared: {error}") from error
+        raise InputError(f"they cannot be prepared: {error}", option="images") from error
     return [
         ImageInput(one["pixel_values"][0], one["image_position_ids"][0], int(one["num_soft_tokens_per_image"][0]))
         for one in made
@@ -106,7 +107,7 @@ def sample_video(source: str | Path | bytes, local_files: bool = True) -> list[t
     try:
         import av
     except ImportError:
-        raise InputError("reading a video needs PyAV: pip install 'diffusiongemma[video]'") from None
+        raise InputError("reading a video needs PyAV: pip install 'diffusiongemma[video]'", option="video") from None
     try:
         with (
             _opened(source, "video", local_files) as file,
@@ -114,9 +115,9 @@ def sample_video(source: str | Path | bytes, local_files: bool = True) -> list[t
         ):
             frames = list(_frames_by_second(container))
     except (OSError, av.FFmpegError) as error:
-        raise InputError(f"{_shown(source)} cannot be read as a video: {error}") from error
+        raise InputError(f"{_shown(source)} cannot be read as a video: {error}", option="video") from error
     if not frames:
-        raise InputError(f"{_shown(source)} has no pictures: use a video")
+        raise InputError(f"{_shown(source)} has no pictures: use a video", option="video")
     return frames
 
 
@@ -130,7 +131,9 @@ def _frames_by_second(container: Any) -> Iterator[tuple[float, Image]]:
         return
     stream = container.streams.video[0]
     if stream.width * stream.height > MAX_PIXELS:
-        raise InputError(f"video has {stream.width} x {stream.height} pixels, at most {MAX_PIXELS:,}: make it smaller")
+        raise InputError(
+            f"it has {stream.width} x {stream.height} pixels, at most {MAX_PIXELS:,}: make it smaller", option="video"
+        )
     _check_duration((container.duration or 0) / 1_000_000)  # microseconds
     start, due = None, 0.0
     for frame in container.decode(stream):
@@ -144,7 +147,10 @@ def _frames_by_second(container: Any) -> Iterator[tuple[float, Image]]:
 
 def _check_duration(seconds: float) -> None:
     if seconds >= MAX_VIDEO_SECONDS + 0.5:  # containers round up
-        raise InputError(f"video has {seconds:.0f} s, at most {MAX_VIDEO_SECONDS} s: cut it")
+        raise InputError(f"it has {seconds:.0f} s, at most {MAX_VIDEO_SECONDS} s: cut it", option="video")
+
+
+_OPTIONS = {"image": "images", "video": "video"}  # by kind
 
 
 def _opened(source: Any, kind: str, local_files: bool) -> IO[bytes]:
@@ -153,14 +159,18 @@ def _opened(source: Any, kind: str, local_files: bool) -> IO[bytes]:
     if isinstance(source, str) and source.startswith("data:"):
         return io.BytesIO(_data_url(source, kind))
     if not isinstance(source, str | Path):
-        raise InputError(f"{kind} of type {type(source).__name__}: give a file name, bytes or a data: URL")
+        raise InputError(
+            f"one is of type {type(source).__name__}: give a file name, bytes or a data: URL", option=_OPTIONS[kind]
+        )
     if str(source).startswith(("http:", "https:")) or not local_files:
-        raise InputError(f"{kind} must be sent as a data: URL, files and web addresses are not opened")
+        raise InputError(
+            "one must be sent as a data: URL, files and web addresses are not opened", option=_OPTIONS[kind]
+        )
     try:
         return open(source, "rb")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{kind} {_shown(source)} cannot be opened: {reason}") from error
+        raise InputError(f"{_shown(source)} cannot be opened: {reason}", option=_OPTIONS[kind]) from error
 
 
 def _data_url(url: str, kind: str) -> bytes:
@@ -170,7 +180,7 @@ def _data_url(url: str, kind: str) -> bytes:
             return base64.b64decode(body, validate=True)
     except binascii.Error:
         pass
-    raise InputError(f"{kind} is not a valid data: URL: write data:{kind}/…;base64,…")
+    raise InputError(f"not a valid data: URL: write data:{kind}/…;base64,…", option=_OPTIONS[kind])
 
 
 def _shown(source: Any) -> str:

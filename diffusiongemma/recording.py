@@ -26,6 +26,8 @@ _SCALARS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("seed", "canvases", "forward_passes", "prompt_tokens", "cached_tokens"), int),
     "seconds": float,
 }
+_SCALARS_SINCE = {"checked": int, "written_by_encoder": int}  # as the others; older files lack them, and 0 is meant
+
 _PER_TOKEN = {"tokens": np.uint32, "logprobs": np.float32, "entropies": np.float32, "settled": np.uint32}
 _PER_STEP = {"canvas": np.uint32, "step": np.uint32, "temperature": np.float32, "seconds": np.float32}
 
@@ -78,7 +80,8 @@ def save_trace(
         "prompt": prompt,
         "complete": complete,
         "options": _json_options(config),
-        "result": {name: getattr(result, name) for name in _SCALARS},
+        "result": {name: getattr(result, name) for name in (*_SCALARS, *_SCALARS_SINCE)},
+        "converged": result.converged,
         "thinking": result.thinking,
         "tool_calls": [asdict(call) for call in result.tool_calls],
     }
@@ -132,10 +135,12 @@ def _recording(arrays: Mapping[str, np.ndarray]) -> Recording:
     texts = json.loads(arrays["texts"].tobytes())
     ids = np.cumsum(_from_byte_planes(arrays["text_ids"], "<u4", len(texts)).astype(np.int64))
     columns: dict[str, Any] = {name: cast(header["result"][name]) for name, cast in _SCALARS.items()}
+    columns |= {name: cast(header["result"].get(name, 0)) for name, cast in _SCALARS_SINCE.items()}
     columns |= {name: tuple(arrays[f"token_{name}"].tolist()) for name in _PER_TOKEN}
     result = Result(
         **columns,
         steps=tuple(arrays["steps"].tolist()),
+        converged=tuple(map(bool, header.get("converged", ()))),
         thinking=None if header["thinking"] is None else str(header["thinking"]),
         tool_calls=tuple(ToolCall(str(call["name"]), dict(call["arguments"])) for call in header["tool_calls"]),
         trace=tuple(_unpack_steps(arrays)),

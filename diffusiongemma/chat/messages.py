@@ -60,7 +60,7 @@ def render(
             tokenize=False,
         )
     except TemplateError as error:
-        raise InputError(f"the model's chat template does not take these messages: {error}") from error
+        raise InputError(f"the model's chat template does not take these messages: {error}", option="prompt") from error
 
 
 def _without_media(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -96,7 +96,7 @@ def canonical(messages: str | Messages) -> list[dict[str, Any]]:
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
     if not isinstance(messages, Sequence) or not messages:
-        raise InputError("the conversation is empty: give at least one message")
+        raise InputError("the conversation is empty: give at least one message", option="prompt")
     done: list[dict[str, Any]] = []
     for number, message in enumerate(messages, 1):
         done.append(_canonical_message(message, f"message {number}", done))
@@ -105,15 +105,18 @@ def canonical(messages: str | Messages) -> list[dict[str, Any]]:
 
 def _canonical_message(message: Any, where: str, earlier: list[dict[str, Any]]) -> dict[str, Any]:
     if not isinstance(message, Mapping):
-        raise InputError(f"{where} is not an object with role and content")
+        raise InputError(f"{where} is not an object with role and content", option="prompt")
     role = ROLES.get(str(message.get("role")))
     if role is None:
-        raise InputError(f"{where} has the unknown role {message.get('role')!r}: use system, user, assistant or tool")
+        raise InputError(
+            f"{where} has the unknown role {message.get('role')!r}: use system, user, assistant or tool",
+            option="prompt",
+        )
     where = f"{where} ({role})"
     clean = _without_thoughts(message)
     content = _content(clean.get("content"), where, optional=role == "assistant" and bool(clean.get("tool_calls")))
     if role == "user" and not (content.strip() if isinstance(content, str) else content):
-        raise InputError(f"{where} is empty: write a prompt")
+        raise InputError(f"{where} is empty: write a prompt", option="prompt")
     result: dict[str, Any] = {"role": role, "content": content}
     if role == "assistant" and clean.get("tool_calls"):
         result["tool_calls"] = [_tool_call(call, where) for call in clean["tool_calls"]]
@@ -128,7 +131,7 @@ def _content(content: Any, where: str, optional: bool) -> str | list[dict[str, A
     if content is None and optional:
         return ""
     if not isinstance(content, Sequence) or isinstance(content, bytes):
-        raise InputError(f"{where} has no content: give a string or a list of parts")
+        raise InputError(f"{where} has no content: give a string or a list of parts", option="prompt")
     parts = [_part(part, where) for part in content]
     media = [part for part in parts if part["type"] != "text"]
     text = "".join(part["text"] for part in parts if part["type"] == "text")
@@ -140,40 +143,45 @@ def _content(content: Any, where: str, optional: bool) -> str | list[dict[str, A
 def _part(part: Any, where: str) -> dict[str, Any]:
     kind = part.get("type") if isinstance(part, Mapping) else None
     if kind not in ("text", "image", "image_url", "video", "video_url"):
-        raise InputError(f"{where} has a part of the unknown type {kind!r}: use text, image, image_url or video")
+        raise InputError(
+            f"{where} has a part of the unknown type {kind!r}: use text, image, image_url or video", option="prompt"
+        )
     value = part.get(kind)
     if kind == "text" and not isinstance(value, str):
-        raise InputError(f"{where} has a text part without text")
+        raise InputError(f"{where} has a text part without text", option="prompt")
     if kind.endswith("_url"):
         value = value.get("url") if isinstance(value, Mapping) else value
         kind = kind.removesuffix("_url")
     if value is None:
-        raise InputError(f"{where} has a part of type {kind} that holds no {kind}")
+        raise InputError(f"{where} has a part of type {kind} that holds no {kind}", option="prompt")
     return {"type": kind, kind: value}
 
 
 def _tool_call(call: Any, where: str) -> dict[str, Any]:
     function = call.get("function") if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-        raise InputError(f"{where} has a tool call without a function name")
+        raise InputError(f"{where} has a tool call without a function name", option="prompt")
     arguments = function.get("arguments") or {}
     try:
         arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
     except ValueError:
         arguments = None
     if not isinstance(arguments, Mapping):
-        raise InputError(f"{where} calls {function['name']} with arguments that are not a JSON object")
+        raise InputError(f"{where} calls {function['name']} with arguments that are not a JSON object", option="prompt")
     return {"id": call.get("id"), "type": "function", "function": {"name": function["name"], "arguments": arguments}}
 
 
 def _answered_call(message: dict[str, Any], where: str, earlier: list[dict[str, Any]]) -> dict[str, Any]:
     calls = [call for past in earlier for call in past.get("tool_calls", [])]
     if not calls:
-        raise InputError(f"{where} answers a tool call that was never made: put the assistant's tool_calls before it")
+        raise InputError(
+            f"{where} answers a tool call that was never made: put the assistant's tool_calls before it",
+            option="prompt",
+        )
     wanted = message.get("tool_call_id")
     matching = [call for call in calls if wanted is None or call["id"] == wanted]
     if not matching:
-        raise InputError(f"{where} answers the tool call {wanted!r}, which no message before it makes")
+        raise InputError(f"{where} answers the tool call {wanted!r}, which no message before it makes", option="prompt")
     name = message.get("name") or matching[-1]["function"]["name"]
     return {"name": name, "tool_call_id": wanted or matching[-1]["id"]}
 
@@ -184,7 +192,7 @@ def _canonical_tools(tools: Sequence[Mapping[str, Any]] | None) -> list[dict[str
     functions = [tool.get("function", tool) if isinstance(tool, Mapping) else None for tool in tools]
     for number, function in enumerate(functions, 1):
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-            raise InputError(f"tool {number} has no function name")
+            raise InputError(f"tool {number} has no function name", option="tools")
     return [
         {"type": "function", "function": {"description": "", "parameters": None, **function}} for function in functions
     ]

@@ -58,7 +58,10 @@ def encode_prompt(
     if not sources:
         return Prompt(encode_text(text, tokenizer), [], [])
     if config is None or config.vision_config is None:
-        raise InputError(f"this model reads text only: leave the {sources[0][0]} out")
+        raise InputError(
+            f"this model reads text only: leave the {sources[0][0]} out",
+            option="images" if sources[0][0] == "image" else "video",
+        )
     placeholder = tokenizer.convert_ids_to_tokens(config.image_token_id)
     text, images = _with_media(text, sources, placeholder, config.vision_config, media)
     return _expanded(encode_text(text, tokenizer), images, config)

@@ -80,7 +80,7 @@ class Unread:
     temperature: float
     greedy: bool
     reader: Reader = OWN
-    top: int = 0  # how many of the most probable tokens are told
+    top: int = 0  # how many of the most probable tokens are reported
 
 
 def read_each(head: Head, unread: Sequence[Unread], want_soft: bool = True) -> list[Prediction]:
@@ -126,7 +126,7 @@ def read(
 
     hidden [N, D], temperature [N], uniforms [N] in [0, 1) -> Prediction. Where `greedy` [N] is set the sampled
     token is the argmax. `adjust` may change the logits; below 1, `top_p` cuts each distribution down to its nucleus.
-    `top` is how many of the most probable tokens are told.
+    `top` is how many of the most probable tokens are reported.
     """
     rows = max(1, CHUNK_ELEMENTS // head.config.vocab_size)
     chunks = zip(*(x.split(rows) for x in (hidden, temperature, uniforms, greedy)), strict=True)

@@ -29,9 +29,9 @@ class Branch:
 
     def __post_init__(self) -> None:
         if self.canvas < 0 or self.step < 0:
-            raise InputError("branch: canvas and step are counted from 0, give numbers of at least 0")
+            raise InputError("canvas and step are counted from 0: give numbers of at least 0", option="branch")
         if self.seed is not None and not 0 <= self.seed < 2**64:
-            raise InputError(f"branch: seed is {self.seed!r}, give a whole number from 0 to 2**64 - 1")
+            raise InputError(f"its seed is {self.seed!r}: give a whole number from 0 to 2**64 - 1", option="branch")
 
     def noise(self, seed: int, canvas: int) -> Noise:
         """The random numbers of one canvas."""

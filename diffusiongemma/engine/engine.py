@@ -16,13 +16,11 @@ from diffusiongemma.diffusion.denoise import Canvas, denoise_step
 from diffusiongemma.diffusion.readout import Unread, read_each
 from diffusiongemma.engine.chunks import Chunk
 from diffusiongemma.engine.generation import Generation
-from diffusiongemma.engine.holds import Holds
 from diffusiongemma.engine.memory import cache_bytes, room
 from diffusiongemma.engine.prefixes import Prefixes
 from diffusiongemma.engine.request import Request
 from diffusiongemma.errors import InputError
 from diffusiongemma.events import Event, Finished, Result
-from diffusiongemma.model.cache import BLOCK
 from diffusiongemma.model.model import Model
 
 W = TypeVar("W")  # a kind of work
@@ -54,12 +52,12 @@ class Engine:
         self.failed: dict[int, Exception] = {}
 
     def submit(self, request: Request) -> None:
-        """Queue a request. Raises `InputError` when it can never run."""
-        check(request, self.model)
+        """Queue a request that has been checked. Raises `InputError` where its caches are too large for the budget."""
         if self.budget is not None and (needed := self.bytes_of(request)) > self.budget:
             raise InputError(
                 f"the request needs {needed / 2**30:.2f} GiB for its caches, there are {self.budget / 2**30:.2f}: "
-                "shorten the prompt or lower max-new-tokens"
+                "shorten the prompt or lower `max_new_tokens`",
+                option="prompt",
             )
         self.waiting.append(request)
 
@@ -177,19 +175,19 @@ class Engine:
         return [(generation, one) for generation, one in work if isinstance(one, kind)]
 
     def _outcomes(
-        self, work: list[tuple[Generation, W]], together: Callable[[list[W]], list[T]]
+        self, work: list[tuple[Generation, W]], run: Callable[[list[W]], list[T]]
     ) -> list[tuple[Generation, T]]:
         """Work done together changes nothing until all of it is done, so it can be tried again one by one."""
         if not work:
             return []
         try:
-            outcomes = together([one for _, one in work])
+            outcomes = run([one for _, one in work])
             return [(generation, outcome) for (generation, _), outcome in zip(work, outcomes, strict=True)]
         except Exception as error:
             if len(work) == 1 or not self.isolate:
                 self._fail([generation.request for generation, _ in work], error)
                 return []
-        return [pair for one in work for pair in self._outcomes([one], together)]
+        return [pair for one in work for pair in self._outcomes([one], run)]
 
     def _taken(self, generation: Generation, outcome: Any) -> list[Event]:
         try:
@@ -197,25 +195,3 @@ class Engine:
         except Exception as error:
             self._fail([generation.request], error)
             return []
-
-
-def check(request: Request, model: Model) -> None:
-    """Raises `InputError` for a prompt that is empty, out of the vocabulary, or too long with what it asks for, and
-    for a constraint that no answer of at most `max_new_tokens` can match."""
-    ids, config = request.prompt.ids, model.config
-    if not ids:
-        raise InputError("the prompt is empty: give at least one token")
-    bad = next((i for i in ids if not 0 <= i < config.vocab_size), None)
-    if bad is not None:
-        raise InputError(f"token id {bad} is outside the vocabulary of {config.vocab_size:,} tokens")
-    state = request.begin_constraint()
-    if (holds := Holds.of(request)).any:
-        holds.check(state, request, config.vocab_size, config.canvas_length)
-    if request.config.verify != "never" and config.canvas_length > BLOCK:
-        raise InputError(f"verify takes canvases of at most {BLOCK} tokens, and they have {config.canvas_length}")
-    answer = room(request.config, config.canvas_length)
-    if len(ids) + answer > config.max_position_embeddings:
-        raise InputError(
-            f"the prompt has {len(ids):,} tokens and up to {answer:,} are to be written, the model takes "
-            f"{config.max_position_embeddings:,}: shorten the prompt or lower max-new-tokens"
-        )

@@ -79,7 +79,7 @@ class Generation:
 
 
 def _answer(generation: Generation, hidden: Tensor) -> Phase:
-    """What comes behind the prompt."""
+    """What follows on the prompt."""
     if generation.config.mode != "ar":
         return Denoising(generation, hidden)
     generation.output.forward_passes += 1  # the prompt's last pass gives the first token

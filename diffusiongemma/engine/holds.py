@@ -15,7 +15,6 @@ from diffusiongemma.diffusion.denoise import Canvas
 from diffusiongemma.diffusion.pins import Pins
 from diffusiongemma.diffusion.readout import OWN, Reader
 from diffusiongemma.engine.request import Request
-from diffusiongemma.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Holds:
     min_tokens: int = 0
     bias: LogitBias | None = None
     top_p: float = 1.0
-    top: int = 0  # of the most probable tokens that are told
+    top: int = 0  # how many of the most probable tokens are reported
 
     @classmethod
     def of(cls, request: Request) -> Holds:
@@ -37,10 +36,6 @@ class Holds:
         config, given = request.config, (request.pins, request.regions, request.start)
         reading = config.reading
         return cls(*given, ends, config.min_tokens, request.bias, reading.top_p, reading.top_logprobs)
-
-    @property
-    def any(self) -> bool:
-        return bool(self.pins) or self.on_canvas
 
     @property
     def on_canvas(self) -> bool:
@@ -101,42 +96,3 @@ class Holds:
             free[first:last] = False
             parts.append((first, last, region.reader(device, self.bias, self.top_p, self.top)))
         return Patchwork(tuple(parts), free, limits, self.bias, self.top_p, self.top)
-
-    def check(self, constrained: ConstraintState | None, request: Request, vocab_size: int, canvas_length: int) -> None:
-        """Raises `InputError` for pins, regions or a start that cannot be kept."""
-        most, mode = request.config.max_new_tokens, request.config.mode
-        for position, token in self.pins.items():
-            _check_pin(position, token, most, vocab_size)
-        last = max(self.pins, default=-1)
-        early_end = next((p for p in sorted(self.pins) if p < last and self.pins[p] in self.end_ids), None)
-        if early_end is not None and any(t not in self.end_ids for p, t in self.pins.items() if p > early_end):
-            raise InputError(f"position {early_end} is pinned to an end token, and later ones are pinned: drop one")
-        if constrained is not None and self.regions:
-            raise InputError("a constraint on the whole answer and infilling do not go together: choose one")
-        if constrained is not None and self.pins:
-            self.reader(constrained, 0, 1 if mode == "ar" else canvas_length, torch.device("cpu"))
-        if mode == "ar" and self.on_canvas:
-            raise InputError("infilling and editing work on a canvas: leave mode at diffusion")
-        if request.config.verify != "never" and self.on_canvas:
-            raise InputError("the encoder cannot check what is filled in or edited: leave verify at never")
-        for region in self.regions:
-            _check_region(region, most, canvas_length)
-        if self.start is not None and not 0 < self.start.strength <= 1:
-            raise InputError(f"strength is {self.start.strength!r}: give a number above 0 and up to 1")
-
-
-def _check_pin(position: int, token: int, most: int, vocab_size: int) -> None:
-    if isinstance(position, bool) or not isinstance(position, int) or position < 0:
-        raise InputError(f"pin position {position!r}: give the number of a token of the answer, from 0")
-    if position >= most:
-        raise InputError(f"position {position} is pinned, max-new-tokens is {most}: raise it or drop the pin")
-    if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < vocab_size:
-        raise InputError(
-            f"the token pinned at position {position}, {token!r}, is not in the vocabulary of {vocab_size:,}"
-        )
-
-
-def _check_region(region: Region, most: int, canvas_length: int) -> None:
-    inside = 0 <= region.start < region.stop <= most
-    if not inside or region.start // canvas_length != (region.stop - 1) // canvas_length:
-        raise InputError(f"a stretch of {region.stop - region.start} tokens to fill must lie on one canvas")

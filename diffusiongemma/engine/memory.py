@@ -1,4 +1,4 @@
-"""How much memory a request's keys and values will take, told before it runs."""
+"""How much memory a request's keys and values will take, known before it runs."""
 
 from __future__ import annotations
 

@@ -23,13 +23,15 @@ class Output:
         self.request, self.config, self.cached_tokens = request, request.config, cached_tokens
         early = self.config.early is not None
         self.reply = ReplyStream(tokenizer, request.thinking, binding=early) if tokenizer is not None else None
-        self.constrained = request.begin_constraint()  # where the answer stands in what it must match
+        self.constrained = request.constraint  # where the answer stands in what it must match
         self.tokens: list[int] = []
         self.logprobs: list[float] = []
         self.entropies: list[float] = []
         self.settled: list[int] = []
         self.alternatives: list[Alternatives] = []
         self.steps: list[int] = []
+        self.converged: list[bool] = []
+        self.checked = self.written_by_encoder = 0
         self.trace: list[CanvasStep] = []
         self.forward_passes = 0
         self.finish_reason: str | None = None
@@ -88,6 +90,8 @@ class Output:
         self.tokens += tokens
         if self.constrained is not None:
             self.constrained = self.constrained.after(tokens)
+            if self.finished and self.request.has_form and self.constrained.may_end:
+                self.finish_reason = "stop"  # the form is complete, with the last token that there was room for
         return tokens
 
     def _add_alternatives(self, top: Tensor | None, logprob: Tensor | None, count: int) -> None:
@@ -102,6 +106,8 @@ class Output:
         """The last `count` tokens are a canvas; of them the encoder has `written` the last."""
         steps = canvas.step - canvas.entered
         self.steps.append(steps)
+        self.converged.append(canvas.converged)
+        self.written_by_encoder += written
         self._commit(canvas.noise.canvas, count, steps, canvas.converged, written)
 
     def commit_token(self) -> None:
@@ -149,6 +155,9 @@ class Output:
             seed=self.config.seed,
             canvases=len(self.steps),
             steps=tuple(self.steps),
+            converged=tuple(self.converged),
+            checked=self.checked,
+            written_by_encoder=self.written_by_encoder,
             forward_passes=self.forward_passes,
             seconds=time.perf_counter() - self.started,
             logprobs=tuple(self.logprobs),

@@ -82,7 +82,7 @@ class Denoising(Phase):
 
     def __init__(self, generation: Generation, hidden: Tensor):  # [T, D], of what was encoded last
         super().__init__(generation)
-        self.behind = hidden[-1:].clone()  # what the encoder would write the first token from
+        self.last_hidden = hidden[-1:].clone()  # [1, D], what the encoder would write the first token from
         self.canvas = generation.open_canvas()
         self.sent = 0  # leading tokens whose text has gone out
 
@@ -129,7 +129,8 @@ class Denoising(Phase):
         return encode(self.generation, tokens, partial(self._encoded, tokens))
 
     def _encoded(self, tokens: list[int], generation: Generation, hidden: Tensor) -> Phase:
-        draft = Draft(self.canvas, tokens, torch.cat([self.behind, hidden]), len(self.output.tokens), self.sent)
+        draft = Draft(self.canvas, tokens, torch.cat([self.last_hidden, hidden]), len(self.output.tokens), self.sent)
+        self.output.checked += 1
         if self.output.config.verify == "unconverged":
             return Weighing(generation, draft)
         return Checking(generation, draft, {}).go_on()
@@ -235,10 +236,10 @@ class WritingRest(Writing):
 
 
 def rest_of(draft: Draft) -> Then:
-    """What comes behind a token that the encoder wrote in place of the draft's."""
+    """What follows on a token that the encoder wrote in place of the draft's."""
     return Denoising if draft.complete else partial(WritingRest, draft=draft)
 
 
 def next_canvas(generation: Generation, hidden: Tensor) -> Phase:
-    """What comes behind a canvas that is encoded."""
+    """What follows on a canvas that is encoded."""
     return Done(generation) if generation.output.finished else Denoising(generation, hidden)

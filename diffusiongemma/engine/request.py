@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from diffusiongemma.chat import Prompt
-from diffusiongemma.control.constraint import Constraint, ConstraintState
+from diffusiongemma.control.constraint import ConstraintState
 from diffusiongemma.control.inference.holding import Region, Start
 from diffusiongemma.control.tokens.words import LogitBias
 from diffusiongemma.diffusion.decoding import Decoding
@@ -13,12 +14,13 @@ from diffusiongemma.engine.branch import Branch
 from diffusiongemma.model.cache import SequenceCache
 
 
-@dataclass
+@dataclass(frozen=True)
 class Request:
-    """One prompt and how to decode it.
+    """One prompt and how to decode it. The engine trusts that it has been checked (`checks.checked`), once.
 
     `cache`, if given, already holds the first `cache.length` tokens of the prompt and is extended in place.
-    `constraint`, if given, is what the answer must match. `thinking` says that the prompt asks for a thought channel;
+    `constraint`, if given, is what the answer must match, before its first token; `has_form` says that a match is a
+    whole answer, which with words alone it is not. `thinking` says that the prompt asks for a thought channel;
     `record` keeps every step in the result; `frames` says that every step is shown to somebody, so that under a
     constraint each is to show a text that matches. `bias` is added to the logits. `chunks` says how what is not cached
     of the prompt is cut for encoding; None cuts it evenly. `branch` leaves the seed's path at a step.
@@ -30,18 +32,19 @@ class Request:
     prompt: Prompt
     config: Decoding
     cache: SequenceCache | None = None
-    constraint: Constraint | None = None
+    constraint: ConstraintState | None = None
+    has_form: bool = False
     thinking: bool = False
     record: bool = False
     note: str = ""
     chunks: list[tuple[int, int]] | None = None
     branch: Branch | None = None
-    pins: dict[int, int] = field(default_factory=dict)
+    pins: Mapping[int, int] = field(default_factory=dict)
     regions: tuple[Region, ...] = ()
     start: Start | None = None
     bias: LogitBias | None = None
     frames: bool = False
-    id: int = field(default=0)
+    id: int = 0
 
     @property
     def plain(self) -> bool:
@@ -49,8 +52,6 @@ class Request:
         held = self.constraint or self.branch or self.pins or self.regions or self.start or self.bias
         return not held and not self.prompt.images and not self.thinking
 
-    def begin_constraint(self) -> ConstraintState | None:
-        """Where the answer stands in its constraint before the first token. Raises `InputError` if none fits."""
-        if self.constraint is None:
-            return None
-        return self.constraint.begin(self.config.max_new_tokens, self.config.min_tokens)
+    def with_seed(self, seed: int) -> Request:
+        """The same with other random numbers: what has been checked stands."""
+        return replace(self, config=replace(self.config, seed=seed))

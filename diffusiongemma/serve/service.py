@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -190,10 +190,9 @@ class Service:
             raise ApiError(507, "the disk for traces is full: free some space or start the server without --trace-dir")
 
     def recorded(self, requests: list[Request]) -> list[Request]:
-        if self.settings.trace_dir is not None:
-            for request in requests:
-                request.record = True
-        return requests
+        if self.settings.trace_dir is None:
+            return requests
+        return [replace(request, record=True) for request in requests]
 
     async def keep_trace(self, request: Request, result: Result, request_id: str) -> None:
         """With `--trace-dir`, write the trace; a disk that does not take it fails this request with 507."""

@@ -59,7 +59,9 @@ class TextTokens:
                 (t for n in range(longest, 0, -1) if (t := self._by_bytes.get(text[at : at + n])) is not None), -1
             )
             if token < 0:
-                raise InputError(f"this model's tokenizer cannot write byte {text[at]:#04x} of the text: leave it out")
+                raise InputError(
+                    f"this model's tokenizer cannot write byte {text[at]:#04x} of the text: leave it out", option="text"
+                )
             ids.append(token)
             at += len(self.vocabulary.token_bytes[token] or b"")
         return ids
@@ -96,7 +98,9 @@ def utf8(text: str) -> bytes:
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise InputError(f"character {error.start + 1:,} of the text is not Unicode text: convert it first") from None
+        raise InputError(
+            f"character {error.start + 1:,} of the text is not Unicode text: convert it first", option="text"
+        ) from None
 
 
 def is_whole(part: bytes) -> bool:

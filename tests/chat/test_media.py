@@ -169,7 +169,7 @@ def test_frames_are_written_as_transformers_writes_them():
 
 def test_long_videos_are_refused(tmp_path):
     assert len(sample_video(write_video(tmp_path / "60.mp4", 60, rate=1, size=(16, 16)))) == 60
-    with pytest.raises(InputError, match="video has 75 s, at most 60 s: cut it"):
+    with pytest.raises(InputError, match="video: it has 75 s, at most 60 s: cut it"):
         sample_video(write_video(tmp_path / "75.mp4", 75, rate=1, size=(16, 16)))
 
 

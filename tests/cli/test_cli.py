@@ -24,8 +24,8 @@ from diffusiongemma.engine.engine import Engine
 from diffusiongemma.recording import load_trace
 
 KEYS = (
-    "text", "finish_reason", "tokens", "canvases", "steps", "forward_passes", "tokens_per_forward", "seconds", "seed",
-    "mode",
+    "text", "finish_reason", "tokens", "canvases", "steps", "converged", "checked", "written_by_encoder",
+    "forward_passes", "tokens_per_forward", "seconds", "seed", "mode",
 )  # fmt: skip
 
 
@@ -248,10 +248,10 @@ def assert_mistake(done: Outcome, *words: str) -> None:
         (["run", "x", "--mode", "fast"], ["mode is 'fast'", "auto, diffusion or ar"]),
         (["run", "x", "--sampler", "best"], ["--sampler is 'best'", "entropy-bound"]),
         (["run", "x", "--delay", "-1"], ["--delay is -1"]),
-        (["run", "x", "--max-new-tokens", "5000"], ["shorten the prompt or lower max-new-tokens"]),
+        (["run", "x", "--max-new-tokens", "5000"], ["--max-new-tokens is 5000: the model takes 4,096 tokens"]),
         (["run", "x", "--device", "toaster"], ["no device 'toaster'"]),
         (["run", "x", "--dtype", "int8"], ["--dtype is 'int8'"]),
-        (["run", "x", "--image", "/none.png"], ["image /none.png cannot be opened"]),
+        (["run", "x", "--image", "/none.png"], ["--image: /none.png cannot be opened"]),
         (["run", "x", "--image", __file__], ["is not an image"]),
         (["run", "x", "--video", __file__], ["video"]),
         (["run", "x", "--trace", "/none/t.npz"], ["cannot write the trace /none/t.npz"]),

@@ -63,7 +63,7 @@ def test_a_thought_may_come_before_the_structure(model, mode, pattern):
         results.append(model.generate("?", seed=seed, min_tokens=least, max_new_tokens=40 + seed, **options))
         assert re.fullmatch(pattern, results[-1].text), results[-1].text
         assert not least or results[-1].thinking
-    fewest = model.request("?", regex=pattern, think=True).constraint.minimum_tokens
+    fewest = model.request("?", regex=pattern, think=True).constraint.constraint.minimum_tokens
     assert re.fullmatch(pattern, model.generate("?", max_new_tokens=fewest, **options).text)
 
 
@@ -169,7 +169,7 @@ def test_frames_show_matching_texts_and_change_nothing(model):
     quiet = model.generate("who?", **options)
     assert (shown.tokens, shown.steps, shown.settled) == (quiet.tokens, quiet.steps, quiet.settled)
     np.testing.assert_allclose(shown.logprobs, quiet.logprobs, atol=1e-6)
-    constraint = model.request("who?", **options).constraint
+    constraint = model.request("who?", **options).constraint.constraint
     state = constraint.begin(60)
     for canvas in range(shown.canvases):
         steps = [step for step in shown.trace if step.canvas == canvas]
@@ -225,13 +225,28 @@ def test_what_cannot_be_guaranteed_is_refused_before_any_work(nano, option, word
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("mode", [{}, {"mode": "ar"}, {"verify": "always"}, {"early_steps": 1, "early_entropy": 9.0}])
+def test_a_form_that_closes_with_the_last_token_there_is_room_for_is_complete(nano, mode):
+    """Forced to, or exactly there. Words alone are no form: their text is cut."""
+    schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+    for most in (12, 16):
+        result = nano.generate("Who?", json_schema=schema, max_new_tokens=most, **mode)
+        json.loads(result.text)
+        assert result.finish_reason == "stop" and len(result.tokens) <= most
+    least = nano.request("?", regex="[0-9]{8}").constraint.constraint.minimum_tokens
+    result = nano.generate("?", regex="[0-9]{8}", max_new_tokens=least, **mode)
+    assert (result.finish_reason, len(result.tokens), len(result.text)) == ("stop", least, 8)
+    cut = nano.generate("Tell me all you know.", banned_words=["zebra"], min_tokens=9, max_new_tokens=9, **mode)
+    assert cut.finish_reason == "length" and len(cut.tokens) == 9
+
+
 def test_the_next_step_is_conditioned_on_the_models_own_prediction(model):
     """The constrained marginals may be surer than the model: told so, it does not correct itself (see the log)."""
     backbone, width = model.model.backbone, 8
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(width, model.config.hidden_size, generator=generator)
     uniforms = torch.rand(width, generator=generator, dtype=torch.float64)
-    region = Region(0, width, model.request("?", regex="[ab]{3,40}").constraint)
+    region = Region(0, width, model.request("?", regex="[ab]{3,40}").constraint.constraint)
     with torch.no_grad():
         held = region.reader("cpu")(backbone, hidden, 0.7, uniforms, False)
         free = read(backbone, hidden, torch.full((width,), 0.7), uniforms, torch.zeros(width, dtype=torch.bool))

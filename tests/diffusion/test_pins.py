@@ -124,7 +124,7 @@ def test_autoregressive_tokens_are_forced_and_no_end_comes_before(model, pins):
 @pytest.mark.parametrize(
     ("pins", "words"),
     [
-        ({32: 5}, "max-new-tokens"),
+        ({32: 5}, "max_new_tokens"),
         ({-1: 5}, "position"),
         ({0: 4096}, "not in the vocabulary"),
         ({0: -2}, "not in the vocabulary"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -120,8 +121,7 @@ def test_a_sampler_that_is_asked_for_is_used(model):
 
 def test_events_of_an_edit_count_the_steps_of_the_schedule(model):
     (request,) = next(model.edit_plan("some text", strength=0.5, steps=8))
-    request.record = True
-    events = list(Engine(model.model, model.tokenizer).run([request]))
+    events = list(Engine(model.model, model.tokenizer).run([replace(request, record=True)]))
     steps = [e.step for e in events if isinstance(e, CanvasStep) and e.canvas == 0]
     assert steps[0] == 5 and events[-1].result.steps[0] == len(steps)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -91,9 +92,8 @@ def run_together(model, jobs):
     waiting = {i: next(plan) for i, plan in enumerate(plans)}
     done = {}
     while waiting:
-        batch = [request for requests in waiting.values() for request in requests]
-        for number, request in enumerate(batch):
-            request.id = number
+        asked = [request for requests in waiting.values() for request in requests]
+        batch = [replace(request, id=number) for number, request in enumerate(asked)]
         results = iter(Engine(model.model, model.tokenizer, len(batch)).results(batch))
         for i, requests in list(waiting.items()):
             try:

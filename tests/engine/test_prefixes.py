@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -151,7 +153,7 @@ def test_what_breaks_in_one_request_ends_that_one_only(model, place):
     if place == "sampler":
         requests[1] = model.request("hello", seed=1, max_new_tokens=20, id=1, sampler=Broken())
     else:
-        requests[1].constraint = type("C", (), {"begin": lambda *_: Broken()})()
+        requests[1] = replace(requests[1], constraint=Broken())
     results = {e.request: e.result for e in engine.run(requests) if isinstance(e, Finished)}
     assert set(results) == {0, 2} and set(engine.failed) == {1} and not engine.running
     assert [results[i].tokens for i in (0, 2)] == [expected[0], expected[2]]
@@ -163,8 +165,7 @@ def test_what_breaks_in_one_request_ends_that_one_only(model, place):
 
 
 def trace(model, branch=None, seed=7):
-    request = model.request("hello", seed=seed, max_new_tokens=40, trace=True)
-    request.branch = branch
+    request = model.request("hello", seed=seed, max_new_tokens=40, trace=True, branch=branch)
     return Engine(model.model, model.tokenizer).results([request])[0]
 
 

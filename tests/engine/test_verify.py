@@ -111,6 +111,7 @@ def test_the_encoder_writes_from_the_first_wrong_token_to_the_end_of_the_canvas(
     expected = [0, 0, 0]
     expected[wrong // 16] = min(40, 16 * (wrong // 16 + 1)) - wrong
     assert [c.written for c in events if isinstance(c, CanvasCommitted)] == expected
+    assert (events[-1].result.checked, events[-1].result.written_by_encoder) == (3, sum(expected))
 
 
 def test_only_canvases_that_are_not_sure_are_checked(tiny, monkeypatch):
@@ -118,9 +119,11 @@ def test_only_canvases_that_are_not_sure_are_checked(tiny, monkeypatch):
     sure, unsure = {"stop_rule": StableAndConfident(0, 1e9)}, {"stop_rule": Never()}
     plain, checked = (tiny.generate(MEND, verify=v, **options, **sure) for v in ("never", "unconverged"))
     assert (checked.tokens, checked.forward_passes) == (plain.tokens, plain.forward_passes)
+    assert checked.checked == checked.written_by_encoder == 0 and checked.converged == (True,) * checked.canvases
     monkeypatch.setattr(Draft, "is_surer_than", lambda draft, predictions: False)
     plain, checked = (tiny.generate(MEND, verify=v, **options, **unsure) for v in ("never", "unconverged"))
     assert checked.tokens == tiny.generate(MEND, mode="ar", max_new_tokens=40).tokens != plain.tokens
+    assert checked.checked == checked.canvases and checked.converged == (False,) * checked.canvases
 
 
 def test_the_encoder_has_no_say_where_the_canvas_is_surer(tiny, monkeypatch):
@@ -221,6 +224,9 @@ def test_a_trace_keeps_it(tiny, tmp_path):
     save_trace(path, result, prompt="hello", prompt_ids=ids, model="tiny", config=request.config, text_of=str)
     recording = load_trace(path)
     assert recording.options["verify"] == "always" and recording.result.tokens == result.tokens
+    for name in ("converged", "checked", "written_by_encoder"):
+        assert getattr(recording.result, name) == getattr(result, name)
+    assert result.checked == len(result.converged) > 0 and result.written_by_encoder > 0
     told = [c.tokens for c in events if isinstance(c, CanvasCommitted)]
     assert [c.tokens for c in _commits(recording)] == told
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from diffusiongemma.chat import Prompt
 from diffusiongemma.engine.plans.layout import Layout, Strip
-from diffusiongemma.engine.plans.plan import Desk, Plan
+from diffusiongemma.engine.plans.plan import Plan, PlanContext
 from diffusiongemma.errors import InputError
 from diffusiongemma.events import Result
 from diffusiongemma.text.seams import utf8
@@ -36,7 +37,7 @@ class InfillResult:
 
 
 def infill_plan(
-    desk: Desk, texts: Sequence[str], instruction: str | None = None, length: Length = "auto"
+    context: PlanContext, texts: Sequence[str], instruction: str | None = None, length: Length = "auto"
 ) -> Plan[InfillResult]:
     """Fill the holes between `texts` (n + 1 texts, n holes).
 
@@ -50,13 +51,15 @@ def infill_plan(
     2602.00476 finds its peak near the true length when calibrated).
     """
     if len(texts) < 2:
-        raise InputError("there is no hole to fill: mark one")
+        raise InputError("there is no hole to fill: mark one", option="hole")
     for text in texts:
         utf8(text)
-    return _infill(desk, texts, instruction, *length_bounds(length, desk.canvas_length, len(texts) - 1))
+    return _infill(context, texts, instruction, *length_bounds(length, context.canvas_length, len(texts) - 1))
 
 
-def _infill(desk: Desk, texts: Sequence[str], instruction: str | None, least: int, most: int) -> Plan[InfillResult]:
+def _infill(
+    context: PlanContext, texts: Sequence[str], instruction: str | None, least: int, most: int
+) -> Plan[InfillResult]:
     shown = None if instruction is None else _message(instruction, texts)
     fills: list[str] = []
     lengths: list[int] = []
@@ -65,51 +68,51 @@ def _infill(desk: Desk, texts: Sequence[str], instruction: str | None, least: in
     result = None
     while len(fills) < len(texts) - 1:
         done = "".join(part for pair in zip(texts, fills, strict=False) for part in pair) + texts[len(fills)]
-        window = Window.of(desk, [done, *texts[len(fills) + 1 :]], most, shown)
+        window = Window.of(context, [done, *texts[len(fills) + 1 :]], most, shown)
         chosen, scores = yield from window.choose(least, most)
         layout = window.layout(chosen)
-        (result,) = yield [layout.request(desk, window.prompt)]
-        fills += layout.fills(result, desk.tokens)
+        (result,) = yield [layout.request(context, window.prompt)]
+        fills += layout.fills(result, context.tokens)
         lengths += chosen
         tried += scores
         steps += result.steps
     assert result is not None
     text = "".join(part for pair in zip(texts, fills, strict=False) for part in pair) + texts[-1]
-    return InfillResult(text, tuple(fills), result, tuple(lengths), tuple(tried), desk.config.seed, tuple(steps))
+    return InfillResult(text, tuple(fills), result, tuple(lengths), tuple(tried), context.config.seed, tuple(steps))
 
 
 @dataclass(frozen=True)
 class Window:
     """As many of the next holes as fit one canvas, with the text around them."""
 
-    desk: Desk
+    context: PlanContext
     prompt: Prompt
     strip: Strip
     count: int  # holes on the canvas
     chat: bool
 
     @classmethod
-    def of(cls, desk: Desk, texts: Sequence[str], most: int, shown: str | None) -> Window:
-        strip = Strip.of(texts, desk.tokens)
+    def of(cls, context: PlanContext, texts: Sequence[str], most: int, shown: str | None) -> Window:
+        strip = Strip.of(texts, context.tokens)
         after = strip.texts[1:]
         count = 1
-        while count < len(strip.seams) and _fits(desk, strip, count + 1, most):
+        while count < len(strip.seams) and _fits(context, strip, count + 1, most):
             count += 1
         overflows = Layout.needed(strip.seams[:count], after[:count], [most] * count) + len(after[count - 1]) > (
-            desk.canvas_length
+            context.canvas_length
         )
         if shown is None and (overflows or count < len(strip.seams)):
             # The canvas alone cannot hold what comes after; a message can.
             shown = _message(DEFAULT_INSTRUCTION.format(blank=BLANK), texts)
         written = strip.texts[0]
-        prompt = desk.raw_prompt(written) if shown is None else desk.chat_prompt(shown, written)
-        return cls(desk, prompt, strip, count, shown is not None)
+        prompt = context.raw_prompt(written) if shown is None else context.chat_prompt(shown, written)
+        return cls(context, prompt, strip, count, shown is not None)
 
     def layout(self, lengths: Sequence[int]) -> Layout:
         whole = self.count == len(self.strip.seams)
-        end = self.desk.tail(self.desk.canvas_length, self.chat) if whole else []
+        end = self.context.tail(self.context.canvas_length, self.chat) if whole else []
         after = self.strip.texts[1 : self.count + 1]
-        return Layout.of(self.strip.seams[: self.count], after, lengths, self.desk.canvas_length, end)
+        return Layout.of(self.strip.seams[: self.count], after, lengths, self.context.canvas_length, end)
 
     def choose(self, least: int, most: int) -> Plan[tuple[list[int], list[tuple[tuple[int, float], ...]]]]:
         """A length for each hole of the canvas, and the scores of those that were tried."""
@@ -117,11 +120,11 @@ class Window:
         if len(lengths) == 1:
             return lengths * self.count, [()] * self.count
         layouts = [self.layout([length] * self.count) for length in lengths]
-        first_step = self.desk.config.with_options(steps=1)
-        bare, endless = self.desk.raw_prompt([]), first_step.with_options(eos_token_ids=())
-        requests = [layout.request(self.desk, self.prompt, i, config=first_step) for i, layout in enumerate(layouts)]
+        first_step = self.context.config.with_options(steps=1)
+        bare, endless = self.context.raw_prompt([]), first_step.with_options(eos_token_ids=())
+        requests = [layout.request(self.context, self.prompt, i, config=first_step) for i, layout in enumerate(layouts)]
         alone = [
-            replace(layout, pins={}).request(self.desk, bare, len(layouts) + i, config=endless)
+            replace(layout, pins={}).request(self.context, bare, len(layouts) + i, config=endless)
             for i, layout in enumerate(layouts)
         ]
         results = yield requests + alone
@@ -138,15 +141,15 @@ def length_bounds(length: Length, canvas_length: int, holes: int) -> tuple[int, 
     room = canvas_length - 2  # a token at either end may be shared with the text
     if length == "auto":
         return 1, max(1, min(64, room // (2 * min(holes, 4))))
-    if isinstance(length, int) and not isinstance(length, bool):
-        length = (length, length)
-    if not isinstance(length, (tuple, list)) or len(length) != 2 or not all(type(n) is int for n in length):
-        raise InputError(f"length is {length!r}: give a number of tokens, two of them as a range, or auto")
-    least, most = length
+    whole = isinstance(length, int) and not isinstance(length, bool)
+    bounds: Any = (length, length) if whole else length
+    if not isinstance(bounds, (tuple, list)) or len(bounds) != 2 or not all(type(n) is int for n in bounds):
+        raise InputError("give a number of tokens, two of them as a range, or auto", option="length", got=length)
+    least, most = bounds
     if not 1 <= least <= most:
-        raise InputError(f"length {least} to {most}: give at least 1 token, and the smaller number first")
+        raise InputError("give at least 1 token, and the smaller number first", option="length", got=length)
     if most > room:
-        raise InputError(f"length is {most} tokens, a hole of this model holds at most {room}: ask for fewer")
+        raise InputError(f"a hole of this model holds at most {room} tokens: ask for fewer", option="length", got=most)
     return least, most
 
 
@@ -162,9 +165,9 @@ def candidate_lengths(least: int, most: int) -> list[int]:
     return lengths
 
 
-def _fits(desk: Desk, strip: Strip, count: int, most: int) -> bool:
+def _fits(context: PlanContext, strip: Strip, count: int, most: int) -> bool:
     needed = Layout.needed(strip.seams[:count], strip.texts[1 : count + 1], [most] * count)
-    return needed <= desk.canvas_length
+    return needed <= context.canvas_length
 
 
 def _message(instruction: str, texts: Sequence[str]) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from diffusiongemma.chat import Prompt
 from diffusiongemma.control.inference.holding import Region
-from diffusiongemma.engine.plans.plan import Desk
+from diffusiongemma.engine.plans.plan import PlanContext
 from diffusiongemma.engine.request import Request
 from diffusiongemma.events import Result
 from diffusiongemma.text.seams import TextTokens, is_whole
@@ -124,9 +125,9 @@ class Layout:
         between = sum(len(text) for text in texts[: len(seams) - 1])
         return sum(seam.size + length for seam, length in zip(seams, lengths, strict=True)) + between
 
-    def request(self, desk: Desk, prompt: Prompt, id: int = 0, **fields: object) -> Request:
-        regions = tuple(hole.region(desk.tokens) for hole in self.holes)
-        return desk.request(prompt, id, pins=self.pins, regions=regions, max_new_tokens=self.width, **fields)
+    def request(self, context: PlanContext, prompt: Prompt, id: int = 0, **fields: Any) -> Request:
+        regions = tuple(hole.region(context.tokens) for hole in self.holes)
+        return context.request(prompt, id, pins=self.pins, regions=regions, max_new_tokens=self.width, **fields)
 
     def fills(self, result: Result, tokens: TextTokens) -> tuple[str, ...]:
         return tuple(hole.fill(result.tokens, tokens) for hole in self.holes)

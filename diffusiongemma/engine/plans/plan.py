@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 
 from diffusiongemma.chat import Prompt, encode_prompt
 from diffusiongemma.config import ModelConfig
+from diffusiongemma.control.constraint import Constraint
 from diffusiongemma.diffusion.decoding import Decoding
+from diffusiongemma.engine.checks import checked
 from diffusiongemma.engine.request import Request
 from diffusiongemma.errors import InputError
 from diffusiongemma.events import Result
@@ -33,7 +35,7 @@ def drive(plan: Plan[T], results_of: Any) -> T:
 
 
 @dataclass(frozen=True)
-class Desk:
+class PlanContext:
     """A model's tokens, shape and decoding rules: all that a plan knows of it."""
 
     tokens: TextTokens
@@ -61,19 +63,19 @@ class Desk:
         first = turn if chat and turn in ends else fill
         return [first, *[fill] * (count - 1)] if count else []
 
-    def request(self, prompt: Prompt, id: int, **fields: Any) -> Request:
+    def request(self, prompt: Prompt, id: int, constraint: Constraint | None = None, **fields: Any) -> Request:
         config = fields.pop("config", self.config).with_options(max_new_tokens=fields.pop("max_new_tokens"))
-        return Request(prompt, config, id=id, **fields)
+        return checked(Request(prompt, config, id=id, **fields), self.model, lambda: constraint)
 
 
 def plan_config(config: Decoding, options: dict[str, Any]) -> Decoding:
     """The decoding rules of a plan. Raises `InputError` for options that contradict what a plan does."""
     if given := {"max_new_tokens", "min_tokens"} & set(options):
-        raise InputError(f"{min(given)} does not go with infilling and editing: the text and the holes set the length")
+        raise InputError("the text and its holes set the length: leave it out", option=min(given))
     if options.get("mode", "diffusion") not in ("diffusion", "auto"):
-        raise InputError("infilling and editing work on a canvas: leave mode at diffusion")
+        raise InputError("infilling and editing work on a canvas: leave it at diffusion", option="mode")
     if options.get("early_steps"):
-        raise InputError("early text does not go with infilling and editing: leave early_steps at 0")
+        raise InputError("early text does not go with infilling and editing: leave it at 0", option="early_steps")
     if options.get("verify", "never") != "never":
-        raise InputError("the encoder cannot check what is filled in or edited: leave verify at never")
+        raise InputError("the encoder cannot check what is filled in or edited: leave it at never", option="verify")
     return config.with_options(**{**options, "mode": "diffusion", "early_steps": 0, "verify": "never"})

@@ -99,9 +99,7 @@ def sampler_of(spec: str | SamplerSpec, param: str) -> Sampler:
     return sampler
 
 
-def branch_of(spec: BranchSpec | None, mode: str) -> Branch | None:
-    if spec is None:
-        return None
+def branch_of(spec: BranchSpec, mode: str) -> Branch:
     if mode == "ar":
         raise refusal("a branch leaves a canvas at a step, and mode ar has no canvas", "diffusion.branch")
     sampler = None if spec.sampler is None else sampler_of(spec.sampler, "diffusion.branch.sampler")

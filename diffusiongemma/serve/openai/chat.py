@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from diffusiongemma.api import DiffusionGemma
-from diffusiongemma.engine.engine import check
 from diffusiongemma.engine.request import Request
 from diffusiongemma.serve.answers import Wanted
 from diffusiongemma.serve.errors import blaming, refusal
-from diffusiongemma.serve.native.diffusion_field import branch_of, structure_field
+from diffusiongemma.serve.native.diffusion_field import structure_field
 from diffusiongemma.serve.openai.bodies import ChatRequest, Common, JsonObjectFormat, JsonSchemaFormat
 from diffusiongemma.serve.openai.images import messages_of
 from diffusiongemma.serve.openai.options import check_common, decoding, stops_of
@@ -59,13 +57,10 @@ def chat_request(body: ChatRequest, model: DiffusionGemma, settings: Settings, w
         raise refusal("a call is asked for, so the answer cannot have another form: leave one out", field)
     if not wanted.calls.forced:
         with blaming(field):
-            return branched(model.request(prompt, think=think, **options), body)
+            return model.request(prompt, think=think, **options)
     with blaming("tools"):
         prompt, constraint = force_call(body, prompt, model)
-        request = model.request(prompt, **options)
-        request.constraint = constraint
-        check(request, model.model)
-    return branched(request, body)
+        return model.request(prompt, constraint=constraint, **options)
 
 
 def _schema(body: ChatRequest) -> dict[str, Any] | None:
@@ -74,13 +69,6 @@ def _schema(body: ChatRequest) -> dict[str, Any] | None:
     return {"type": "object"} if isinstance(body.response_format, JsonObjectFormat) else None
 
 
-def branched(request: Request, body: Any) -> Request:
-    if body.diffusion is not None:
-        request.branch = branch_of(body.diffusion.branch, request.config.mode)
-    return request
-
-
 def choices_of(request: Request, count: int) -> list[Request]:
     """One request per choice; each further one adds 1 to the seed."""
-    seeds = [(request.config.seed + index) % 2**64 for index in range(count)]
-    return [replace(request, config=replace(request.config, seed=seed)) for seed in seeds]
+    return [request.with_seed((request.config.seed + index) % 2**64) for index in range(count)]

@@ -7,7 +7,7 @@ from diffusiongemma.engine.request import Request
 from diffusiongemma.serve.errors import blaming, refusal
 from diffusiongemma.serve.native.diffusion_field import structure_field
 from diffusiongemma.serve.openai.bodies import CompletionRequest
-from diffusiongemma.serve.openai.chat import branched, choices_of, wanted_of
+from diffusiongemma.serve.openai.chat import choices_of, wanted_of
 from diffusiongemma.serve.openai.options import check_common, decoding, prompts_of
 from diffusiongemma.serve.openai.styles import Style
 from diffusiongemma.serve.openai.tools import CallMode
@@ -38,4 +38,4 @@ def _request(prompt: str | list[int], body: CompletionRequest, model: DiffusionG
     frames = body.diffusion is not None and body.diffusion.frames
     options = decoding(body, model) | {"frames": frames}
     with blaming(structure_field(options)):
-        return branched(model.request(encoded, **options), body)
+        return model.request(encoded, **options)

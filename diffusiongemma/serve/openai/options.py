@@ -8,7 +8,7 @@ from diffusiongemma.api import DiffusionGemma
 from diffusiongemma.serve.body_types import by_number, seed_of
 from diffusiongemma.serve.errors import refusal
 from diffusiongemma.serve.model_names import check_model
-from diffusiongemma.serve.native.diffusion_field import diffusion_options
+from diffusiongemma.serve.native.diffusion_field import branch_of, diffusion_options
 from diffusiongemma.serve.openai.bodies import Common, CompletionRequest
 from diffusiongemma.serve.settings import Settings
 
@@ -62,7 +62,10 @@ def decoding(body: Common, model: DiffusionGemma) -> dict[str, Any]:
         options["max_new_tokens"] = most
     if body.logit_bias:
         options["logit_bias"] = by_number(body.logit_bias, "logit_bias", model.config.vocab_size)
-    return options | diffusion_options(body.diffusion, model)
+    options |= diffusion_options(body.diffusion, model)
+    if body.diffusion is not None and body.diffusion.branch is not None:
+        options["branch"] = branch_of(body.diffusion.branch, options.get("mode", model.generation.mode))
+    return options
 
 
 def prompts_of(body: CompletionRequest) -> list[str] | list[list[int]]:
