@@ -29,7 +29,7 @@ from diffusiongemma.config import FULL, SLIDING, ModelConfig
 from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.diffusion.denoise import Canvas, denoise_step
 from diffusiongemma.diffusion.noise import Noise
-from diffusiongemma.diffusion.readout import read
+from diffusiongemma.diffusion.readout import ReadOptions, read
 from diffusiongemma.errors import UserError
 from diffusiongemma.model.cache import SequenceCache
 from diffusiongemma.model.model import Model
@@ -126,7 +126,9 @@ def token_of(model: Model, rows: list[SequenceCache]) -> Work:
     @torch.no_grad()
     def work() -> list[int]:
         hidden = model.encode_rows(rows, model.backbone.embed(ids).split(1))
-        tokens: list[int] = read(model.backbone, hidden, ones, ones / 2, ones > 0, want_soft=False).sampled.tolist()
+        tokens: list[int] = read(
+            model.backbone, hidden, ones, ones / 2, ones > 0, ReadOptions(want_soft=False)
+        ).sampled.tolist()
         for row in rows:
             row.forget(1)
         return tokens

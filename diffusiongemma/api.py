@@ -145,19 +145,9 @@ class DiffusionGemma:
     ) -> Request:
         """A checked request for an `Engine`; `options` are the fields of `RequestOptions` and those of decoding.
 
-        With one of `json_schema`, `regex`, `choices` and `template` (`"Name: {name:str} Age: {age:int}"`) the answer
-        is guaranteed to match; beside it or without it no string of `banned_words` and every one of `required_words`
-        occurs in the text, wherever tokens begin and end. `logit_bias` maps tokens (ids, or texts that are exactly one
-        token) to what is added to their logits, -100 to 100; structure and words win over it. With `frames` the argmax
-        of every step matches too, as it does with `trace`. `pins` holds positions of the answer (tokens, from 0) to a
-        token, given as its id or as a text that is exactly one token; the answer then goes on at least to the last of
-        them. With `think` a thought may come before the text that matches; it counts among the tokens, and may hold
-        any character but a vertical bar. Raises `InputError` for what cannot be guaranteed or does not fit
-        `max_new_tokens`.
-
-        `tools` are declared to the model, `raw` leaves chat markup out. `trace` keeps every step in the result, `cache`
-        holds the beginning of the prompt, `branch` leaves the seed's path at a step, and `constraint` is a form that
-        has been compiled already.
+        `trace` keeps every step in the result. With `frames` the argmax of every step matches what the answer must, as
+        it does with `trace`. `cache` holds the beginning of the prompt; `constraint` is a form that has been compiled
+        already. Raises `InputError` for what cannot be guaranteed or does not fit `max_new_tokens`.
         """
         asked, decoding = RequestOptions.split(options)
         config, note = self._decoding(decoding)

@@ -73,21 +73,10 @@ def save_trace(
     and text. Entropies are rounded to 11 bits, all else is exact to float32. The file appears whole or not at all:
     raises `UserError` when it cannot be written.
     """
-    header = {
-        "format": FORMAT,
-        "version": VERSION,
-        "model": model,
-        "prompt": prompt,
-        "complete": complete,
-        "options": _json_options(config),
-        "result": {name: getattr(result, name) for name in (*_SCALARS, *_SCALARS_SINCE)},
-        "converged": result.converged,
-        "thinking": result.thinking,
-        "tool_calls": [asdict(call) for call in result.tool_calls],
-    }
+    header = {"model": model, "prompt": prompt, "complete": complete, "options": _json_options(config)}
     ids = _ids_in(result)
     arrays: dict[str, Any] = {
-        "header": _json_bytes(header),
+        "header": _json_bytes(header | _header_of(result)),
         "prompt_ids": np.array(prompt_ids, np.uint32),
         "text_ids": _byte_planes(np.diff(ids, prepend=np.uint32(0)).astype("<u4")),
         "texts": _json_bytes([text_of(int(token)) for token in ids]),
@@ -97,6 +86,17 @@ def save_trace(
     }
     with _written_whole(Path(path)) as file:
         np.savez_compressed(file, **arrays)
+
+
+def _header_of(result: Result) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "result": {name: getattr(result, name) for name in (*_SCALARS, *_SCALARS_SINCE)},
+        "converged": result.converged,
+        "thinking": result.thinking,
+        "tool_calls": [asdict(call) for call in result.tool_calls],
+    }
 
 
 def check_writable(path: str | Path) -> None:

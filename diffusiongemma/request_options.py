@@ -15,7 +15,17 @@ WORDS = ("banned_words", "required_words")
 
 @dataclass(frozen=True)
 class RequestOptions:
-    """The keywords of `DiffusionGemma.request`, which says what they mean."""
+    """What `DiffusionGemma.request`, `generate`, `stream` and `chat` take beside the options of decoding.
+
+    With one of `json_schema`, `regex`, `choices` and `template` (`"Name: {name:str} Age: {age:int}"`) the answer is
+    guaranteed to match; beside it or without it no string of `banned_words` and every one of `required_words` occurs in
+    the text, wherever tokens begin and end. `logit_bias` maps tokens (ids, or texts that are exactly one token) to what
+    is added to their logits, -100 to 100; structure and words win over it. `pins` holds positions of the answer
+    (tokens, from 0) to a token, given as its id or as a text that is exactly one token; the answer then goes on at
+    least to the last of them. With `think` a thought may come before the text that matches; it counts among the tokens,
+    and may hold any character but a vertical bar. `tools` are declared to the model, `raw` leaves chat markup out, and
+    `branch` leaves the seed's path at a step.
+    """
 
     tools: Sequence[dict[str, Any]] | None = None
     think: bool = False

@@ -100,8 +100,7 @@ def read_each(head: Head, unread: Sequence[Unread], want_soft: bool = True) -> l
             _spread([unread[i].temperature for i in own], widths, torch.float32).to(device),
             torch.cat([uniforms[i] for i in own]),
             _spread([unread[i].greedy for i in own], widths, torch.bool).to(device),
-            want_soft,
-            top=max(unread[i].top for i in own),
+            ReadOptions(top=max(unread[i].top for i in own), want_soft=want_soft),
         )
         parts |= dict(zip(own, packed.split(widths), strict=True))
     return [parts[i] for i in range(len(unread))]
@@ -111,28 +110,32 @@ def _spread(values: list[float], widths: list[int], dtype: torch.dtype) -> Tenso
     return torch.tensor(values, dtype=dtype).repeat_interleave(torch.tensor(widths))
 
 
+@dataclass(frozen=True)
+class ReadOptions:
+    """What `read` makes of the logits."""
+
+    adjust: Adjust | None = None  # may change them first
+    top_p: float = 1.0  # below 1 cuts each distribution down to its nucleus
+    top: int = 0  # how many of the most probable tokens are reported
+    want_soft: bool = True
+
+
 def read(
     head: Head,
     hidden: Tensor,
     temperature: Tensor,
     uniforms: Tensor,
     greedy: Tensor,
-    want_soft: bool = True,
-    adjust: Adjust | None = None,
-    top_p: float = 1.0,
-    top: int = 0,
+    options: ReadOptions = ReadOptions(),
 ) -> Prediction:
     """Predictions at N positions; at most `CHUNK_ELEMENTS` logits exist at a time, however large the vocabulary.
 
     hidden [N, D], temperature [N], uniforms [N] in [0, 1) -> Prediction. Where `greedy` [N] is set the sampled
-    token is the argmax. `adjust` may change the logits; below 1, `top_p` cuts each distribution down to its nucleus.
-    `top` is how many of the most probable tokens are reported.
+    token is the argmax.
     """
     rows = max(1, CHUNK_ELEMENTS // head.config.vocab_size)
     chunks = zip(*(x.split(rows) for x in (hidden, temperature, uniforms, greedy)), strict=True)
-    parts = [
-        read_chunk(head, h, t, u, g, want_soft, adjust, i * rows, top_p, top) for i, (h, t, u, g) in enumerate(chunks)
-    ]
+    parts = [read_chunk(head, h, t, u, g, i * rows, options) for i, (h, t, u, g) in enumerate(chunks)]
     return Prediction(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Prediction)))
 
 
@@ -142,28 +145,25 @@ def read_chunk(
     temperature: Tensor,
     uniforms: Tensor,
     greedy: Tensor,
-    want_soft: bool,
-    adjust: Adjust | None,
     first: int,
-    top_p: float,
-    most: int,
+    options: ReadOptions,
 ) -> Prediction:
+    """`read` of positions first, first + 1, …"""
     shaped = head.logits(filled(hidden))[: len(hidden)]  # [n, V]
-    if adjust is not None:
-        adjust(shaped, first)
-    shaped = keep_nucleus(shaped.div_(temperature[:, None]), top_p)
+    if options.adjust is not None:
+        options.adjust(shaped, first)
+    shaped = keep_nucleus(shaped.div_(temperature[:, None]), options.top_p)
     best, argmax = shaped.max(-1)
     probabilities = shaped.sub_(best[:, None])
     entropy = _entropy(probabilities)
     probabilities = probabilities.exp_()
     total = probabilities.sum(-1)
     probabilities /= total[:, None]
-    soft = head.soft_embedding(filled(probabilities))[: len(hidden)] if want_soft else hidden[:, :0]
+    soft = head.soft_embedding(filled(probabilities))[: len(hidden)] if options.want_soft else hidden[:, :0]
     sampled = torch.where(greedy, argmax, inverse_cdf(probabilities, uniforms))
     sampled_logprob = probabilities.gather(1, sampled[:, None])[:, 0].log()
-    return Prediction(
-        argmax, sampled, entropy, -total.log(), sampled_logprob, soft, *most_probable(probabilities, most)
-    )
+    top = most_probable(probabilities, options.top)
+    return Prediction(argmax, sampled, entropy, -total.log(), sampled_logprob, soft, *top)
 
 
 def most_probable(probabilities: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from diffusiongemma.diffusion import readout
 from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.diffusion.noise import Noise, NoiseOfSeveral, corrupt
-from diffusiongemma.diffusion.readout import Prediction, inverse_cdf, read
+from diffusiongemma.diffusion.readout import Prediction, ReadOptions, inverse_cdf, read
 from diffusiongemma.diffusion.samplers import Ancestral, Confidence, EntropyBound, FixedK, StepContext
 from diffusiongemma.diffusion.stop import StableAndConfident
 from diffusiongemma.diffusion.temperature import Temperature
@@ -126,7 +126,7 @@ def test_what_is_drawn_predicted_and_told_lies_in_the_nucleus():
     logits = torch.randn(300, 12) * 2
     uniforms, never = torch.rand(300, dtype=torch.float64), torch.zeros(300, dtype=torch.bool)
     head = Head(12)
-    got = read(head, logits, torch.full((300,), 1.5), uniforms, never, top_p=0.7, top=12)
+    got = read(head, logits, torch.full((300,), 1.5), uniforms, never, ReadOptions(top_p=0.7, top=12))
     cut = torch.distributions.Categorical(logits=readout.keep_nucleus(logits / 1.5, 0.7))
     assert (cut.probs.gather(1, got.sampled[:, None]) > 0).all() and len(set(got.sampled.tolist())) > 5
     torch.testing.assert_close(got.entropy, cut.entropy(), atol=1e-5, rtol=1e-4)

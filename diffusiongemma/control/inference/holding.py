@@ -12,7 +12,7 @@ from diffusiongemma.control.constraint import Constraint
 from diffusiongemma.control.inference.chain import CanvasChain
 from diffusiongemma.control.inference.reader import Constrained
 from diffusiongemma.control.tokens.words import together
-from diffusiongemma.diffusion.readout import NEVER, Adjust, Head, Prediction, Reader, read
+from diffusiongemma.diffusion.readout import NEVER, Adjust, Head, Prediction, Reader, ReadOptions, read
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Plain(Reader):
         full = torch.full((len(hidden),), temperature, device=hidden.device)
         at_best = torch.full((len(hidden),), greedy, device=hidden.device)
         uniforms = uniforms.to(hidden.device)
-        return read(head, hidden, full, uniforms, at_best, adjust=self.adjust, top_p=self.top_p, top=self.top)
+        return read(head, hidden, full, uniforms, at_best, ReadOptions(self.adjust, self.top_p, self.top))
 
 
 @dataclass(frozen=True)
