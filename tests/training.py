@@ -18,8 +18,9 @@ from diffusiongemma.train.checkpointing import RunDirectory
 from diffusiongemma.train.config import TrainConfig
 from diffusiongemma.train.objective import Batch, Objective
 from diffusiongemma.train.optimisation import initialise
+from diffusiongemma.train.run import Run
 from diffusiongemma.train.sft import held_out_loss
-from diffusiongemma.train.trainer import Evaluate, train
+from diffusiongemma.train.trainer import Evaluate, Hooks, train
 from diffusiongemma.weights.checkpoint import save_model
 
 VOCABULARY, WIDTH = 41, 6
@@ -62,6 +63,10 @@ trainer.SAVING_SHARE = 1e9  # save after every step
 CONFIG = dict(steps=8, learning_rate=3e-3, warmup=3, ema=0.9, save_seconds=0.0)
 
 
+def plan(**changes: Any) -> Run:
+    return Run(TrainConfig(**(CONFIG | changes)))
+
+
 def run(
     out: Path, *, resume: bool = False, pause: float = 0.0, evaluate: Evaluate | None = None, **changes: Any
 ) -> tuple[Model, list[dict[str, Any]]]:
@@ -73,16 +78,14 @@ def run(
         records.append(record)
         time.sleep(pause)
 
-    train(
-        model, batches, TrainConfig(**(CONFIG | changes)), directory=RunDirectory(out), resume=resume, report=report,
-        evaluate=evaluate, export=lambda trained: save_model(trained, out),
-    )  # fmt: skip
+    hooks = Hooks(report, evaluate, export=lambda trained: save_model(trained, out))
+    train(model, batches, plan(**changes), directory=RunDirectory(out), resume=resume, hooks=hooks)
     return model, records
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    with parallel.together():
+    with parallel.process_group():
         every = int(sys.argv[4]) if len(sys.argv) > 4 else 0
         evaluate = held_out_loss(batches(-1), Objective(), "float32", 0) if every else None
         out, steps, pause = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])

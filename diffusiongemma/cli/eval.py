@@ -2,133 +2,87 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from diffusiongemma.cli import options as given
-from diffusiongemma.cli.measuring import Measured, check_writable, save_answers, show
 from diffusiongemma.cli.running import open_model
 from diffusiongemma.errors import InputError
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from diffusiongemma.api import DiffusionGemma
+    from diffusiongemma.evaluation.answering import Setting
     from diffusiongemma.evaluation.questions import Suite
+    from diffusiongemma.evaluation.report import Run
     from diffusiongemma.evaluation.text import Passage
 
-TASKS = ("sudoku", "extraction", "repair", "words", "answers", "text", "infill")  # those of `train.evaluation`
+T = TypeVar("T")
+Outcome = tuple["list[Run]", dict[str, Any], "Iterable[RenderableType]"]  # runs, what --json writes, tables
+
+TASKS = ("sudoku", "extraction", "repair", "words", "answers", "text", "infill")
 PUZZLES, QUESTIONS = 400, 200  # asked unless --limit says otherwise
 BATCH, CONTINUATIONS = 16, 24
 QUESTIONS_PANEL = "Questions"
 
-Limit = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        help="Questions to ask. (default: 400 puzzles, 200 of the others, all of a file)",
-        rich_help_panel=QUESTIONS_PANEL,
-    ),
-]
-Seed = Annotated[
-    int,
-    typer.Option(
-        metavar="N",
-        help="Draws the questions; question i is answered with seed N + i.",
-        rich_help_panel=QUESTIONS_PANEL,
-    ),
-]
-File = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="sudoku: your puzzles, one a line, 81 characters, . or 0 for a blank, optionally a comma and the "
-        "solution. text, infill: your text.",
-        rich_help_panel=QUESTIONS_PANEL,
-    ),
-]
-Givens = Annotated[
-    str | None,
-    typer.Option(
-        metavar="LOW-HIGH",
-        help="sudoku: a mix of these. (default: as many of each class)",
-        rich_help_panel=QUESTIONS_PANEL,
-    ),
-]
-Corpora = Annotated[
-    Path,
-    typer.Option(
-        metavar="DIR", help="text, infill: where corpora are kept, fetched if missing.", rich_help_panel=QUESTIONS_PANEL
-    ),
-]
-Source = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NAME", help="text, infill: a corpus; repeat for more. (default: all)", rich_help_panel=QUESTIONS_PANEL
-    ),
-]
-Continuations = Annotated[
-    int,
-    typer.Option(metavar="N", help="text: passages to continue, 0 for none.", rich_help_panel=QUESTIONS_PANEL),
-]
-Mode = Annotated[
-    str,
-    typer.Option(
-        metavar="diffusion|ar|both",
-        help="Whole canvases, token by token, or both side by side.",
-        rich_help_panel=given.DECODING,
-    ),
-]
-Steps = Annotated[
-    list[int] | None,
-    typer.Option(
-        metavar="N",
-        help="Most denoise steps of a canvas; repeat to compare. (default: the checkpoint's)",
-        rich_help_panel=given.DECODING,
-    ),
-]
-Verify = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="never|unconverged|always",
-        help="Which canvases the encoder checks, as in `run`; repeat to compare. (default: the checkpoint's)",
-        rich_help_panel=given.DECODING,
-    ),
-]
-Constrained = Annotated[
-    bool,
-    typer.Option(
-        "--constrained",
-        help="sudoku, extraction: also with answers held to what is known of them: givens and digits, the schema.",
-        rich_help_panel=given.DECODING,
-    ),
-]
-Batch = Annotated[int, typer.Option(metavar="N", help="Questions answered at a time.", rich_help_panel=given.DECODING)]
-Save = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Write every answer and its score, as JSON lines.", rich_help_panel=given.OUTPUT),
-]
+
+def _question(metavar: str, help: str) -> Any:
+    return typer.Option(metavar=metavar, help=help, rich_help_panel=QUESTIONS_PANEL)
+
+
+def _way(metavar: str, help: str) -> Any:
+    return typer.Option(metavar=metavar, help=help, rich_help_panel=given.DECODING)
+
+
+LIMIT = _question("N", "Questions to ask. (default: 400 puzzles, 200 of the others, all of a file)")
+SEED = _question("N", "Draws the questions; question i is answered with seed N + i.")
+FILE = _question(
+    "FILE",
+    "sudoku: your puzzles, one a line, 81 characters, . or 0 for a blank, optionally a comma and the solution. "
+    "text, infill: your text.",
+)
+GIVENS = _question("LOW-HIGH", "sudoku: a mix of these. (default: as many of each class)")
+CORPORA = _question("DIR", "text, infill: where corpora are kept, fetched if missing.")
+SOURCE = _question("NAME", "text, infill: a corpus; repeat for more. (default: all)")
+CONTINUED = _question("N", "text: passages to continue, 0 for none.")
+MODE = _way("diffusion|ar|both", "Whole canvases, token by token, or both side by side.")
+STEPS = _way("N", "Most denoise steps of a canvas; repeat to compare. (default: the checkpoint's)")
+VERIFY = _way(
+    "never|unconverged|always",
+    "Which canvases the encoder checks, as in `run`; repeat to compare. (default: the checkpoint's)",
+)
+CONSTRAINED = "sudoku, extraction: also with answers held to what is known of them: givens and digits, the schema."
+SAVE = "Write every answer and its score, as JSON lines."
 
 
 def evaluate(
     task: Annotated[str, typer.Argument(metavar="|".join(TASKS), help="What to measure.")],
     model: given.Model = "nano",
-    limit: Limit = None,
-    seed: Seed = 0,
-    file: File = None,
-    givens: Givens = None,
-    corpora: Corpora = Path("runs/corpora"),
-    source: Source = None,
-    continuations: Continuations = CONTINUATIONS,
-    mode: Mode = "diffusion",
-    steps: Steps = None,
+    limit: Annotated[int | None, LIMIT] = None,
+    seed: Annotated[int, SEED] = 0,
+    file: Annotated[Path | None, FILE] = None,
+    givens: Annotated[str | None, GIVENS] = None,
+    corpora: Annotated[Path, CORPORA] = Path("runs/corpora"),
+    source: Annotated[list[str] | None, SOURCE] = None,
+    continuations: Annotated[int, CONTINUED] = CONTINUATIONS,
+    mode: Annotated[str, MODE] = "diffusion",
+    steps: Annotated[list[int] | None, STEPS] = None,
     temperature: given.Temperature = None,
     patience: given.Patience = None,
-    verify: Verify = None,
-    constrained: Constrained = False,
-    batch: Batch = BATCH,
-    save: Save = None,
+    verify: Annotated[list[str] | None, VERIFY] = None,
+    constrained: Annotated[
+        bool, typer.Option("--constrained", help=CONSTRAINED, rich_help_panel=given.DECODING)
+    ] = False,
+    batch: Annotated[int, _way("N", "Questions answered at a time.")] = BATCH,
+    save: Annotated[Path | None, typer.Option(metavar="FILE", help=SAVE, rich_help_panel=given.OUTPUT)] = None,
     as_json: given.Json = False,
     device: given.Device = "auto",
     dtype: given.Dtype = "auto",
@@ -148,7 +102,7 @@ def evaluate(
     if mode == "ar" and patience is not None:
         raise InputError("autoregressive decoding has no canvas: leave --patience out, or use --mode both")
     if save is not None:
-        check_writable(save)
+        _check_writable(save)
     reads = task in ("text", "infill")
     if task == "infill":
         _check_infill(mode, steps or [], verify or [], batch, continuations, save)
@@ -165,8 +119,8 @@ def evaluate(
     else:
         runs, report, shown = measured.text(passages, continuations, ways)
     if save is not None:
-        save_answers(save, runs)
-    show(report, shown, as_json)
+        _save_answers(save, runs)
+    _show(report, shown, as_json)
 
 
 # --- what to ask -----------------------------------------------------------------------------------------------------
@@ -222,3 +176,115 @@ def _passages(
         return file_passages(file, limit, seed)
     sources = sources or (list(PROSE) if task == "infill" else [])
     return corpus_passages(corpora, sources, limit or QUESTIONS, seed)
+
+
+# --- asking, and what comes of it ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A model, and how it is to be asked."""
+
+    model: DiffusionGemma
+    name: str
+    seed: int
+    batch: int
+    options: dict[str, Any]
+    silent: bool
+
+    @property
+    def about(self) -> dict[str, Any]:
+        return {"model": self.name, "seed": self.seed, "batch": self.batch, **self.options}
+
+    def skill(self, suite: Suite, ways: list[Setting]) -> Outcome:
+        from diffusiongemma.evaluation.report import report
+        from diffusiongemma.evaluation.tables import tables
+
+        runs = self._runs(suite, ways)
+        return runs, report(suite, runs, **self.about), tables(suite, runs)
+
+    def text(self, passages: list[Passage], continuations: int, ways: list[Setting]) -> Outcome:
+        from rich.console import Console
+
+        from diffusiongemma.evaluation.judge import load_judge
+        from diffusiongemma.evaluation.tables import text_tables
+        from diffusiongemma.evaluation.text import continuation_suite, likelihoods
+        from diffusiongemma.evaluation.text_report import text_report
+
+        read = likelihoods(self.model, passages, self.batch)
+        predicted = list(self._watched(read, len(passages), "reading held-out text"))
+        suite, prefixes = continuation_suite(self.model, passages, continuations)
+        runs = self._runs(suite, ways) if suite.questions else []
+        with Console(stderr=True).status("asking the judge"):
+            judge = load_judge() if runs else None
+            report = text_report(passages, predicted, suite, runs, prefixes, judge, **self.about)
+        return runs, report, text_tables(report)
+
+    def infilling(self, passages: list[Passage], steps: list[int]) -> Outcome:
+        from rich.console import Console
+
+        from diffusiongemma.evaluation.infilling import filled, gaps, infilling_report
+        from diffusiongemma.evaluation.judge import load_judge
+        from diffusiongemma.evaluation.tables import infilling_table
+
+        wanted = gaps(passages)
+        options = self.options | ({"steps": steps[0]} if steps else {})
+        done = list(self._watched(filled(self.model, wanted, self.seed, options), len(wanted), "filling gaps"))
+        with Console(stderr=True).status("asking the judge"):
+            about = {"model": self.name, "seed": self.seed, **options}
+            report = infilling_report(done, load_judge() if done else None, **about)
+        return [], report, [infilling_table(report)] if report["better"] is not None else []
+
+    def _runs(self, suite: Suite, ways: list[Setting]) -> list[Run]:
+        from diffusiongemma.evaluation import ask, tally
+
+        runs = []
+        for way in ways:
+            answers = ask(self.model, suite, way, seed=self.seed, batch=self.batch, **self.options)
+            runs.append(tally(suite, way, self._watched(answers, len(suite.questions), f"{suite.name}, {way}")))
+        return runs
+
+    def _watched(self, items: Iterable[T], total: int, what: str) -> Iterable[T]:
+        """The items, with a progress bar on stderr."""
+        from rich.console import Console
+        from rich.progress import track
+
+        console = Console(stderr=True)
+        return track(items, what, total, console=console, transient=True, disable=self.silent)
+
+
+def _show(report: dict[str, Any], shown: Iterable[RenderableType], as_json: bool) -> None:
+    if as_json:
+        json.dump(report, sys.stdout, ensure_ascii=False)
+        print()
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    console.print(
+        f"{report['task']} · model {report['model']} · seed {report['seed']} · n = {report['n']}\n", markup=False
+    )
+    for table in shown:
+        console.print(table)
+        console.print()
+    for note in report.get("notes", ()):
+        console.print(note, style="dim", markup=False, soft_wrap=True)
+
+
+def _check_writable(path: Path) -> None:
+    """Raises `InputError` where the answers could not be saved, before the work is done."""
+    is_new = not path.exists()
+    try:
+        path.open("a").close()
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}: choose another place") from None
+    if is_new:
+        path.unlink()
+
+
+def _save_answers(path: Path, runs: list[Run]) -> None:
+    """One line of JSON for each answer."""
+    with path.open("w", encoding="utf-8") as file:
+        for run in runs:
+            for one in run.scored:
+                file.write(json.dumps(one.as_object() | asdict(run.setting)) + "\n")

@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diffusiongemma.cli import options as given
-from diffusiongemma.cli.train_options import (
-    Accumulate,
-    Base,
-    BatchSize,
-    Budget,
-    Compile,
-    Draws,
-    EncoderEvery,
-    EvaluateEvery,
-    GradCheckpoint,
-    LearningRate,
-    Lora,
-    LoraExperts,
-    NoiseBias,
-    Out,
-    Precision,
-    Processes,
-    Resume,
-    Rollouts,
-    RolloutsAfter,
-    Seed,
-    Steps,
-)
 from diffusiongemma.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,53 +24,83 @@ app = typer.Typer(
 )
 
 
-@app.command()
-def sudoku(
-    out: Out,
-    model: Base = "nano",
-    lora: Lora = None,
-    lora_experts: LoraExperts = False,
-    steps: Steps = None,
-    budget: Budget = None,
-    resume: Resume = False,
-    batch: BatchSize = None,
-    learning_rate: LearningRate = None,
-    seed: Seed = 0,
-    evaluate_every: EvaluateEvery = None,
-    processes: Processes = 1,
-    accumulate: Accumulate = 1,
-    grad_checkpoint: GradCheckpoint = None,
-    precision: Precision = "auto",
-    compile: Compile = False,
-    draws: Draws = None,
-    noise_bias: NoiseBias = None,
-    encoder_every: EncoderEvery = None,
-    rollouts: Rollouts = None,
-    rollouts_after: RolloutsAfter = None,
-    device: given.Device = "auto",
-    cache: Annotated[Path | None, typer.Option(metavar="DIR", help="Where seed puzzles are kept.")] = None,
-) -> None:
+@dataclass(frozen=True)
+class Common:
+    """The options of both commands; all other settings go by name, see `train.run`."""
+
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the result goes, ready for --model.")]
+    model: Annotated[str, typer.Option(metavar="nano|PATH|HUB_ID", help="The model to start from.")] = "nano"
+    steps: Annotated[int | None, typer.Option(metavar="N", help="End after N steps.")] = None
+    budget: Annotated[str | None, typer.Option(metavar="50m|3600s|1h", help="End after this time.")] = None
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, if there is one.")] = False
+    lora: Annotated[
+        int | None,
+        typer.Option(
+            metavar="RANK",
+            help="Train adapters of this rank, 0 for all weights. (default: 0 for small models, 8 for large ones)",
+        ),
+    ] = None
+    processes: Annotated[
+        int, typer.Option(metavar="N", help="Train in N processes, each on its share of the cores.")
+    ] = 1
+    compile: Annotated[
+        bool,
+        typer.Option("--compile", help="Compile the layers. The first steps take minutes, the others are faster."),
+    ] = False
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|…", help="Where to compute.")] = "auto"
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Any other setting, such as train.learning_rate=1e-3. Repeat it for more. "
+            "--set help lists the names; docs/training.md explains them.",
+        ),
+    ] = None
+
+
+def _command(function: Callable[..., None]) -> Callable[..., None]:
+    """`function(common, …)` as a command that has the fields of `Common` as options, behind its own."""
+    own, shared = (inspect.signature(each, eval_str=True).parameters for each in (function, Common))
+    options = [p.replace(kind=p.KEYWORD_ONLY) for name, p in [*own.items(), *shared.items()] if name != "common"]
+
+    def command(**given_options: Any) -> None:
+        common = Common(**{name: given_options.pop(name) for name in shared})
+        function(common, **given_options)
+
+    command.__name__, command.__doc__ = function.__name__, function.__doc__
+    command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in options}
+    return app.command()(command)
+
+
+@_command
+def sudoku(common: Common) -> None:
     """Teach a model sudoku, on puzzles made by symmetries of seed puzzles.
 
     Small models train whole for 55 minutes; the released 26B model trains LoRA of rank 8 for 2,000 steps. Afterwards:
     diffusiongemma eval sudoku --model DIR
     """
+    options = _options(common)
+    _spread(common.processes)
+    from diffusiongemma.tasks.sudoku import SeedBank
     from diffusiongemma.train.finetune import SUDOKU_LARGE, SUDOKU_SMALL, FineTune
-    from diffusiongemma.train.parallel import together
-    from diffusiongemma.train.recipes import Places, sudoku_recipe
+    from diffusiongemma.train.parallel import process_group, world_size
+    from diffusiongemma.train.sudoku import solved_share, sudoku_mixture
 
-    options = _options(locals())
-    _spread(processes)
-    with together():
+    with process_group():
         run = FineTune.prepare(options, SUDOKU_LARGE, SUDOKU_SMALL)
-        places = Places(cache or _user_cache())
-        mixture = sudoku_recipe(run.base.tokenizer, run.model.config, places, encoder_every=run.encoder_every)
-        batches = mixture.batches(run.model.config, run.batch, seed)
-        _train(run, batches, {"task": "sudoku"}, _solving(run))
+        config, data, train = run.model.config, run.settings.data, run.settings.train
+        seeds = SeedBank.load_or_build(_user_cache()).train
+        mixture = sudoku_mixture(run.base.tokenizer, config, seeds, encoder_every=data.encoder_every)
+        whole = world_size() == 1 or not train.shard  # a process that holds parts of a model cannot ask it
+        evaluate = solved_share(run.base) if whole else None
+        _train(run, mixture.batches(config, data.batch, train.seed), {"task": "sudoku"}, evaluate)
 
 
-@app.command()
+@_command
 def sft(
+    common: Common,
     data: Annotated[
         Path,
         typer.Option(
@@ -100,84 +108,58 @@ def sft(
             help='JSON lines: {"messages": [{"role": …, "content": …}, …]} or {"prompt": …, "response": …}.',
         ),
     ],
-    out: Out,
-    model: Base = "nano",
-    lora: Lora = None,
-    lora_experts: LoraExperts = False,
-    steps: Steps = None,
-    budget: Budget = None,
-    resume: Resume = False,
-    batch: BatchSize = None,
-    learning_rate: LearningRate = None,
-    seed: Seed = 0,
-    evaluate_every: EvaluateEvery = None,
-    max_length: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Tokens of a conversation; longer ones are cut. (default: 2048, or what the model takes)",
-        ),
-    ] = None,
     skip_bad_lines: Annotated[
         bool, typer.Option("--skip-bad-lines", help="Train on the other lines instead of stopping.")
     ] = False,
-    processes: Processes = 1,
-    accumulate: Accumulate = 1,
-    grad_checkpoint: GradCheckpoint = None,
-    precision: Precision = "auto",
-    compile: Compile = False,
-    draws: Draws = None,
-    noise_bias: NoiseBias = None,
-    device: given.Device = "auto",
 ) -> None:
     """Fine-tune a model on your own conversations.
 
     The file is checked first. 5 % of the lines, at most 64, are held out to keep the best weights by, if there are 40.
     Without --steps or --budget: three times through the file, at least 200 and at most 2,000 steps.
     """
+    options = _options(common)
+    _spread(common.processes)
     from diffusiongemma.train import sft as chats
     from diffusiongemma.train.chats import check
     from diffusiongemma.train.finetune import CHATS_LARGE, CHATS_SMALL, FineTune
-    from diffusiongemma.train.parallel import together
+    from diffusiongemma.train.parallel import process_group
 
-    options = _options(locals())
-    _spread(processes)
-    with together():
+    with process_group():
         file, bad = check(data)
         _tell(bad, len(file), data, skip_bad_lines)
+        seed = options.changes.get("train.seed", CHATS_SMALL.train.seed)
         lines, held_out = chats.split(len(file), seed)
-        run = FineTune.prepare(options, *chats.sized(len(lines), options, CHATS_LARGE, CHATS_SMALL))
-        limit = chats.token_limit(run.model.config, max_length)
+        run = FineTune.prepare(options, *chats.sized(len(lines), options.changes, CHATS_LARGE, CHATS_SMALL))
+        limit = chats.token_limit(run.model.config, run.settings.data.max_length)
         about = dict(tokenizer=run.base.tokenizer, config=run.model.config, limit=limit, seed=seed)
-        batches = chats.chat_batches(file, lines, size=run.batch, **about)
+        batches = chats.chat_batches(file, lines, data=run.settings.data, **about)
         kept_apart = chats.held_out_batches(file, held_out, **about)
-        evaluate = chats.held_out_loss(kept_apart, run.objective, run.config.precision, seed) if kept_apart else None
-        settings = {"data": file.digest, "max_length": limit, "skip_bad_lines": skip_bad_lines}
-        _train(run, batches, settings, evaluate)
+        objective, precision = run.settings.objective, run.settings.train.precision
+        evaluate = chats.held_out_loss(kept_apart, objective, precision, seed) if kept_apart else None
+        facts = {"data": file.digest, "max_length": limit, "skip_bad_lines": skip_bad_lines}
+        _train(run, batches, facts, evaluate)
 
 
-def _options(given_options: dict[str, Any]) -> Options:
-    """The options that both commands share. Raises `InputError`."""
+def _options(common: Common) -> Options:
+    """What the options shared by both commands ask for. Raises `InputError`."""
     from diffusiongemma.train.finetune import Options
     from diffusiongemma.train.progress import seconds_of
+    from diffusiongemma.train.run import parse_changes
 
-    for name in ("batch", "steps", "processes"):
-        if given_options[name] is not None and given_options[name] < 1:
-            raise InputError(f"{name} is {given_options[name]}: give at least 1")
-    if given_options["lora"] is not None and given_options["lora"] < 0:
-        raise InputError(f"lora is {given_options['lora']}: give a rank, or 0 for all weights")
-    if (given_options.get("encoder_every") or 0) < 0:
-        raise InputError(f"encoder-every is {given_options['encoder_every']}: give a number of steps, or 0 for never")
-    if (given_options.get("rollouts") or 0) < 0:
-        raise InputError(f"rollouts is {given_options['rollouts']}: give a number of steps, or 0 for none")
-    if given_options["precision"] not in ("auto", "bfloat16", "float32"):
-        raise InputError(f"no precision {given_options['precision']!r}: choose auto, bfloat16 or float32")
-    if not 0 <= given_options["seed"] < 2**63:
-        raise InputError(f"seed is {given_options['seed']}: give a whole number from 0 to 2**63 - 1")
-    budget = seconds_of(given_options["budget"]) if given_options["budget"] is not None else None
-    names = Options.__dataclass_fields__.keys() & given_options.keys()
-    chosen = {name: given_options[name] for name in names} | {"budget": budget}
-    return Options(**chosen)
+    for name, least in (("steps", 1), ("processes", 1), ("lora", 0)):
+        value = getattr(common, name)
+        if value is not None and value < least:
+            raise InputError(f"give at least {least}", option=name, got=value)
+    changes = parse_changes(common.changes or [])
+    if common.steps is not None:
+        changes["train.steps"] = common.steps
+    if common.budget is not None:
+        changes["train.budget"] = seconds_of(common.budget)
+    if common.compile:
+        changes["train.compile"] = True
+    if common.lora is not None:
+        changes |= {"lora.rank": common.lora} if common.lora else {"lora": None}
+    return Options(common.model, common.out, changes, common.resume, common.device)
 
 
 def _spread(processes: int) -> None:
@@ -202,40 +184,18 @@ def _tell(bad: Any, usable: int, data: Path, skip: bool) -> None:
         raise InputError(f"{bad.count:,} of {bad.count + usable:,} lines of {data} cannot be used: {advice}")
 
 
-def _solving(run: FineTune) -> Evaluate | None:
-    """Held-out puzzles of 30 to 45 givens to keep the best weights by; each process asks its share of them.
-
-    None where processes hold parts of a model.
-    """
-    from diffusiongemma.evaluation import Setting, ask, sudoku_suite, tally
-    from diffusiongemma.train.parallel import LossModule, rank, summed, world_size
-    from diffusiongemma.train.trainer import Evaluation
-
-    suite, setting = sudoku_suite(128, seed=1, givens="30-45"), Setting("diffusion")
-    mine = replace(suite, questions=suite.questions[rank() :: world_size()])
-
-    def evaluate(module: LossModule) -> Evaluation:
-        measured = tally(mine, setting, ask(run.base, mine, setting, seed=1))
-        means, share = measured.overall.means, len(mine.questions) / len(suite.questions)
-        figures = {name: means[name] for name in ("solved", "cell_accuracy")}
-        figures["steps_per_canvas"] = measured.cost.steps_per_canvas or 0.0
-        whole = summed({name: figure * share for name, figure in figures.items()})
-        return Evaluation(whole["solved"], whole)
-
-    return evaluate if world_size() == 1 or not run.config.shard else None
-
-
-def _train(run: FineTune, batches: Batches, settings: dict[str, Any], evaluate: Evaluate | None) -> None:
+def _train(run: FineTune, batches: Batches, facts: dict[str, Any], evaluate: Evaluate | None) -> None:
     from contextlib import nullcontext
 
     from diffusiongemma.cli.running import say
     from diffusiongemma.train.parallel import rank
     from diffusiongemma.train.progress import Bar
+    from diffusiongemma.train.trainer import Hooks
 
     bar = Bar() if rank() == 0 else None
     try:
         with bar or nullcontext():
-            run.run(batches, settings, bar.add if bar else lambda record: None, evaluate)
+            run.run(batches, facts, Hooks(report=bar.add if bar else lambda record: None, evaluate=evaluate))
     except KeyboardInterrupt:
         say("stopped: the same command with --resume goes on")
         raise
@@ -246,14 +206,16 @@ def _train(run: FineTune, batches: Batches, settings: dict[str, Any], evaluate: 
 
 def _show_loss(run: FineTune) -> None:
     from diffusiongemma.cli.running import say
+    from diffusiongemma.train.checkpointing import RunDirectory
     from diffusiongemma.train.plot import curves, save_plot, sparkline
 
-    records = list(run.directory.records())
+    directory = RunDirectory(run.options.out)
+    records = list(directory.records())
     plain = "utf" not in (sys.stderr.encoding or "").lower()
     for name, points in curves(records).items():
         values = [value for _, value in points]
         say(f"{name:>13} {values[0]:.3f} {sparkline(values, plain=plain)} {values[-1]:.3f}", "")
-    path = run.directory.root / "loss.png"
+    path = directory.root / "loss.png"
     if save_plot(records, path):
         say(f"plotted in {path}")
 

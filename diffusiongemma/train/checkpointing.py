@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from diffusiongemma.errors import CheckpointError, UserError
 from diffusiongemma.train.optimisation import Average, trained_parameters
-from diffusiongemma.train.parallel import sharded_like, whole
+from diffusiongemma.train.parallel import full_tensor, sharded_like
 from diffusiongemma.weights.checkpoint import file_name
 
 Tensors = dict[str, Tensor]
@@ -126,13 +126,13 @@ def snapshot(model: nn.Module, optimisers: list[torch.optim.Optimizer], average:
     """The tensors of a state, whole and on the CPU. Weights are named as in checkpoints of models."""
     names: dict[Tensor, str] = {parameter: name for name, parameter in trained_parameters(model).items()}
     optimiser = {
-        f"{names[parameter]}/{key}": whole(value)
+        f"{names[parameter]}/{key}": full_tensor(value)
         for one in optimisers
         for parameter, state in one.state.items()
         for key, value in state.items()
     }
-    weights = {file_name(n): whole(p) for n, p in trained_parameters(model).items()}
-    averaged = {file_name(n): whole(w) for n, w in average.weights.items()}
+    weights = {file_name(n): full_tensor(p) for n, p in trained_parameters(model).items()}
+    averaged = {file_name(n): full_tensor(w) for n, w in average.weights.items()}
     return {"weights": weights, "average": averaged, "optimiser": optimiser}
 
 

@@ -14,6 +14,7 @@ from diffusiongemma.errors import InputError
 from diffusiongemma.kernels.head_loss import head_loss
 from diffusiongemma.model.model import Model
 from diffusiongemma.train.attention import DenoiseBatch, EncodeBatch, shared_start
+from diffusiongemma.train.config import require_at_least
 
 CHUNK_ELEMENTS = 1 << 24  # probabilities of the first reading held at a time: 64 MiB in float32
 
@@ -35,11 +36,10 @@ class Objective:
 
     def __post_init__(self) -> None:
         if not 0 <= self.self_conditioning <= 1:
-            raise InputError(f"self-conditioning is {self.self_conditioning}: give a share from 0 to 1")
-        if self.encoder_weight < 0 or self.draws < 1:
-            raise InputError("encoder-weight must be at least 0 and draws at least 1")
+            raise InputError("give a share from 0 to 1", option="self_conditioning", got=self.self_conditioning)
+        require_at_least(self, encoder_weight=0, draws=1)
         if not self.noise_bias > 0:
-            raise InputError(f"noise-bias is {self.noise_bias}: give a number above 0")
+            raise InputError("give a number above 0", option="noise_bias", got=self.noise_bias)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from diffusiongemma.train.config import TrainConfig
-from diffusiongemma.train.parallel import local
+from diffusiongemma.train.parallel import local_shard
 
 
 def initialise(model: nn.Module, seed: int) -> None:
@@ -60,25 +60,25 @@ class Average:
             return
         decay = min(self.decay, (1 + step) / (10 + step))  # early on, forget the beginning faster
         parameters = trained_parameters(model)
-        new = [local(parameters[n]) for n in self.weights]
-        torch._foreach_lerp_([local(w) for w in self.weights.values()], new, 1 - decay)
+        new = [local_shard(parameters[n]) for n in self.weights]
+        torch._foreach_lerp_([local_shard(w) for w in self.weights.values()], new, 1 - decay)
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
         """The averaged weights in the model for a while. Values are copied, so that shards stay where they are."""
         parameters = trained_parameters(model)
-        saved = {n: local(parameters[n]).detach().clone() for n in self.weights}
+        saved = {n: local_shard(parameters[n]).detach().clone() for n in self.weights}
         self.settle(model)
         try:
             yield
         finally:
             with torch.no_grad():
                 for name, weight in saved.items():
-                    local(parameters[name]).copy_(weight)
+                    local_shard(parameters[name]).copy_(weight)
 
     @torch.no_grad()
     def settle(self, model: nn.Module) -> None:
         """Leave the averaged weights in the model."""
         parameters = trained_parameters(model)
         for name, weight in self.weights.items():
-            local(parameters[name]).copy_(local(weight))
+            local_shard(parameters[name]).copy_(local_shard(weight))

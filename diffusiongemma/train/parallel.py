@@ -37,7 +37,7 @@ class LossModule(nn.Module):
 
 
 @contextmanager
-def together() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Together with the other processes, if torchrun started this one."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
@@ -94,12 +94,12 @@ def reshard(module: LossModule) -> None:
             part.reshard()
 
 
-def local(tensor: Tensor) -> Tensor:
+def local_shard(tensor: Tensor) -> Tensor:
     """This process's shard of a tensor, or the tensor where it is not sharded."""
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """All of a tensor, on the CPU. Every process must ask for the same ones in the same order."""
     tensor = tensor.detach()
     return (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).cpu()
@@ -116,7 +116,7 @@ def sharded_like(tensor: Tensor, pattern: Tensor) -> Tensor:
 
 
 @contextmanager
-def whole_weights(model: nn.Module) -> Iterator[bool]:
+def full_weights(model: nn.Module) -> Iterator[bool]:
     """`model` with whole parameters on the CPU while the first process saves it; True in that process."""
     if world_size() == 1:
         yield True
@@ -124,7 +124,7 @@ def whole_weights(model: nn.Module) -> Iterator[bool]:
     kept: list[tuple[nn.Module, str, nn.Parameter]] = []
     for module in model.modules():
         for leaf, parameter in list(module.named_parameters(recurse=False)):
-            full = whole(parameter)
+            full = full_tensor(parameter)
             if rank() == 0:
                 kept.append((module, leaf, parameter))
                 module._parameters[leaf] = nn.Parameter(full, requires_grad=parameter.requires_grad)
@@ -136,7 +136,7 @@ def whole_weights(model: nn.Module) -> Iterator[bool]:
         dist.barrier()
 
 
-def summed(values: dict[str, float]) -> dict[str, float]:
+def all_reduce(values: dict[str, float]) -> dict[str, float]:
     """The sum over all processes of figures that all have."""
     if world_size() == 1:
         return values
@@ -146,7 +146,7 @@ def summed(values: dict[str, float]) -> dict[str, float]:
     return dict(zip(values, total.tolist(), strict=True))
 
 
-def gathered(value: Any) -> list[Any]:
+def all_gather(value: Any) -> list[Any]:
     """What each process has, in the order of their ranks, in all."""
     if world_size() == 1:
         return [value]
@@ -155,6 +155,6 @@ def gathered(value: Any) -> list[Any]:
     return values
 
 
-def agreed(value: float) -> float:
+def broadcast(value: float) -> float:
     """The first process's value, in all."""
-    return summed({"value": value if rank() == 0 else 0.0})["value"]
+    return all_reduce({"value": value if rank() == 0 else 0.0})["value"]

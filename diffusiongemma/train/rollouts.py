@@ -27,7 +27,7 @@ from diffusiongemma.model.model import Model
 from diffusiongemma.train import parallel
 from diffusiongemma.train.attention import shared_start
 from diffusiongemma.train.compiled import Compiled
-from diffusiongemma.train.config import TrainConfig
+from diffusiongemma.train.config import TrainConfig, require_at_least
 from diffusiongemma.train.objective import (
     Batch,
     Batches,
@@ -64,9 +64,8 @@ class Rollouts:
 
     def __post_init__(self) -> None:
         if not 0 <= self.after < 1:
-            raise InputError(f"rollouts after {self.after} of a run: give a share from 0 to below 1")
-        if min(self.reads, self.pool, self.longest) < 1:
-            raise InputError("reads, pool and longest of rollouts must be at least 1")
+            raise InputError("give a share from 0 to below 1", option="after", got=self.after)
+        require_at_least(self, reads=1, pool=1, longest=1)
 
 
 @dataclass
@@ -280,7 +279,9 @@ class Rolling:
     def state(self) -> dict[str, Tensor]:
         """The canvases of all processes, by name."""
         mine = {f"{number}/{name}": x for number, pool in self.pools.items() for name, x in pool.state().items()}
-        return {f"{rank}/{name}": x for rank, state in enumerate(parallel.gathered(mine)) for name, x in state.items()}
+        return {
+            f"{rank}/{name}": x for rank, state in enumerate(parallel.all_gather(mine)) for name, x in state.items()
+        }
 
     def restore(self, tensors: dict[str, Tensor] | None) -> None:
         """Put a state back; an empty one is of a run before its first canvas.

@@ -46,7 +46,7 @@ def seed_of(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-class Ahead(Generic[T]):
+class Prefetch(Generic[T]):
     """make(0), make(1), …, each made while those before it are in use; from any number on.
 
     One thread makes them, or so many `processes`, each of which is a copy of this one (`fork`): for a device that takes
@@ -77,7 +77,7 @@ _maker: Callable[[int], Any]
 
 
 def _become_maker(make: Callable[[int], Any]) -> None:
-    """In a process of `Ahead`. Ctrl-C is the business of the one that trains."""
+    """In a process of `Prefetch`. Ctrl-C is the business of the one that trains."""
     global _maker
     _maker = make
     torch.set_num_threads(1)

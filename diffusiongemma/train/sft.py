@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -14,10 +13,11 @@ import torch
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.errors import InputError
 from diffusiongemma.train.chats import ChatFile, encode_chat
+from diffusiongemma.train.config import DataConfig
 from diffusiongemma.train.data import by_length, collate
-from diffusiongemma.train.finetune import Options, Preset
 from diffusiongemma.train.objective import Batch, Batches, Draw, Objective, Totals
 from diffusiongemma.train.parallel import LossModule
+from diffusiongemma.train.run import Run
 from diffusiongemma.train.trainer import Evaluate, Evaluation
 
 HELD_OUT_SHARE, MOST_HELD_OUT = 0.05, 64
@@ -34,13 +34,14 @@ def split(lines: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(order[count:]), order[:count]
 
 
-def sized(lines: int, options: Options, *presets: Preset) -> list[Preset]:
+def sized(lines: int, changes: Mapping[str, Any], *presets: Run) -> list[Run]:
     """The presets with a length for so many lines, and evaluations at every tenth of it."""
     done = []
     for preset in presets:
-        steps = min(MOST_STEPS, max(FEWEST_STEPS, math.ceil(PASSES * lines / (options.batch or preset.batch))))
-        every = max(10, (options.steps or steps) // 10)
-        done.append(replace(preset, steps=steps, evaluate_every=every))
+        batch = changes.get("data.batch", preset.data.batch)
+        steps = min(MOST_STEPS, max(FEWEST_STEPS, math.ceil(PASSES * lines / batch)))
+        every = max(10, (changes.get("train.steps") or steps) // 10)
+        done.append(preset.changed({"train.steps": steps, "train.evaluate_every": every}))
     return done
 
 
@@ -49,14 +50,15 @@ def token_limit(config: ModelConfig, asked: int | None) -> int:
     most, least = config.max_position_embeddings, config.canvas_length + SHORTEST_PROMPT
     limit = min(DEFAULT_LIMIT, most) if asked is None else asked
     if not least <= limit <= most:
-        raise InputError(f"max-length is {limit}: give {least:,} to {most:,} tokens")
+        raise InputError(f"data.max_length is {limit}: give {least:,} to {most:,} tokens")
     return limit
 
 
 def chat_batches(
-    file: ChatFile, lines: np.ndarray, tokenizer: Any, config: ModelConfig, *, size: int, limit: int, seed: int
+    file: ChatFile, lines: np.ndarray, tokenizer: Any, config: ModelConfig, *, data: DataConfig, limit: int, seed: int
 ) -> Batches:
     """All `lines` in a random order, then again in another; examples of a step in groups of like length."""
+    size = data.batch
 
     @lru_cache(maxsize=2)
     def order(epoch: int) -> np.ndarray:
@@ -67,7 +69,8 @@ def chat_batches(
         places = (divmod(step * size + i, len(lines)) for i in range(size))
         chats = [file[order(epoch)[place]] for epoch, place in places]
         examples = [encode_chat(chat, tokenizer, config, rng, limit) for chat in chats]
-        return [collate(group, config, rng) for group in by_length(examples, max(1, size // ROWS_TOGETHER))]
+        groups = by_length(examples, max(1, size // ROWS_TOGETHER))
+        return [collate(group, config, rng, data.encoder_learns(step)) for group in groups]
 
     return batches
 

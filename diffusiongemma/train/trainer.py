@@ -18,12 +18,12 @@ from diffusiongemma.model.model import Model
 from diffusiongemma.train import parallel
 from diffusiongemma.train.checkpointing import RunDirectory, restore, snapshot
 from diffusiongemma.train.compiled import Compiled
-from diffusiongemma.train.config import TrainConfig
-from diffusiongemma.train.objective import Batch, Batches, Draw, Objective, Totals, mean_canvas_loss
+from diffusiongemma.train.objective import Batch, Batches, Draw, Totals, mean_canvas_loss
 from diffusiongemma.train.optimisation import Average, optimisers, trained_parameters
 from diffusiongemma.train.parallel import LossModule
-from diffusiongemma.train.rollouts import Rolling, Rollouts
-from diffusiongemma.train.runtime import Ahead, Clock, keep_freed_memory, recomputed, seed_of, stop_on_signal
+from diffusiongemma.train.rollouts import Rolling
+from diffusiongemma.train.run import Run
+from diffusiongemma.train.runtime import Clock, Prefetch, keep_freed_memory, recomputed, seed_of, stop_on_signal
 
 Record = dict[str, Any]
 Report = Callable[[Record], None]
@@ -45,50 +45,54 @@ class Evaluation:
 Evaluate = Callable[[LossModule], Evaluation]
 
 
+@dataclass(frozen=True)
+class Hooks:
+    """What a run tells and asks of the outside.
+
+    `report` gets a record per step (`step` from 1, `seconds` and `progress` before it, `rate`, `loss`, `denoise`,
+    `encoder`, `norm`; with rollouts `right`, the share of the ended canvases that are right) and per evaluation
+    (`step`, `score`, `best`, figures). `export` writes the model for use: the best one so far by `evaluate`, or else
+    the newest.
+    """
+
+    report: Report = lambda record: None
+    evaluate: Evaluate | None = None
+    export: Export = lambda model: None
+
+
 def train(
     model: Model,
     batches: Batches,
-    config: TrainConfig,
-    objective: Objective = Objective(),
+    run: Run = Run(),
     *,
-    rollouts: Rollouts | None = None,
     directory: RunDirectory | None = None,
     resume: bool = False,
     settings: dict[str, Any] | None = None,
-    report: Report = lambda record: None,
-    evaluate: Evaluate | None = None,
-    export: Export = lambda model: None,
+    hooks: Hooks = Hooks(),
 ) -> None:
     """Train those parameters of `model` that require gradients, in place; in the end they hold their average.
 
-    A step follows the mean loss over all its batches, or with `rollouts`, once they have begun, that of canvases on
-    their way, whose places the batches' examples take when they come free. `report` gets a record per step (`step` from
-    1, `seconds` and `progress` before it, `rate`, `loss`, `denoise`, `encoder`, `norm`; with `rollouts` `right`, the
-    share of those that ended) and per evaluation (`step`, `score`, `best`, figures).
-
-    With a `directory` the run is saved now and then, and `resume` goes on from there; `settings` are further facts
-    (data, base model) that must then be the same. `export` writes the model for use: the best one so far by `evaluate`,
-    or else the newest.
+    A step follows the mean loss over all its batches, or with rollouts, once they have begun, that of canvases on
+    their way, whose places the batches' examples take when they come free. With a `directory` the run is saved now and
+    then, and `resume` goes on from there; `settings` are further facts (data, base model) that must then be the same.
 
     Raises `UserError` when the loss is not finite, the disk is full or the saved run is another one; what was saved
     before stays intact. After Ctrl-C or SIGTERM the run is saved, then `KeyboardInterrupt` raised.
     """
     keep_freed_memory()
-    training = Training(model, batches, config, objective, directory, rollouts)
+    training = Training(model, batches, run, directory, hooks)
     training.open(resume, settings or {})
-    show = report if parallel.rank() == 0 else lambda record: None
-    newest = None if evaluate else export
     layers = model.backbone.layers
-    with closing(training.batches), stop_on_signal() as stop, recomputed(layers, config.grad_checkpoint):
+    with closing(training.batches), stop_on_signal() as stop, recomputed(layers, run.train.grad_checkpoint):
         while not training.finished and not stop.asked:
-            show(training.update())
-            if evaluate and training.evaluation_due():
-                show(training.judge(evaluate, export))
+            training.update()
+            if training.evaluation_due():
+                training.judge()
             if training.saving_due():
-                training.save(newest)
-        if evaluate and not stop.asked and training.judged != training.step:
-            show(training.judge(evaluate, export))
-        training.save(newest)
+                training.save()
+        if not stop.asked:
+            training.judge()
+        training.save()
     training.average.settle(model)
     model.eval()
     if stop.asked:
@@ -102,22 +106,23 @@ class Training:
         self,
         model: Model,
         batches: Batches,
-        config: TrainConfig,
-        objective: Objective,
-        directory: RunDirectory | None,
-        rollouts: Rollouts | None = None,
+        run: Run,
+        directory: RunDirectory | None = None,
+        hooks: Hooks = Hooks(),
     ):
+        config, objective = run.train.on(model.device), run.objective
         if config.optimiser == "muon" and config.shard and parallel.world_size() > 1:
             raise InputError("muon does not work on sharded matrices: choose adam, or train in one process")
         if config.compile and (config.grad_checkpoint or (config.shard and parallel.world_size() > 1)):
             raise InputError("compile works on whole weights without gradient checkpointing: leave one of them out")
         self.model, self.config, self.objective, self.directory = model.train(), config, objective, directory
-        self.batches = Ahead(batches, config.workers)
+        self.hooks = hooks
+        self.batches = Prefetch(batches, config.workers)
         self.module = LossModule(model, Compiled(mean_canvas_loss) if config.compile else mean_canvas_loss)
         if config.shard:
             parallel.shard(self.module)
         self.replicated = parallel.world_size() > 1 and not config.shard
-        self.rolling = Rolling(model, rollouts, objective, config, self.batches) if rollouts else None
+        self.rolling = Rolling(model, run.rollouts, objective, config, self.batches) if run.rollouts else None
         self.steppers = optimisers(model, config)
         self.average = Average(model, config.ema)
         self.clock = Clock()
@@ -131,7 +136,7 @@ class Training:
     def finished(self) -> bool:
         return self.progress >= 1
 
-    def update(self) -> Record:
+    def update(self) -> None:
         """One step."""
         batches = self.batches(self.step)
         rolling = self.rolling if self.rolling and self.progress >= self.rolling.rollouts.after else None
@@ -141,7 +146,7 @@ class Training:
         rate = self.config.rate(self.step, self.progress)
         norm = self._descend(rate)
         self.average.update(self.model, self.step)
-        return self._record(parallel.summed(means), norm, rate, any(bool(b.supervised.any()) for b in batches))
+        self._record(parallel.all_reduce(means), norm, rate, any(bool(b.supervised.any()) for b in batches))
 
     def _backward(self, batches: Sequence[Batch]) -> dict[str, float]:
         """Add the gradients of a step -> this process's share of its losses."""
@@ -178,7 +183,7 @@ class Training:
     def _descend(self, rate: float) -> float:
         """Clip the gradients and move the weights -> norm of the gradients before clipping."""
         total = nn.utils.clip_grad_norm_(trained_parameters(self.model).values(), self.config.clip)
-        norm = float(parallel.whole(total))
+        norm = float(parallel.full_tensor(total))
         if not math.isfinite(norm):
             raise UserError(
                 f"step {self.step + 1}: the loss is no longer a finite number: start again with a lower learning rate; "
@@ -191,8 +196,8 @@ class Training:
             stepper.zero_grad(set_to_none=True)
         return norm
 
-    def _record(self, means: dict[str, float], norm: float, rate: float, supervised: bool) -> Record:
-        """What happened; the next step begins."""
+    def _record(self, means: dict[str, float], norm: float, rate: float, supervised: bool) -> None:
+        """Tell what happened; the next step begins."""
         ended, right = means.pop("ended", 0.0), means.pop("right", 0.0)
         if ended:
             means["right"] = right / ended
@@ -204,14 +209,15 @@ class Training:
         record |= means | {"norm": norm}
         self._note(record)
         self._tick()
-        return record
 
     def _note(self, record: Record) -> None:
-        if self.directory is not None and parallel.rank() == 0:
-            self.directory.append(record)
+        if parallel.rank() == 0:
+            if self.directory is not None:
+                self.directory.append(record)
+            self.hooks.report(record)
 
     def _tick(self) -> None:
-        self.seconds = parallel.agreed(self.clock.at(self.step))
+        self.seconds = parallel.broadcast(self.clock.at(self.step))
         self.progress = self.config.progress(self.step, self.seconds)
 
     # Evaluating, saving, resuming.
@@ -219,32 +225,32 @@ class Training:
     def evaluation_due(self) -> bool:
         return self.config.evaluate_every > 0 and self.step % self.config.evaluate_every == 0
 
-    def judge(self, evaluate: Evaluate, export: Export) -> Record:
-        """Evaluate the averaged weights, and export them if they are the best so far."""
+    def judge(self) -> None:
+        """Evaluate the averaged weights, unless that is done, and export them if they are the best so far."""
+        if self.hooks.evaluate is None or self.judged == self.step:
+            return
         with self.average.applied(self.model), torch.no_grad():
-            result = evaluate(self.module)
+            result = self.hooks.evaluate(self.module)
             parallel.reshard(self.module)
         self.judged = self.step
-        score = parallel.agreed(result.score)
+        score = parallel.broadcast(result.score)
         better = self.best is None or score >= self.best
         if better:
             self.best = score
-            self._export(export)
-        record = {"step": self.step, "score": score, "best": better, **result.figures}
-        self._note(record)
-        return record
+            self._export()
+        self._note({"step": self.step, "score": score, "best": better, **result.figures})
 
-    def _export(self, export: Export) -> None:
-        with self.average.applied(self.model), parallel.whole_weights(self.model) as first:
+    def _export(self) -> None:
+        with self.average.applied(self.model), parallel.full_weights(self.model) as first:
             if first:
-                export(self.model)
+                self.hooks.export(self.model)
 
     def saving_due(self) -> bool:
         wait = max(self.config.save_seconds, self.save_cost / SAVING_SHARE)
-        return parallel.agreed(float(time.monotonic() - self.saved_at >= wait)) > 0
+        return parallel.broadcast(float(time.monotonic() - self.saved_at >= wait)) > 0
 
-    def save(self, export: Export | None) -> None:
-        """Write the state of the run, then the model for use."""
+    def save(self) -> None:
+        """Write the state of the run, then the model for use where no evaluation chooses it."""
         started = time.monotonic()
         if self.directory is not None:
             tensors = snapshot(self.model, self.steppers, self.average)
@@ -253,8 +259,8 @@ class Training:
             values = {"step": self.step, "elapsed": self.clock.elapsed, "best": self.best, "judged": self.judged}
             if parallel.rank() == 0:
                 self.directory.save(self.step, tensors, values | {"settings": self.settings})
-        if export is not None:
-            self._export(export)
+        if self.hooks.evaluate is None:
+            self._export()
         self.saved_at = time.monotonic()
         self.save_cost = self.saved_at - started
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from diffusiongemma.chat import MARKERS, TEMPLATE_FILE
 from diffusiongemma.evaluation import corpora
-from diffusiongemma.train.tokenizer import BASE_TOKENS, MARKUP_TOKENS, VOCABULARY, save_tokenizer, train_tokenizer
+from recipes.nano.tokenizer import BASE_TOKENS, MARKUP_TOKENS, VOCABULARY, save_tokenizer, train_tokenizer
 
 
 @cache
@@ -82,7 +82,7 @@ def test_text_is_compressed():
 def test_training_and_saving(tmp_path, monkeypatch):
     from transformers import AutoImageProcessor, AutoTokenizer
 
-    monkeypatch.setattr("diffusiongemma.train.tokenizer.VOCABULARY", 300)
+    monkeypatch.setattr("recipes.nano.tokenizer.VOCABULARY", 300)
     save_tokenizer(train_tokenizer(["hello hello hello world\n"] * 3), tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     assert 23 + 256 < len(loaded) < 300 and len(loaded.encode("hello")) == 1

@@ -13,6 +13,7 @@ from diffusiongemma.train.compiled import Compiled
 from diffusiongemma.train.config import TrainConfig
 from diffusiongemma.train.finetune import SUDOKU_LARGE, SUDOKU_SMALL, FineTune, Options
 from diffusiongemma.train.objective import Draw, Objective, loss, mean_canvas_loss
+from diffusiongemma.train.run import Run
 from diffusiongemma.train.trainer import Training
 
 
@@ -91,14 +92,17 @@ def test_a_compiled_run_gives_the_weights_of_a_plain_one(tmp_path, monkeypatch):
 
 
 def test_the_option_reaches_the_run(tmp_path):
-    options = dict(model="nano", out=tmp_path / "out", steps=1)
-    compiled = [FineTune.prepare(Options(**options, compile=c), SUDOKU_LARGE, SUDOKU_SMALL) for c in (True, False)]
-    assert [run.config.compile for run in compiled] == [True, False]
-    modules = [Training(run.model, lambda step: [], run.config, run.objective, None).module for run in compiled]
+    options = dict(model="nano", out=tmp_path / "out")
+    compiled = [
+        FineTune.prepare(Options(**options, changes={"train.steps": 1, "train.compile": c}), SUDOKU_LARGE, SUDOKU_SMALL)
+        for c in (True, False)
+    ]
+    assert [run.settings.train.compile for run in compiled] == [True, False]
+    modules = [Training(run.model, lambda step: [], run.settings).module for run in compiled]
     assert isinstance(modules[0].canvas_loss, Compiled) and modules[1].canvas_loss is mean_canvas_loss
 
 
 def test_gradient_checkpointing_does_not_go_with_it():
     config = TrainConfig(compile=True, grad_checkpoint=True)
     with pytest.raises(InputError, match="compile works on whole weights"):
-        Training(tiny_model(), lambda step: [], config, Objective(), None)
+        Training(tiny_model(), lambda step: [], Run(config))

@@ -36,7 +36,8 @@ def test_the_command_trains_in_two_processes(tiny_directory, tmp_path):
         out = tmp_path / count
         command = [
             sys.executable, "-m", "diffusiongemma", "train", "sft", "--data", str(data), "--model", str(tiny_directory),
-            "--out", str(out), "--steps", "3", "--batch", "4", "--precision", "float32", "--processes", count,
+            "--out", str(out), "--steps", "3", "--set", "data.batch=4", "--set", "train.precision=float32",
+            "--processes", count,
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr

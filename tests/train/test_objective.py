@@ -20,6 +20,7 @@ from diffusiongemma.train import objective as module
 from diffusiongemma.train.attention import DenoiseBatch, explicit_attention, shared_start
 from diffusiongemma.train.config import TrainConfig
 from diffusiongemma.train.objective import Batch, Draw, Objective, Totals, denoise, encode, in_runs, loss
+from diffusiongemma.train.run import Run
 from diffusiongemma.train.trainer import Training
 
 PLAIN = Objective(self_conditioning=0.0, encoder_weight=0.0)
@@ -128,7 +129,7 @@ def test_noise_in_runs_keeps_each_position_as_noisy_and_neighbours_together():
 
 
 def test_a_step_corrupts_a_batch_in_its_runs():
-    training = Training(tiny_model(), lambda step: [], TrainConfig(steps=1), Objective(), None)
+    training = Training(tiny_model(), lambda step: [], Run(TrainConfig(steps=1)))
     batch = random_batch(generator())
     together = []
     for runs in (1.0, 1000.0):

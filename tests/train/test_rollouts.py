@@ -25,7 +25,8 @@ from diffusiongemma.train.compiled import Compiled
 from diffusiongemma.train.config import TrainConfig
 from diffusiongemma.train.objective import Batch, Draw, Objective, Totals, loss
 from diffusiongemma.train.rollouts import Canvases, Pool, Rolling, Rollouts, rollout_loss
-from diffusiongemma.train.trainer import train
+from diffusiongemma.train.run import Run
+from diffusiongemma.train.trainer import Hooks, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHARP = Decoding(steps=6, stop=Never())
@@ -183,11 +184,8 @@ def run(
         if record["step"] == stop_after:
             raise Crash
 
-    train(
-        tiny_model(), batches, TrainConfig(**(CONFIG | {"steps": 10} | changes)),
-        Objective(noise_bias=2.0, draws=draws), rollouts=rollouts, directory=RunDirectory(out), resume=resume,
-        report=report,
-    )  # fmt: skip
+    plan = Run(TrainConfig(**(CONFIG | {"steps": 10} | changes)), Objective(noise_bias=2.0, draws=draws), rollouts)
+    train(tiny_model(), batches, plan, directory=RunDirectory(out), resume=resume, hooks=Hooks(report))
     return records
 
 
@@ -300,5 +298,5 @@ if __name__ == "__main__":
 
     trainer.SAVING_SHARE = 1e9
     torch.set_num_threads(1)
-    with parallel.together():
+    with parallel.process_group():
         run(Path(sys.argv[1]), steps=3, shard=False)

@@ -9,7 +9,6 @@ import signal
 import sys
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,31 +18,20 @@ from hypothesis import strategies as st
 
 import diffusiongemma as dg
 from diffusiongemma import evaluation
-from diffusiongemma.chat import decode, encode_prompt
+from diffusiongemma.chat import encode_prompt
 from diffusiongemma.cli import main
-from diffusiongemma.cli.train import _solving
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.errors import InputError
-from diffusiongemma.evaluation.corpora import Corpus
-from diffusiongemma.evaluation.held_out import held_out
 from diffusiongemma.tasks import sudoku
-from diffusiongemma.train import nano, parallel, sft
+from diffusiongemma.train import parallel, sft
 from diffusiongemma.train.chats import MOST_SHOWN, Chat, check, encode_chat, parse
 from diffusiongemma.train.checkpointing import RunDirectory
-from diffusiongemma.train.config import TrainConfig
+from diffusiongemma.train.config import DataConfig
 from diffusiongemma.train.data import by_length, collate, tokenise
-from diffusiongemma.train.finetune import CHATS_SMALL, Options
+from diffusiongemma.train.finetune import CHATS_SMALL
+from diffusiongemma.train.mixtures import Mixture, Part, divided, mixed_source, pair_source, task_source
 from diffusiongemma.train.plot import curves, save_plot, sparkline
-from diffusiongemma.train.prose import Prose, continuations, requested_continuations
-from diffusiongemma.train.recipes import (
-    Mixture,
-    Part,
-    divided,
-    mixed_source,
-    pair_source,
-    sudoku_source,
-    task_source,
-)
+from diffusiongemma.train.sudoku import solved_share, sudoku_source
 from diffusiongemma.train.trainer import Training
 from diffusiongemma.weights.locate import ASSETS, load_tokenizer
 
@@ -280,7 +268,7 @@ def test_batches_depend_on_the_step_alone_and_go_through_every_line(tmp_path, to
     assert len(apart) == 2 and sorted([*lines, *apart]) == list(range(50))
     assert len(sft.split(10_000, 0)[1]) == 64 and len(sft.split(39, 0)[1]) == 0
     about = dict(tokenizer=tokenizer, config=CONFIG, limit=200, seed=3)
-    one, other = (sft.chat_batches(file, lines, size=16, **about) for _ in range(2))
+    one, other = (sft.chat_batches(file, lines, data=DataConfig(), **about) for _ in range(2))
     later = [tokens(one(step)) for step in (5, 0, 5)]
     assert later == [tokens(other(step)) for step in (5, 0, 5)] and later[0] == later[2] != later[1]
     epochs = [[tuple(row) for step in range(3 * e, 3 * e + 3) for row in tokens(one(step))] for e in range(2)]
@@ -290,16 +278,12 @@ def test_batches_depend_on_the_step_alone_and_go_through_every_line(tmp_path, to
 
 
 def test_lengths_of_runs():
-    steps = [sft.sized(lines, options(), CHATS_SMALL)[0].steps for lines in (5, 2000, 10**6)]
+    steps = [sft.sized(lines, {}, CHATS_SMALL)[0].train.steps for lines in (5, 2000, 10**6)]
     assert steps == [200, 375, 2000]
-    assert sft.sized(5, options(steps=40), CHATS_SMALL)[0].evaluate_every == 10
+    assert sft.sized(5, {"train.steps": 40}, CHATS_SMALL)[0].train.evaluate_every == 10
     assert sft.token_limit(CONFIG, None) == 2048 and sft.token_limit(CONFIG, 100) == 100
-    with pytest.raises(InputError, match="max-length"):
+    with pytest.raises(InputError, match="max_length"):
         sft.token_limit(CONFIG, 10)
-
-
-def options(**changes) -> Options:
-    return Options("nano", Path("x"), **changes)
 
 
 def test_likes_are_padded_together(tokenizer):
@@ -329,7 +313,7 @@ def test_what_is_trained_works_at_once(capsys, tmp_path, data, tiny_directory, l
     out = tmp_path / "out"
     code, err = command(
         capsys, "sft", "--data", data, "--model", tiny_directory, "--out", out, "--steps", 30, "--lora", lora,
-        "--learning-rate", 0.01, "--batch", 8, "--evaluate-every", 15,
+        "--set", "train.learning_rate=0.01", "--set", "data.batch=8", "--set", "train.evaluate_every=15",
     )  # fmt: skip
     assert code == 0, err
     assert (out / "adapter_config.json").exists() == bool(lora) and (out / "config.json").exists() == (not lora)
@@ -348,15 +332,14 @@ def test_what_is_trained_works_at_once(capsys, tmp_path, data, tiny_directory, l
 
 
 def test_a_run_goes_on_where_it_was_interrupted(capsys, tmp_path, data, tiny_directory, monkeypatch):
-    arguments = ["sft", "--data", data, "--model", tiny_directory, "--batch", 4, "--lora", 2, "--steps", 12]
+    arguments = ["sft", "--data", data, "--model", tiny_directory, "--set", "data.batch=4", "--lora", 2, "--steps", 12]
     assert command(capsys, *arguments, "--out", tmp_path / "whole")[0] == 0
     original = Training.update
 
     def interrupted(self):
-        record = original(self)
-        if record["step"] == 7:
+        original(self)
+        if self.step == 7:
             os.kill(os.getpid(), signal.SIGINT)
-        return record
 
     with monkeypatch.context() as patch:
         patch.setattr(Training, "update", interrupted)
@@ -365,7 +348,7 @@ def test_a_run_goes_on_where_it_was_interrupted(capsys, tmp_path, data, tiny_dir
     assert RunDirectory(tmp_path / "cut").load()[1]["step"] == 7
     code, err = command(capsys, *arguments, "--out", tmp_path / "cut")
     assert code == 2 and "--resume" in err
-    code, err = command(capsys, *arguments, "--out", tmp_path / "cut", "--resume", "--seed", 3)
+    code, err = command(capsys, *arguments, "--out", tmp_path / "cut", "--resume", "--set", "train.seed=3")
     assert code == 2 and "another" in err
     assert command(capsys, *arguments, "--out", tmp_path / "cut", "--resume")[0] == 0
     files = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("whole", "cut")]
@@ -393,13 +376,13 @@ def test_bad_lines_stop_the_run_unless_they_are_skipped(capsys, tmp_path, data, 
         (["--model", "absent"], "no model 'absent'"),
         (["--budget", "soon"], "write it like 50m"),
         (["--steps", 0], "steps is 0"),
-        (["--learning-rate", -1], "learning-rate is -1"),
+        (["--set", "train.learning_rate=-1"], "train.learning_rate is -1"),
         (["--lora", -2], "lora is -2"),
-        (["--draws", 0], "draws"),
-        (["--max-length", 20], "max-length is 20"),
-        (["--precision", "float8"], "no precision 'float8'"),
-        (["--accumulate", 0], "accumulate is 0"),
-        (["--batch", 0], "batch is 0"),
+        (["--set", "objective.draws=0"], "objective.draws is 0"),
+        (["--set", "data.max_length=20"], "data.max_length is 20"),
+        (["--set", "train.precision=float8"], "train.precision is 'float8'"),
+        (["--set", "train.accumulate=0"], "train.accumulate is 0"),
+        (["--set", "data.batch=0"], "data.batch is 0"),
     ],
 )
 def test_mistakes_are_told_in_one_line(capsys, tmp_path, data, tiny_directory, arguments, words):
@@ -425,10 +408,12 @@ def few_seeds(monkeypatch):
     return bank.train
 
 
-@pytest.mark.parametrize(("encoder", "learns"), [((), [False, False]), (("--encoder-every", 2), [True, False])])
+@pytest.mark.parametrize(
+    ("encoder", "learns"), [((), [False, False]), (("--set", "data.encoder_every=2"), [True, False])]
+)
 def test_train_sudoku(capsys, tmp_path, tiny_directory, few_seeds, encoder, learns):
-    arguments = ["sudoku", "--model", tiny_directory, "--steps", 3, "--batch", 4, "--evaluate-every", 100]
-    arguments += ["--device", "cpu", "--seed", 1, *encoder]
+    arguments = ["sudoku", "--model", tiny_directory, "--steps", 3, "--device", "cpu", "--set", "data.batch=4"]
+    arguments += ["--set", "train.evaluate_every=100", "--set", "train.seed=1", *encoder]
     small = evaluation.sudoku_suite(2, 1, "30-45")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "sudoku_suite", lambda *_, **__: small)
@@ -443,12 +428,15 @@ def test_train_sudoku(capsys, tmp_path, tiny_directory, few_seeds, encoder, lear
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--encoder-every", -1], "encoder-every is -1"),
-        (["--rollouts", -1], "rollouts is -1"),
-        (["--rollouts-after", 0, "--draws", 2], "rollouts take the place of"),
-        (["--rollouts", 0, "--rollouts-after", 0.5], "there are no rollouts"),
-        (["--rollouts-after", 1], "rollouts after 1"),
-        (["--accumulate", 2], "leave out accumulate and shard, or rollouts"),
+        (["--set", "data.encoder_every=-1"], "data.encoder_every is -1"),
+        (["--set", "rollouts.reads=-1"], "rollouts.reads is -1"),
+        (["--set", "rollouts.after=0", "--set", "objective.draws=2"], "rollouts take the place of"),
+        (["--set", "objective.noise_bais=2"], "one of the names train.steps, "),
+        (["--set", "help"], ", rollouts=none"),
+        (["--set", "train.betas=0.9"], "give 2 values with a comma between"),
+        (["--set", "train.shard=1"], "give true or false"),
+        (["--set", "rollouts.after=1"], "rollouts.after is 1.0"),
+        (["--set", "train.accumulate=2"], "leave out accumulate and shard, or rollouts"),
     ],
 )
 def test_train_sudoku_refuses(capsys, tmp_path, tiny_directory, few_seeds, options, words):
@@ -458,11 +446,25 @@ def test_train_sudoku_refuses(capsys, tmp_path, tiny_directory, few_seeds, optio
 
 @pytest.mark.parametrize(
     ("options", "reads", "after", "draws"),
-    [([], 3, 0.75, 2), (["--rollouts", 2, "--rollouts-after", 0], 2, 0.0, 1), (["--rollouts-after", 0.5], 3, 0.5, 2)],
+    [
+        ([], 3, 0.75, 2),
+        (["--set", "rollouts.reads=2", "--set", "rollouts.after=0"], 2, 0.0, 1),
+        (["--set", "rollouts.after=0.5"], 3, 0.5, 2),
+    ],
 )
 def test_train_sudoku_by_rollouts(capsys, tmp_path, tiny_directory, few_seeds, options, reads, after, draws):
     """In the end, or all the time, of the canvases that decoding with the model's own settings makes."""
-    arguments = ["--steps", 4, "--batch", 4, "--evaluate-every", 100, "--device", "cpu", *options]
+    arguments = [
+        "--steps",
+        4,
+        "--set",
+        "data.batch=4",
+        "--set",
+        "train.evaluate_every=100",
+        "--device",
+        "cpu",
+        *options,
+    ]
     small = evaluation.sudoku_suite(1, 1, "30-45")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "sudoku_suite", lambda *_, **__: small)
@@ -488,17 +490,16 @@ def test_processes_share_the_held_out_puzzles(monkeypatch):
     monkeypatch.setattr(evaluation, "sudoku_suite", lambda *_, **__: suite)
     monkeypatch.setattr(evaluation, "ask", ask)
     monkeypatch.setattr(parallel, "world_size", lambda: 2)
-    monkeypatch.setattr(parallel, "summed", lambda values: values)
-    run = SimpleNamespace(base=None, config=TrainConfig(shard=False))
+    monkeypatch.setattr(parallel, "all_reduce", lambda values: values)
     solved = []
     for rank in range(2):
         monkeypatch.setattr(parallel, "rank", lambda rank=rank: rank)
-        solved.append(_solving(run)(None).score)
+        solved.append(solved_share(None)(None).score)
     assert solved == [pytest.approx(3 / 5), 0.0]
     assert len(asked[0]) == 3 and asked[1] == [q for q in suite.questions if q not in asked[0]]
 
 
-# --- recipes --------------------------------------------------------------------------------------------------------
+# --- mixtures -------------------------------------------------------------------------------------------------------
 
 
 def test_mixtures_are_divided_and_depend_on_the_step_alone(tokenizer, few_seeds):
@@ -540,69 +541,6 @@ def test_puzzles_get_harder(tokenizer, few_seeds):
         for step in (0, 10)
     ]
     assert givens[0] >= 45 > 30 > givens[1] >= 24
-
-
-def test_the_embedded_models_recipe(tmp_path, few_seeds, capsys):
-    """From random weights, then from those; resumed where it ended."""
-    arguments = ["--steps", "2", "--batch", "2", "--cache", str(tmp_path)]
-    nano.main([str(tmp_path / "a"), *arguments])
-    nano.main([str(tmp_path / "b"), *arguments, "--init", str(tmp_path / "a"), "--seed", "1"])
-    nano.main([str(tmp_path / "b"), *arguments, "--init", str(tmp_path / "a"), "--seed", "1", "--resume"])
-    first, second = (dg.load(tmp_path / name) for name in "ab")
-    assert first.config == second.config and first.config.vocab_size == 4096
-    distance = (first.model.backbone.embed_tokens.weight - second.model.backbone.embed_tokens.weight).abs().max()
-    assert 0 < float(distance) < 0.01
-    with pytest.raises(SystemExit, match="holds a run of 2 steps"):
-        nano.main([str(tmp_path / "a"), *arguments])
-
-
-def test_the_embedded_models_options_reach_the_run(tmp_path, few_seeds):
-    options = ["--rollouts", "2", "--pool", "3", "--workers", "1", "--device", "cpu"]
-    nano.main([str(tmp_path / "a"), "--steps", "1", "--batch", "2", "--cache", str(tmp_path), *options])
-    tensors, values = RunDirectory(tmp_path / "a").load()
-    assert len(tensors["rollouts"]["0/0/start"]) == 3 * 2
-    assert values["settings"]["rollouts"]["reads"] == 2 and values["settings"]["workers"] == 1
-    with pytest.raises(SystemExit, match="no device 'tea' here"):
-        nano.main([str(tmp_path / "b"), "--device", "tea"])
-    for wrong in (["--pool", "3"], ["--rollouts", "2", "--pool", "0"]):
-        with pytest.raises(SystemExit):
-            nano.main([str(tmp_path / "b"), *wrong])
-    assert not (tmp_path / "b").exists()
-
-
-@pytest.fixture(scope="module")
-def corpus() -> Corpus:
-    """Documents of forty numbered sentences, two a line."""
-    documents = [
-        "\n".join(f"Story {d} has sentence {i}. It goes on and on here." for i in range(20)) for d in range(40)
-    ]
-    return Corpus("stories", "1", "none", Path("."), lambda _: iter(documents))
-
-
-def test_prose_comes_from_training_documents(tokenizer, corpus, tmp_path):
-    prose = Prose.load_or_build([corpus], tokenizer, tmp_path)
-    again = Prose.load_or_build([corpus], tokenizer, tmp_path)
-    assert np.array_equal(prose.tokens, again.tokens) and len(list(tmp_path.iterdir())) == 1
-    kept = {d for d in corpus.documents() if held_out(d)}
-    text = tokenizer.decode(prose.tokens.tolist())
-    assert 0 < len(kept) < 40 and all((d in text) != (d in kept) for d in corpus.documents())
-
-
-def test_prose_is_continued(tokenizer, corpus):
-    prose = Prose.build([corpus], tokenizer)
-    config = ModelConfig(vocab_size=4096, canvas_length=32)
-    rng = np.random.default_rng(0)
-    joined = "\0".join(corpus.documents())
-    for example in continuations(prose, tokenizer, config, rng, 40):
-        before, after = tokenizer.decode(example.prompt[1:]), decode(example.answer, tokenizer)
-        assert example.prompt[0] == config.bos_token_id and example.whole_text and len(example.answer) == 32
-        assert before.startswith("Story") and before + after in joined
-        ended = config.eos_token_id in example.answer
-        assert not ended or (before + after + "\0" in joined + "\0" and example.answer[example.length - 1] == 1)
-    for example in requested_continuations(prose, tokenizer, config, rng, 20):
-        prompt, answer = tokenizer.decode(example.prompt), decode(example.answer, tokenizer)
-        assert prompt.startswith("<bos><|turn>user\n") and prompt.endswith("<turn|>\n<|turn>model\n")
-        assert answer == answer.strip() and answer.endswith(".")
 
 
 # --- pictures -------------------------------------------------------------------------------------------------------

@@ -11,12 +11,13 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
-from training import CONFIG, batches, random_batch, run, tiny_model
+from training import CONFIG, batches, plan, random_batch, run, tiny_model
 
 import diffusiongemma as dg
 from diffusiongemma.errors import CheckpointError, InputError, UserError
@@ -26,9 +27,10 @@ from diffusiongemma.train.config import TrainConfig
 from diffusiongemma.train.objective import Draw, Objective, Totals, loss
 from diffusiongemma.train.optimisation import Average, optimisers
 from diffusiongemma.train.progress import Means, seconds_of
+from diffusiongemma.train.run import Run
 from diffusiongemma.train.runtime import Clock
 from diffusiongemma.train.sft import held_out_loss
-from diffusiongemma.train.trainer import Evaluation, Training, train
+from diffusiongemma.train.trainer import Evaluation, Hooks, Training, train
 from diffusiongemma.weights.checkpoint import load_model
 
 TESTS = Path(__file__).parents[1]
@@ -73,9 +75,9 @@ def test_a_step_is_adam_on_the_clipped_gradient():
     """The first two steps, written out."""
     config = TrainConfig(**(CONFIG | {"steps": 2, "clip": 0.5}))
     model, other = tiny_model(), tiny_model()
-    train(model, batches, TrainConfig(**(vars(config) | {"ema": 0.0})))
+    train(model, batches, Run(replace(config, ema=0.0)))
     adam = torch.optim.Adam(other.parameters(), lr=1.0, betas=(0.95, 0.99))
-    training = Training(other, batches, config, Objective(), None)
+    training = Training(other, batches, Run(config))
     for step in range(2):
         training.step = step
         parts = list(training._parts(batches(step)))
@@ -163,7 +165,7 @@ def test_frozen_parameters_stay(tmp_path):
     model.requires_grad_(False)
     model.backbone.layers[1].requires_grad_(True)
     before = {name: p.clone() for name, p in model.named_parameters()}
-    train(model, batches, TrainConfig(**CONFIG), directory=RunDirectory(tmp_path))
+    train(model, batches, plan(), directory=RunDirectory(tmp_path))
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, before[name]) != name.startswith("backbone.layers.1")
     (state,) = RunDirectory(tmp_path).states()
@@ -174,10 +176,15 @@ def test_the_best_model_is_kept(tmp_path):
     scores, exported = iter([1.0, 3.0, 2.0]), []
     model = tiny_model()
     train(
-        model, batches, TrainConfig(**(CONFIG | {"steps": 12, "evaluate_every": 4})), directory=RunDirectory(tmp_path),
-        evaluate=lambda module: Evaluation(next(scores), {"figure": 7.0}),
-        export=lambda trained: exported.append(trained.backbone.norm.weight.detach().clone()),
-    )  # fmt: skip
+        model,
+        batches,
+        plan(steps=12, evaluate_every=4),
+        directory=RunDirectory(tmp_path),
+        hooks=Hooks(
+            evaluate=lambda module: Evaluation(next(scores), {"figure": 7.0}),
+            export=lambda trained: exported.append(trained.backbone.norm.weight.detach().clone()),
+        ),
+    )
     records = [r for r in RunDirectory(tmp_path).records() if "score" in r]
     assert [(r["step"], r["score"], r["best"]) for r in records] == [(4, 1.0, True), (8, 3.0, True), (12, 2.0, False)]
     assert records[0]["figure"] == 7.0
@@ -266,10 +273,8 @@ def train_until(out: Path, step: int, config: dict | None = None, **options) -> 
         if record["step"] == step:
             raise Crash
 
-    train(
-        tiny_model(), batches, TrainConfig(**(CONFIG | {"steps": LENGTH} | (config or {}))), report=report,
-        directory=RunDirectory(out), **options,
-    )  # fmt: skip
+    changed = plan(**({"steps": LENGTH} | (config or {})))
+    train(tiny_model(), batches, changed, directory=RunDirectory(out), hooks=Hooks(report), **options)
 
 
 def test_every_option_resumes_exactly(tmp_path):
@@ -291,10 +296,8 @@ def test_a_signal_ends_the_run_after_the_step_and_saves_it(uninterrupted, tmp_pa
             os.kill(os.getpid(), number)
 
     with pytest.raises(KeyboardInterrupt):
-        train(
-            tiny_model(), batches, TrainConfig(**(CONFIG | {"steps": LENGTH, "save_seconds": 1e9})), report=report,
-            directory=RunDirectory(tmp_path),
-        )  # fmt: skip
+        long = plan(steps=LENGTH, save_seconds=1e9)
+        train(tiny_model(), batches, long, directory=RunDirectory(tmp_path), hooks=Hooks(report))
     assert RunDirectory(tmp_path).load()[1]["step"] == 7
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     run(tmp_path, steps=LENGTH, save_seconds=1e9, resume=True)
@@ -367,14 +370,7 @@ def test_another_configuration_is_refused(five_steps, changes, words):
 def test_another_model_or_data_is_refused(five_steps):
     for model, settings, word in ((tiny_model(hidden_size=24), {}, "model"), (tiny_model(), {"data": "x"}, "data")):
         with pytest.raises(CheckpointError, match=f"another {word}"):
-            train(
-                model,
-                batches,
-                TrainConfig(**CONFIG),
-                directory=RunDirectory(five_steps),
-                resume=True,
-                settings=settings,
-            )
+            train(model, batches, plan(), directory=RunDirectory(five_steps), resume=True, settings=settings)
     assert intact(five_steps, 5)
 
 
@@ -397,7 +393,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
 
     model = tiny_model()
     with pytest.raises(UserError, match=r"step \d: the loss is no longer a finite number.*lower learning rate"):
-        train(model, poisoned, TrainConfig(**CONFIG), directory=RunDirectory(tmp_path))
+        train(model, poisoned, plan(), directory=RunDirectory(tmp_path))
     state, values = RunDirectory(tmp_path).load()
     assert values["step"] > 0 and all(t.isfinite().all() for t in state["weights"].values())
 
@@ -446,7 +442,7 @@ def test_errors_of_the_data_come_through(tmp_path, workers):
         return batches(step)
 
     with pytest.raises(UserError, match="line 7"):
-        train(tiny_model(), broken, TrainConfig(**CONFIG, workers=workers), directory=RunDirectory(tmp_path))
+        train(tiny_model(), broken, plan(workers=workers), directory=RunDirectory(tmp_path))
     assert 0 < RunDirectory(tmp_path).load()[1]["step"] <= 4
 
 

@@ -1,4 +1,4 @@
-"""The embedded model's tokenizer: byte-level BPE of 4,096 entries. `python -m diffusiongemma.train.tokenizer OUT_DIR`.
+"""`python -m recipes.nano tokenizer OUT`: the embedded models' tokenizer, byte-level BPE of 4,096 entries.
 
 Lossless for any Unicode text. Each digit and each newline is a token of its own, so that numbers and line ends are
 edited one at a time; so is each structural character of JSON, so that a grammar can decide each one, and the full
@@ -139,16 +139,13 @@ def _take(documents: Iterator[str], characters: int) -> Iterator[str]:
         characters -= len(document)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path, metavar="OUT_DIR")
-    parser.add_argument("--cache", type=Path, default=Path("runs/corpora"), help="where fetched packages are kept")
-    arguments = parser.parse_args()
-    corpora = fetch_corpora(arguments.cache)
-    save_tokenizer(train_tokenizer(mixed_documents(corpora)), arguments.out)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("out", type=Path, metavar="OUT", help="directory for the tokenizer")
+    parser.add_argument("--corpora", type=Path, default=Path("runs/corpora"), help="where texts are fetched to")
+
+
+def run(options: argparse.Namespace) -> None:
+    corpora = fetch_corpora(options.corpora)
+    save_tokenizer(train_tokenizer(mixed_documents(corpora)), options.out)
     for corpus in corpora.values():
         print(f"{corpus.name} {corpus.version} ({corpus.licence})")
-
-
-if __name__ == "__main__":
-    main()

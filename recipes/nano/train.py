@@ -1,11 +1,10 @@
-"""Train the embedded models: `python -m diffusiongemma.train.nano OUT_DIR --budget 3600 --recipe base|skills|sudoku`.
+"""`python -m recipes.nano train OUT --recipe base|skills|… --budget 1h`: train an embedded model.
 
 `base` makes nano-base, from random weights; `skills` with `--init` makes nano of it, and `sudoku` teaches it that one
-skill. `more-skills` and `more-sudoku` go on with what these made, and `own-skills` and
-`own-sudoku` with `--rollouts` learn from the canvases that such a model makes itself.
-The directory gets everything that `load` and transformers need; the tokenizer is copied from the package. `--resume`
-goes on with a run that was stopped or killed. In two processes: `torchrun --nproc-per-node 2 -m
-diffusiongemma.train.nano …`.
+skill. `more-skills` and `more-sudoku` go on with what these made, and `own-skills` and `own-sudoku` with `--rollouts`
+learn from the canvases that such a model makes itself. The directory gets everything that `load` and transformers
+need; the tokenizer is copied from the package. `--resume` goes on with a run that was stopped or killed. In two
+processes: `torchrun --nproc-per-node 2 -m recipes.nano train …`.
 """
 
 from __future__ import annotations
@@ -13,29 +12,29 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from diffusiongemma.config import FULL, SLIDING, ModelConfig
 from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.diffusion.temperature import Temperature
-from diffusiongemma.errors import UserError
+from diffusiongemma.errors import InputError
 from diffusiongemma.model.model import Model
 from diffusiongemma.train.checkpointing import RunDirectory
 from diffusiongemma.train.config import TrainConfig
 from diffusiongemma.train.objective import Objective
 from diffusiongemma.train.optimisation import initialise
-from diffusiongemma.train.parallel import rank, together
+from diffusiongemma.train.parallel import process_group, rank
 from diffusiongemma.train.progress import Means, plain_line, seconds_of
-from diffusiongemma.train.recipes import RECIPES, Places
 from diffusiongemma.train.rollouts import Rollouts
-from diffusiongemma.train.trainer import train
+from diffusiongemma.train.run import Run
+from diffusiongemma.train.trainer import Hooks, train
 from diffusiongemma.weights.checkpoint import load_model, save_model
 from diffusiongemma.weights.generation import decoding_files
-from diffusiongemma.weights.locate import choose_device
+from diffusiongemma.weights.locate import ASSETS, choose_device
+from recipes.nano.mixtures import RECIPES, DataDirs
 
-NANO = Path(__file__).parents[1] / "assets" / "nano"
+NANO = ASSETS / "nano"
 SIDE_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "preprocessor_config.json")
 # The smallest vision tower that transformers builds; without one it would add 167M random parameters.
 VISION = {
@@ -97,9 +96,8 @@ def new_model(tokenizer: Any, seed: int, init: Path | None, device: str = "cpu")
     return model.to(choose_device(device))
 
 
-def parsed_options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, metavar="OUT_DIR")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("out", type=Path, metavar="OUT", help="directory for the model")
     parser.add_argument("--recipe", choices=RECIPES, default="sudoku")
     parser.add_argument("--init", type=Path, metavar="DIR", help="start from these weights instead of random ones")
     parser.add_argument("--budget", type=seconds_of, default=3600.0, metavar="3600|50m|1h", help="default 1h")
@@ -128,37 +126,32 @@ def parsed_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="where seed puzzles are kept")
     parser.add_argument("--corpora", type=Path, default=Path("runs/corpora"), help="where texts are fetched to")
-    options = parser.parse_args(arguments)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Raises `InputError` for options that do not go together."""
     if options.pool is not None and not (options.rollouts and options.pool > 0):
-        parser.error("--pool is a number of at least 1, and of --rollouts")
-    return options
+        raise InputError("--pool is a number of at least 1, and of --rollouts: leave it out, or give both")
+    with process_group():
+        _train(options)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    try:
-        with together():
-            _run(parsed_options(arguments))
-    except UserError as error:
-        raise SystemExit(str(error)) from None
-
-
-def _run(options: argparse.Namespace) -> None:
+def _train(options: argparse.Namespace) -> None:
     import torch
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(NANO)
     model = new_model(tokenizer, options.seed, options.init, options.device)
     write_configs(model.config, tokenizer, options.out)
-    mixture = RECIPES[options.recipe](tokenizer, model.config, Places(options.cache, options.corpora))
-    config = TrainConfig(
+    mixture = RECIPES[options.recipe](tokenizer, model.config, DataDirs(options.cache, options.corpora))
+    train_config = TrainConfig(
         steps=options.steps, budget=options.budget, learning_rate=options.learning_rate, optimiser="muon",
         ema=options.ema, accumulate=options.accumulate, precision="bfloat16", seed=options.seed,
         compile=options.compile, workers=options.workers, shard=False,
     )  # fmt: skip
     objective = Objective(
-        encoder_weight=float(mixture.encoder_every), draws=options.draws,
-        noise_bias=options.noise_bias,
-    )  # fmt: skip
+        encoder_weight=float(mixture.encoder_every), draws=options.draws, noise_bias=options.noise_bias
+    )
     decoding = decoding_rules(model.config, tokenizer)
     rollouts = Rollouts(decoding, options.rollouts, options.pool or Rollouts.pool) if options.rollouts else None
     if rank() == 0:
@@ -167,16 +160,12 @@ def _run(options: argparse.Namespace) -> None:
     train(
         model,
         mixture.batches(model.config, options.batch, options.seed),
-        config,
-        objective,
-        rollouts=rollouts,
+        Run(train_config, objective, rollouts),
         directory=RunDirectory(options.out),
         resume=options.resume,
         settings={"recipe": options.recipe, "batch": options.batch, "init": str(options.init)},
-        report=lambda record: means.add(record, lambda mean: print(plain_line(mean), flush=True)),
-        export=lambda trained: save_model(trained, options.out, source=options.out, dtype=torch.bfloat16),
+        hooks=Hooks(
+            report=lambda record: means.add(record, lambda mean: print(plain_line(mean), flush=True)),
+            export=lambda trained: save_model(trained, options.out, source=options.out, dtype=torch.bfloat16),
+        ),
     )
-
-
-if __name__ == "__main__":
-    main()

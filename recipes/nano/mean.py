@@ -1,0 +1,31 @@
+"""`python -m recipes.nano mean A B OUT`: a model whose weights are the mean of those of two runs.
+
+A model soup (Wortsman et al. 2022): two runs from the same start, averaged, are often better than either.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from diffusiongemma.errors import InputError
+from diffusiongemma.weights.checkpoint import load_model, save_model
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("first", type=Path, metavar="A", help="a model, which the other files are copied from too")
+    parser.add_argument("second", type=Path, metavar="B", help="another of the same shape")
+    parser.add_argument("out", type=Path, metavar="OUT", help="directory for the mean")
+
+
+@torch.no_grad()
+def run(options: argparse.Namespace) -> None:
+    """Raises `InputError` where the two differ in shape."""
+    first, second = (load_model(path, torch.float32) for path in (options.first, options.second))
+    if first.config != second.config:
+        raise InputError(f"{options.first} and {options.second} differ in shape: give two runs of one model")
+    for mine, other in zip(first.parameters(), second.parameters(), strict=True):
+        mine.data = (mine.double() + other.double()).div(2).float()
+    save_model(first, options.out, source=options.first, dtype=torch.bfloat16)
