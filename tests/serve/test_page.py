@@ -54,6 +54,32 @@ def test_watch_plays_apart_from_generating(page: Any) -> None:
     view.locator("[aria-label=Step][aria-valuetext=committed]").wait_for(state="attached")
 
 
+def test_space_plays_after_a_click_on_generate_and_sends_nothing(page: Any) -> None:
+    view = open_view(page, "Watch")
+    generate(view)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.keyboard.press("Home")
+    page.keyboard.press("Space")
+    view.get_by_role("button", name="Pause", exact=True).wait_for()
+    page.keyboard.press("Space")
+    view.get_by_role("button", name="Play", exact=True).wait_for()
+    assert asked == []
+
+
+def test_the_page_works_though_the_server_does_not_say_what_it_is(browser: Any, server: str) -> None:
+    """Asked again once; when that fails too, the views open all the same and the server's own model answers."""
+    for failures, model in ((1, "nano · canvas of 96"), (9, "no server")):
+        context = browser.new_context(base_url=server)
+        page, left = context.new_page(), iter(range(failures))
+        page.route(
+            "**/v1/info", lambda route, left=left: route.continue_() if next(left, None) is None else route.abort()
+        )
+        generate(open_view(page, "Watch"))
+        assert page.locator("#model").inner_text() == model
+        context.close()
+
+
 def test_race_runs_both_ways_and_names_the_faster(page: Any, server: str) -> None:
     view = open_view(page, "Race")
     view.get_by_label("Prompt", exact=True).fill(STORY)

@@ -13,7 +13,7 @@ async function checked(response) {
 }
 
 let key = null;
-let model = "nano"; // until /v1/info says which
+let model; // as /v1/info says; a request without one is for the model that there is
 
 function headers(type) {
   key ??= sessionStorage.getItem("key");

@@ -11,6 +11,7 @@ import { WatchView } from "./views/watch.js";
 
 const VIEWS = { watch: WatchView, race: RaceView, edit: EditView, structure: StructureView, sudoku: SudokuView, replay: ReplayView };
 const THEMES = ["auto", "light", "dark"];
+const RETRY_MS = 500;
 
 const main = document.getElementById("main");
 const opened = new Map();
@@ -54,7 +55,7 @@ function nextTheme() {
 async function start() {
   setTheme(THEMES.find((theme) => theme === localStorage.getItem("theme")) ?? "auto");
   try {
-    info = await getInfo();
+    info = await patiently(getInfo);
     document.getElementById("model").replaceChildren(info.model, el("span", {}, ` · canvas of ${info.canvas_length}`));
   } catch (error) {
     if (error.status === 401) return askForKey();
@@ -62,6 +63,17 @@ async function start() {
   }
   addEventListener("hashchange", open);
   open();
+}
+
+/** The outcome of `work`, tried a few times: a server that is just starting, or a network that stumbles, is not the end. */
+async function patiently(work, tries = 3) {
+  try {
+    return await work();
+  } catch (error) {
+    if (tries === 1 || error.status === 401) throw error;
+    await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    return patiently(work, tries - 1);
+  }
 }
 
 /** Past the header without changing the address, which names the view. */

@@ -79,7 +79,7 @@ function label(control, text) {
 
 /** What a view opens with: for the embedded model, which does it best, a sudoku. */
 export function firstPrompt(info, prompts) {
-  const [, text] = (info.model === "nano" && prompts.find(([name]) => name === "Sudoku")) || prompts[0];
+  const [, text] = (info?.model === "nano" && prompts.find(([name]) => name === "Sudoku")) || prompts[0];
   return text;
 }
 
@@ -97,7 +97,9 @@ export class Runner {
 
   constructor(label, work, say) {
     Object.assign(this, { label, work, say });
-    this.button = el("button", { type: "submit", class: "primary" }, label);
+    // After a click of the mouse, Space is for the player: a button that kept the focus would send the request again.
+    const leave = (event) => event.detail && this.button.blur();
+    this.button = el("button", { type: "submit", class: "primary", onclick: leave }, label);
   }
 
   /** To be called on submit. */
