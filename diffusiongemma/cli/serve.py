@@ -69,7 +69,7 @@ def serve(
     """Serve a model: OpenAI's API, the streaming protocol for drafts, and a page to watch it."""
     from diffusiongemma.cli.running import open_model
     from diffusiongemma.serve.settings import Settings
-    from diffusiongemma.serve.transport.threads import apart
+    from diffusiongemma.serve.transport.threads import in_own_thread
 
     if memory is not None and not 0 < memory < 2**20:
         raise InputError("give GiB above 0", option="memory", got=memory)
@@ -90,7 +90,7 @@ def serve(
         max_body=max_body * 2**20,
         grace=grace,
     )
-    loaded = apart(lambda: open_model(model, device, dtype))
+    loaded = in_own_thread(lambda: open_model(model, device, dtype))
     if loaded.tokenizer is None:
         raise InputError(f"{model} has no tokenizer files: a server is about text")
     from diffusiongemma.serve.transport.run import serve as run
@@ -108,7 +108,7 @@ def _keys(values: list[str]) -> tuple[str, ...]:
             lines = Path(value[1:]).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read the keys in {value[1:]}: {error}") from error
-        found = [line.strip() for line in lines if line.strip()]
+        found = [key for line in lines if (key := line.strip()) and not key.startswith("#")]
         if not found:
             raise InputError(f"{value[1:]} holds no key: write one a line")
         keys += found

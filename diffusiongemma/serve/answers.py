@@ -2,47 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from diffusiongemma.events import CanvasCommitted, Finished, Result, TextDelta
-from diffusiongemma.serve.openai.tools import CallMode, calls_of
+from diffusiongemma.serve.job import Piece, ResponseOptions
 from diffusiongemma.serve.stop_strings import StopFinder
 from diffusiongemma.serve.token_texts import Texts
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What the body asked to have in the response."""
-
-    stops: tuple[str, ...] = ()
-    logprobs: bool = False
-    details: bool = False
-    frames: bool = False
-    stream: bool = False
-    usage: bool = False  # at the end of a stream
-    calls: CallMode = field(default_factory=CallMode)
-
-
-@dataclass
-class Piece:
-    """What can be sent now."""
-
-    text: str = ""
-    thinking: str = ""
-    tokens: list[dict[str, Any]] = field(default_factory=list)
+from diffusiongemma.serve.tool_calls import Call, calls_of
 
 
 class Answer:
     """Takes the events of one request, gives pieces; all of them together are the whole answer."""
 
-    def __init__(self, wanted: Wanted, texts: Texts):
-        self.wanted, self._texts = wanted, texts
-        self._stop = StopFinder(wanted.stops)
+    def __init__(self, options: ResponseOptions, texts: Texts):
+        self.options, self._texts = options, texts
+        self._stop = StopFinder(options.stops)
         self._tokens: list[dict[str, Any]] = []
         self.text, self.thinking = "", ""
         self.tokens: list[dict[str, Any]] = []  # token, logprob, entropy, settled
-        self.tool_calls: list[dict[str, Any]] = []
+        self.calls: list[Call] = []
         self.result: Result | None = None
         self.finish_reason: str | None = None
 
@@ -56,7 +34,7 @@ class Answer:
             self._tokens += self._described(event)
         elif isinstance(event, TextDelta):
             # Where a call must come, all the text is the call.
-            text = "" if self.wanted.calls.forced else self._stop.push(event.text)
+            text = "" if self.options.calls.forced else self._stop.push(event.text)
             return self._piece(text, event.thinking)
         elif isinstance(event, Finished):
             return self._finish(event.result)
@@ -94,21 +72,7 @@ class Answer:
         self.result = result
         piece = self._piece("" if self.stopped else self._stop.flush(), "")
         if not self.stopped:
-            self.tool_calls = calls_of(result, self.wanted.calls, self._texts)
+            self.calls = calls_of(result, self.options.calls, self._texts)
         ended = "length" if result.finish_reason == "length" else "stop"
-        self.finish_reason = "tool_calls" if self.tool_calls else "stop" if self.stopped else ended
+        self.finish_reason = "tool_calls" if self.calls else "stop" if self.stopped else ended
         return piece
-
-
-def usage(results: list[Result], prompts: list[int] | None = None) -> dict[str, Any]:
-    """OpenAI's counts over the choices; a prompt that several choices share counts once."""
-    shared = [results[i] for i in prompts] if prompts is not None else results
-    prompt = sum(result.prompt_tokens for result in shared)
-    cached = sum(result.cached_tokens for result in shared)
-    written = sum(len(result.tokens) for result in results)
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": written,
-        "total_tokens": prompt + written,
-        "prompt_tokens_details": {"cached_tokens": cached},
-    }

@@ -17,6 +17,12 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
+class Reply(BaseModel):
+    """A reply or a part of one: what is sent is what is declared."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 def _writable_text(text: str) -> str:
     try:
         text.encode("utf-8")

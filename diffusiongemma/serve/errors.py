@@ -1,34 +1,15 @@
-"""Errors as OpenAI's clients expect them: `{"error": {"message", "type", "param", "code"}}`."""
+"""Answers that are not 200, before a dialect gives them its shape, and what the mistakes of a user become."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
-from starlette.exceptions import HTTPException
-
-from diffusiongemma.errors import UserError
-from diffusiongemma.options import field_of
-from diffusiongemma.serve.transport.page_files import page_file
+from diffusiongemma.errors import InputError, UserError
 
 logger = logging.getLogger("diffusiongemma.serve")
-_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
-# Signs in the engine's messages, and the fields they stand for.
-_SIGNS = {
-    "max-new-tokens": "max_tokens",
-    "new token": "max_tokens",
-    "min_tokens": "diffusion.min_tokens",
-    "logit": "logit_bias",
-    "pin": "diffusion.pins",
-    "banned": "diffusion.banned_words",
-    "required": "diffusion.required_words",
-    "early-": "diffusion.early_text",
-}
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # in what torch raises, on a GPU and on a CPU
 _CODES = {
     401: "invalid_api_key",
     404: "not_found",
@@ -39,6 +20,13 @@ _CODES = {
     503: "unavailable",
     507: "insufficient_storage",
 }
+
+# The field of a body that stands for an option, dotted, by the option's name in Python; None where none does.
+FieldOf = Callable[[str], str | None]
+
+
+def no_field(option: str) -> None:
+    """`FieldOf` of an endpoint whose body has no fields."""
 
 
 class ApiError(Exception):
@@ -58,13 +46,6 @@ class ApiError(Exception):
         self.code = code or _CODES.get(status)
         self.headers = headers
 
-    def body(self) -> dict[str, Any]:
-        kind = _TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
-        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
-
-    def response(self) -> JSONResponse:
-        return JSONResponse(self.body(), self.status, self.headers)
-
 
 def refusal(message: str, param: str | None, code: str = "invalid_value") -> ApiError:
     return ApiError(400, message, param=param, code=code)
@@ -78,78 +59,41 @@ def unavailable(message: str) -> ApiError:
     return ApiError(503, message, headers={"Retry-After": "5"})
 
 
-@contextmanager
-def blaming(param: str | None) -> Iterator[None]:
-    """A user's mistake found inside is answered with 400 and this parameter."""
-    try:
-        yield
-    except UserError as error:
-        option = getattr(error, "option", None)
-        field = param or (field_of(option) if option else _guess(str(error)))
-        raise refusal(_encodable(error.worded(field_of)), field) from error
-
-
-def _guess(message: str) -> str | None:
-    """The field that a message of the engine, which knows none of our names, speaks of."""
-    return next((param for sign, param in _SIGNS.items() if sign in message), None)
-
-
-def install(app: FastAPI) -> None:
-    """Every error of the application in the one shape."""
-
-    @app.exception_handler(ApiError)
-    async def api_error(request: Request, error: ApiError) -> Response:
-        return error.response()
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
-        return _invalid(error).response()
-
-    @app.exception_handler(HTTPException)
-    async def http_error(request: Request, error: HTTPException) -> Response:
-        if error.status_code == 404 and request.method in ("GET", "HEAD"):
-            # Looked for last, so that a file of the page never hides an endpoint or the methods it has.
-            file = page_file(request.scope["path"])
-            if file is not None:
-                return file
-        headers = dict(error.headers) if error.headers else None
-        return ApiError(error.status_code, _sentence(request, error), headers=headers).response()
-
-    @app.exception_handler(Exception)
-    async def bug(request: Request, error: Exception) -> Response:
-        request_id = request.scope.get("request_id", "")
-        logger.error("request failed", exc_info=error, extra={"request_id": request_id})
-        return broken(request_id).response()
-
-
 def broken(request_id: str) -> ApiError:
     """What a client is told of a bug; the log has the rest."""
     return ApiError(500, f"this request broke something in the server: its log tells more under {request_id}")
 
 
-def _sentence(request: Request, error: HTTPException) -> str:
-    if error.status_code == 404:
-        return f"there is nothing at {_encodable(request.url.path)[:200]}"
-    if error.status_code == 405:
-        return f"{request.method} is not possible at {_encodable(request.url.path)[:200]}"
-    return str(error.detail)
+def refused(error: UserError, field_of: FieldOf) -> ApiError:
+    """A user's mistake in the words of a body: options are named as its fields are."""
+    option = error.option if isinstance(error, InputError) else None
+    message = error.worded(lambda name: field_of(name) or name)
+    return refusal(encodable(message), None if option is None else field_of(option))
 
 
-def _invalid(error: RequestValidationError) -> ApiError:
-    """The first of pydantic's complaints."""
-    first = error.errors()[0]
-    place = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
-    if first["type"] == "json_invalid":
-        return refusal("the body is not JSON", None, "invalid_json")
-    # Branches of a union add their own names to the place.
-    param = _encodable(".".join(part for part in place if part.isidentifier() or part.isdigit()))[:200] or None
-    if first["type"] == "extra_forbidden":
-        return refusal(f"unknown or unsupported parameter {param}: leave it out", param, "unsupported_parameter")
-    if first["type"] == "missing":
-        return refusal(f"{param or 'the body'} is missing", param, "missing_parameter")
-    return refusal(_encodable(f"{param or 'the body'}: {first['msg']}")[:500], param)
+@contextmanager
+def blaming(option: str) -> Iterator[None]:
+    """A user's mistake in here that names no option is one of this option."""
+    try:
+        yield
+    except InputError as error:
+        if error.option is not None:
+            raise
+        raise InputError(error.message, option=option) from error
 
 
-def _encodable(text: str) -> str:
+def explained(error: Exception, field_of: FieldOf, request_id: str) -> ApiError:
+    """What the client is told when the engine gave a request up; a bug goes to the log."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, UserError):
+        return refused(error, field_of)
+    if isinstance(error, MemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY):
+        return unavailable("the machine is out of memory: try again, or ask for less")
+    logger.error("request failed", exc_info=error, extra={"request_id": request_id})
+    return broken(request_id)
+
+
+def encodable(text: str) -> str:
     """Lone surrogates, which JSON can smuggle in, cannot be written back."""
     return text.encode("utf-8", "replace").decode()

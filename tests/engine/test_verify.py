@@ -23,7 +23,7 @@ from diffusiongemma.engine.request import Request
 from diffusiongemma.errors import CheckpointError, InputError
 from diffusiongemma.events import CanvasCommitted, CanvasStep, Finished, TextDelta
 from diffusiongemma.recording import load_trace, save_trace
-from diffusiongemma.serve.native.info import _commits
+from diffusiongemma.serve.native.traces import _commits
 from diffusiongemma.weights.checkpoint import save_model
 from diffusiongemma.weights.generation import decoding_files, load_decoding
 

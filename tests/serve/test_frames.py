@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 import diffusiongemma as dg
 from diffusiongemma.diffusion.samplers import Ancestral, Confidence, FixedK
 from diffusiongemma.events import CanvasStep
-from diffusiongemma.serve.native.frames import FrameEncoder, entropy_letter, ranges, sse
+from diffusiongemma.serve.native.frames import FrameEncoder, entropy_letter, ranges
+from diffusiongemma.serve.transport.sse import sse
 
 
 class Reader:

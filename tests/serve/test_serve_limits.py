@@ -33,7 +33,7 @@ from diffusiongemma.serve.openai.images import fetch
 from diffusiongemma.serve.transport.metrics import resident_bytes
 from diffusiongemma.serve.transport.middleware import HEADERS
 from diffusiongemma.serve.transport.page_files import page_file
-from diffusiongemma.serve.transport.threads import apart
+from diffusiongemma.serve.transport.threads import in_own_thread
 from diffusiongemma.serve.transport.worker import PAUSE
 
 LONG = {"max_tokens": 4000, "diffusion": {"mode": "ar"}}  # runs for many seconds unless it is ended
@@ -255,7 +255,7 @@ def npz(name, content):
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04 nonsense", npz("header.npy", b"x"), npz("a.npy", bytes(2**21))])
 def test_what_is_no_trace_is_refused(server, monkeypatch, data):
-    monkeypatch.setattr("diffusiongemma.serve.native.info.MOST_UNPACKED", 2**20)
+    monkeypatch.setattr("diffusiongemma.serve.native.traces.MOST_UNPACKED", 2**20)
     with server.http as client:
         reply = client.post("/v1/traces", content=data)
     assert reply.status_code == 400 and error_of(reply)
@@ -308,6 +308,8 @@ def test_keys_are_asked_for(model, tmp_path):
 
 def test_cors_is_off_unless_asked_for(server, model):
     ask = {"origin": "https://a.example", "access-control-request-method": "POST"}
+    # What OpenAI's JavaScript client sends beside the usual ones.
+    ask |= {"access-control-request-headers": "authorization,content-type,x-stainless-lang,x-stainless-retry-count"}
     with server.http as client:
         assert "access-control-allow-origin" not in client.get("/health", headers=ask).headers
     with running(model, cors_origins=("https://a.example",)) as other, other.http as client:
@@ -475,7 +477,7 @@ def test_impatient_clients_get_their_own_answers_and_leave_nothing(model):
 
 
 def test_the_command_serves_prints_its_addresses_and_stops_when_told(tiny_directory, tmp_path):
-    (tmp_path / "keys").write_text("a-key-of-mine\n")
+    (tmp_path / "keys").write_text("# keys of the house\n\na-key-of-mine\n")
     command = [sys.executable, "-m", "diffusiongemma", "serve", "--model", str(tiny_directory), "--port", "0"]
     options = ["--api-key", f"@{tmp_path / 'keys'}", "--alias", "*", "--trace-dir", str(tmp_path / "traces")]
     process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -483,6 +485,8 @@ def test_the_command_serves_prints_its_addresses_and_stops_when_told(tiny_direct
     client = openai.OpenAI(base_url=api, api_key="a-key-of-mine", max_retries=0)
     reply = client.chat.completions.create(model="any", messages=user("hi"), max_tokens=8, seed=1)
     assert reply.usage.completion_tokens >= 1 and len(list((tmp_path / "traces").glob("*.npz"))) == 1
+    refused = httpx.get(f"{api}/models", headers={"authorization": "Bearer # keys of the house"})
+    assert refused.status_code == 401, "a comment in the file is no key"
     assert httpx.get(page).status_code == 200 and httpx.get(page + "health").json() == {"status": "ready"}
     process.send_signal(signal.SIGTERM)
     _, log = process.communicate(timeout=30)
@@ -535,12 +539,12 @@ def test_work_done_apart_leaves_no_helper_threads():
     """Those of a second thread slow down the engine's: steps of nano took twice as long."""
     script = """
 import os, time, torch
-from diffusiongemma.serve.transport.threads import apart
+from diffusiongemma.serve.transport.threads import in_own_thread
 threads = lambda: len(os.listdir("/proc/self/task"))
 work = lambda: float((torch.ones(600, 600) @ torch.ones(600, 600)).exp().sum() >= 0)
 torch.set_num_threads(3)
 before = threads()
-assert apart(work) == 1.0
+assert in_own_thread(work) == 1.0
 time.sleep(0.5)
 after = threads()
 work()
@@ -553,4 +557,4 @@ print(after - before, threads() - after)
 
 def test_what_fails_apart_fails_here():
     with pytest.raises(ZeroDivisionError):
-        apart(lambda: 1 / 0)
+        in_own_thread(lambda: 1 / 0)

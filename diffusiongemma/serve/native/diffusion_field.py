@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from diffusiongemma.api import DiffusionGemma
 from diffusiongemma.diffusion.decoding import Early
 from diffusiongemma.diffusion.samplers import SAMPLERS, Sampler
 from diffusiongemma.engine.branch import Branch
+from diffusiongemma.options import OPTIONS
 from diffusiongemma.serve.body_types import Seed, Strict, Text, by_number
-from diffusiongemma.serve.errors import blaming, refusal
+from diffusiongemma.serve.errors import FieldOf, blaming, refusal
 
 SamplerName = Literal["entropy_bound", "confidence", "fixed_k", "ancestral"]
-assert {name.replace("-", "_") for name in SAMPLERS} == set(SamplerName.__args__)  # type: ignore[attr-defined]
+SAMPLER_NAMES = {kind: name.replace("-", "_") for name, kind in SAMPLERS.items()}
+assert set(SAMPLER_NAMES.values()) == set(SamplerName.__args__)  # type: ignore[attr-defined]
 
 
 class SamplerSpec(Strict):
@@ -58,11 +61,21 @@ class DiffusionOptions(Strict):
     banned_words: list[Text] | None = None
     required_words: list[Text] | None = None
     min_tokens: int | None = Field(None, ge=0, le=2**31)
-    alternatives: int | None = Field(None, ge=0, le=20, description="told of each token, in details and commit events")
+    alternatives: int | None = Field(None, ge=0, le=20, description="per token, in details and commit events")
     frames: bool = False
     details: bool = False
     think: bool = False
     branch: BranchSpec | None = None
+
+
+# Options of Python, and the fields that stand for them.
+FIELDS = {name: f"diffusion.{name}" for name in DiffusionOptions.model_fields}
+FIELDS |= {option.name: option.in_body for option in OPTIONS.values() if option.on("http")}
+
+
+def fields_of(body: BaseModel, own: Mapping[str, str]) -> FieldOf:
+    """The fields of `body`: `own` are those that are its own names of options, and go before all others."""
+    return (FIELDS | {name: name for name in type(body).model_fields} | dict(own)).get
 
 
 _STRUCTURE = ("regex", "choices", "template")
@@ -82,9 +95,9 @@ def diffusion_options(diffusion: DiffusionOptions | None, model: DiffusionGemma)
     return options | _early(diffusion.early_text)
 
 
-def structure_field(options: dict[str, Any]) -> str | None:
-    """The field to name when a structure cannot be kept."""
-    return next((f"diffusion.{name}" for name in _STRUCTURE if name in options), None)
+def structure_of(options: dict[str, Any]) -> str | None:
+    """The option that says what form the answer has."""
+    return next((name for name in _STRUCTURE if name in options), None)
 
 
 def sampler_of(spec: str | SamplerSpec, param: str) -> Sampler:
@@ -103,7 +116,7 @@ def branch_of(spec: BranchSpec, mode: str) -> Branch:
     if mode == "ar":
         raise refusal("a branch leaves a canvas at a step, and mode ar has no canvas", "diffusion.branch")
     sampler = None if spec.sampler is None else sampler_of(spec.sampler, "diffusion.branch.sampler")
-    with blaming("diffusion.branch"):
+    with blaming("branch"):
         return Branch(spec.canvas, spec.step, None if spec.seed is None else spec.seed % 2**64, sampler)
 
 

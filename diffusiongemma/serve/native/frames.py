@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
+from diffusiongemma.config import ModelConfig
+from diffusiongemma.engine.request import Request
 from diffusiongemma.events import CanvasCommitted, CanvasStep, Result
+from diffusiongemma.serve.native.summary import summary
+from diffusiongemma.serve.transport.sse import sse
 
 VERSION = 1
 BYTES_PER_POSITION = 24  # 6 KB for a canvas of 256
@@ -104,6 +107,24 @@ def ranges(positions: list[int]) -> str:
     return ",".join(parts)
 
 
+def start_event(
+    request: Request, request_id: str, model_name: str, model: ModelConfig, text_of: TextOf
+) -> dict[str, Any]:
+    config = request.config
+    return {
+        "v": VERSION,
+        "request": request_id,
+        "model": model_name,
+        "mode": config.mode,
+        "seed": config.seed,
+        "canvas_length": model.canvas_length,
+        "steps": config.steps,
+        "vocab_size": model.vocab_size,
+        "prompt_tokens": len(request.prompt.ids),
+        "end_tokens": [text_of(token) for token in config.eos_token_ids if token < model.vocab_size],
+    }
+
+
 def commit_event(committed: CanvasCommitted, text_of: TextOf, choice: int = 0) -> dict[str, Any]:
     event = {
         "v": VERSION,
@@ -119,36 +140,12 @@ def commit_event(committed: CanvasCommitted, text_of: TextOf, choice: int = 0) -
     if committed.written:
         event["written"] = committed.written
     if committed.alternatives:
-        event["alternatives"] = [[[text_of(t), round(p, 4)] for t, p in told] for told in committed.alternatives]
+        event["alternatives"] = [[[text_of(t), round(p, 4)] for t, p in row] for row in committed.alternatives]
     return event
 
 
 def done_event(result: Result, finish_reason: str, choice: int = 0) -> dict[str, Any]:
-    return {"v": VERSION, "n": choice, **summary(result), "finish_reason": finish_reason}
-
-
-def summary(result: Result) -> dict[str, Any]:
-    """What an answer took, as it stands in responses and in `done` events."""
-    return {
-        "mode": result.mode,
-        "seed": result.seed,
-        "steps": list(result.steps),
-        "forward_passes": result.forward_passes,
-        "tokens_per_forward": round(result.tokens_per_forward, 3),
-        "seconds": round(result.seconds, 4),
-        "note": result.note,
-    }
-
-
-def sse(data: Any, event: str | None = None) -> bytes:
-    """One server-sent event; `data` is JSON unless it is a text."""
-    body = data if isinstance(data, str) else compact(data)
-    name = f"event: {event}\n" if event else ""
-    return f"{name}data: {body}\n\n".encode("utf-8", "replace")
-
-
-def compact(data: Any) -> str:
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return {"v": VERSION, "n": choice, **summary(result).model_dump(exclude_unset=True), "finish_reason": finish_reason}
 
 
 def _short_enough(event: dict[str, Any], changed: list[int]) -> dict[str, Any]:

@@ -125,7 +125,7 @@ class ChatRequest(Common):
     messages: list[Message] = Field(min_length=1)
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
-    top_logprobs: int | None = Field(None, ge=0, le=20, description="alternatives told of each token")
+    top_logprobs: int | None = Field(None, ge=0, le=20, description="alternatives of each token")
     response_format: ResponseFormat | None = None
     tools: list[Tool] | None = Field(None, max_length=128)
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
@@ -143,4 +143,4 @@ class CompletionRequest(Common):
     suffix: Text | None = Field(None, description="text that follows: the answer fills the gap")
     echo: bool | None = Field(None, description="only false")
     best_of: int | None = Field(None, description="only 1")
-    logprobs: int | None = Field(None, ge=0, le=5, description="alternatives told of each token, beside the chosen one")
+    logprobs: int | None = Field(None, ge=0, le=5, description="alternatives of each token, beside the chosen one")

@@ -1,36 +1,48 @@
-"""POST /v1/chat/completions."""
+"""POST /v1/chat/completions: a body as a job."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from diffusiongemma.api import DiffusionGemma
 from diffusiongemma.engine.request import Request
-from diffusiongemma.serve.answers import Wanted
-from diffusiongemma.serve.errors import blaming, refusal
-from diffusiongemma.serve.native.diffusion_field import structure_field
+from diffusiongemma.serve.errors import FieldOf, blaming, refusal
+from diffusiongemma.serve.job import Dialect, Job, ResponseOptions
+from diffusiongemma.serve.native.diffusion_field import FIELDS, fields_of, structure_of
 from diffusiongemma.serve.openai.bodies import ChatRequest, Common, JsonObjectFormat, JsonSchemaFormat
 from diffusiongemma.serve.openai.images import messages_of
 from diffusiongemma.serve.openai.options import check_common, decoding, stops_of
-from diffusiongemma.serve.openai.styles import ChatStyle
-from diffusiongemma.serve.openai.tools import CallMode, call_mode, declared, force_call
-from diffusiongemma.serve.service import Job
-from diffusiongemma.serve.settings import Settings
+from diffusiongemma.serve.openai.output import ChatOutput
+from diffusiongemma.serve.openai.tools import call_mode, declared, forced_schemas
+from diffusiongemma.serve.service import Service
+from diffusiongemma.serve.tool_calls import CallMode, force_call
 
 
-def chat_job(body: ChatRequest, model: DiffusionGemma, settings: Settings) -> Job:
-    """Raises `ApiError` for what cannot be honoured."""
-    check_common(body, settings)
+def chat_job(body: ChatRequest, service: Service) -> Job:
+    """Raises `ApiError` or `InputError` for what cannot be honoured."""
+    check_common(body, service.settings)
     if body.top_logprobs is not None and not body.logprobs:
         raise refusal("top_logprobs goes with logprobs: true", "top_logprobs")
-    wanted = wanted_of(body, bool(body.logprobs), call_mode(body))
-    request = chat_request(body, model, settings, wanted)
-    return Job(choices_of(request, body.n or 1), wanted, ChatStyle(settings.model_name))
+    options = response_options(body, bool(body.logprobs), call_mode(body))
+    requests = choices_of(_request(body, service, options), body.n or 1)
+    output = ChatOutput(service.settings.model_name, options, service.texts, len(requests), prompts=(0,))
+    return Job(requests, output, options.stream, options.frames)
 
 
-def wanted_of(body: Common, logprobs: bool, calls: CallMode) -> Wanted:
+def chat_fields(body: ChatRequest) -> FieldOf:
+    own = {"prompt": "messages", "json_schema": "response_format", "images": "messages", "video": "messages"}
+    own["max_new_tokens"] = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
+    own["think"] = FIELDS["think"]
+    if body.top_logprobs is None:
+        return fields_of(body, own | {"top_logprobs": FIELDS["top_logprobs"]})
+    return fields_of(body, own)
+
+
+CHAT = Dialect(chat_job, chat_fields)
+
+
+def response_options(body: Common, logprobs: bool, calls: CallMode) -> ResponseOptions:
     diffusion, streams = body.diffusion, body.stream_options
-    return Wanted(
+    return ResponseOptions(
         stops=stops_of(body),
         logprobs=logprobs,
         details=diffusion is not None and diffusion.details,
@@ -41,25 +53,24 @@ def wanted_of(body: Common, logprobs: bool, calls: CallMode) -> Wanted:
     )
 
 
-def chat_request(body: ChatRequest, model: DiffusionGemma, settings: Settings, wanted: Wanted) -> Request:
-    think = body.diffusion is not None and body.diffusion.think
-    messages = messages_of(body, settings)
-    with blaming("messages"):
-        prompt = model.prompt(messages, tools=declared(body), think=think)
-    options: dict[str, Any] = decoding(body, model) | {"frames": wanted.frames}
-    schema = _schema(body)
-    field = structure_field(options)
+def _request(body: ChatRequest, service: Service, response: ResponseOptions) -> Request:
+    model, think = service.model, body.diffusion is not None and body.diffusion.think
+    with blaming("prompt"):
+        prompt = model.prompt(messages_of(body, service.settings), tools=declared(body), think=think)
+    options: dict[str, Any] = decoding(body, model) | {"frames": response.frames}
+    schema, structure = _schema(body), structure_of(options)
     if schema is not None:
-        options, field = options | {"json_schema": schema}, field or "response_format"
-    if think and wanted.calls.forced:
-        raise refusal("a call that is asked for comes at once: leave thinking out", "diffusion.think")
-    if wanted.calls.forced and field:
-        raise refusal("a call is asked for, so the answer cannot have another form: leave one out", field)
-    if not wanted.calls.forced:
-        with blaming(field):
+        options, structure = options | {"json_schema": schema}, structure or "json_schema"
+    if not response.calls.forced:
+        with blaming(structure or "prompt"):
             return model.request(prompt, think=think, **options)
+    if think:
+        raise refusal("a call that is asked for comes at once: leave thinking out", "diffusion.think")
+    if structure:
+        field = chat_fields(body)(structure)
+        raise refusal("a call is asked for, so the answer cannot have another form: leave one out", field)
     with blaming("tools"):
-        prompt, constraint = force_call(body, prompt, model)
+        prompt, constraint = force_call(forced_schemas(body), prompt, model)
         return model.request(prompt, constraint=constraint, **options)
 
 

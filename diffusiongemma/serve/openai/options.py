@@ -56,8 +56,8 @@ def decoding(body: Common, model: DiffusionGemma) -> dict[str, Any]:
     """Options of `DiffusionGemma.request`, without the prompt."""
     options: dict[str, Any] = {"seed": seed_of(body.seed)}
     options |= {name: value for name in ("temperature", "top_p") if (value := getattr(body, name)) is not None}
-    if (told := alternatives_of(body)) is not None:
-        options["top_logprobs"] = told
+    if (count := alternatives_of(body)) is not None:
+        options["top_logprobs"] = count
     if (most := max_tokens_of(body)) is not None:
         options["max_new_tokens"] = most
     if body.logit_bias:

@@ -1,144 +1,139 @@
-"""Bodies of answers, for the OpenAPI document."""
+"""Replies of OpenAI's chat completions and plain completions, whole and in chunks."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, Field
-
-
-class ErrorDetail(BaseModel):
-    message: str
-    type: str
-    param: str | None = Field(description="the field at fault")
-    code: str | None
-
-
-class ErrorBody(BaseModel):
-    error: ErrorDetail
-
-
-class Usage(BaseModel):
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    prompt_tokens_details: dict[str, int] = Field(description="cached_tokens: reused from earlier prompts")
-
-
-class TokenDetail(BaseModel):
-    token: str
-    id: int
-    logprob: float = Field(description="under the temperature-shaped distribution it was committed from")
-    entropy: float = Field(description="nats")
-    settled: int = Field(description="step since which the most probable token here did not change")
-
-
-class DiffusionSummary(BaseModel):
-    mode: Literal["diffusion", "ar"]
-    seed: int
-    steps: list[int] = Field(description="of each canvas")
-    forward_passes: int
-    tokens_per_forward: float
-    seconds: float
-    note: str
-    tokens: list[TokenDetail] | None = Field(None, description="with diffusion.details")
-
+from diffusiongemma.serve.body_types import Reply
+from diffusiongemma.serve.native.summary import DiffusionSummary
+from diffusiongemma.serve.openai.usage import Usage
 
 Finish = Literal["stop", "length", "tool_calls"]
 
 
-class ChatMessage(BaseModel):
+class CalledFunction(Reply):
+    name: str
+    arguments: str
+
+
+class ToolCall(Reply):
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
+class ToolCallChunk(ToolCall):
+    index: int
+
+
+class TokenLogprob(Reply):
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class ContentLogprob(TokenLogprob):
+    top_logprobs: list[TokenLogprob]
+
+
+class ChatLogprobs(Reply):
+    content: list[ContentLogprob]
+    refusal: None
+
+
+class TextLogprobs(Reply):
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]] | None
+    text_offset: list[int]
+
+
+class ChatMessage(Reply):
     role: Literal["assistant"]
     content: str | None
-    refusal: None = None
+    refusal: None
     reasoning_content: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
+    tool_calls: list[ToolCall] | None = None
 
 
-class ChatChoice(BaseModel):
+class ChatDelta(Reply):
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[ToolCallChunk] | None = None
+
+
+class ChatChoice(Reply):
     index: int
     message: ChatMessage
-    logprobs: dict[str, Any] | None
+    logprobs: ChatLogprobs | None
     finish_reason: Finish
     diffusion: DiffusionSummary
 
 
-class TextChoice(BaseModel):
+class ChatChunkChoice(Reply):
+    index: int
+    delta: ChatDelta
+    logprobs: ChatLogprobs | None
+    finish_reason: Finish | None
+    diffusion: DiffusionSummary | None = None
+
+
+class TextChoice(Reply):
     index: int
     text: str
-    logprobs: dict[str, Any] | None
+    logprobs: TextLogprobs | None
     finish_reason: Finish
     diffusion: DiffusionSummary
 
 
-class _Answer(BaseModel):
+class TextChunkChoice(Reply):
+    index: int
+    text: str
+    logprobs: TextLogprobs | None
+    finish_reason: Finish | None
+    diffusion: DiffusionSummary | None = None
+
+
+class Envelope(Reply):
+    """What every object of one response says of itself."""
+
     id: str
     created: int
     model: str
-    usage: Usage
 
 
-class ChatReply(_Answer):
+class ChatReply(Envelope):
     object: Literal["chat.completion"]
     choices: list[ChatChoice]
+    usage: Usage
 
 
-class CompletionReply(_Answer):
+class ChatChunk(Envelope):
+    object: Literal["chat.completion.chunk"]
+    choices: list[ChatChunkChoice]
+    usage: Usage | None = None
+
+
+class CompletionReply(Envelope):
     object: Literal["text_completion"]
     choices: list[TextChoice]
-
-
-class InfillReply(BaseModel):
-    object: Literal["infill"]
-    text: str
-    fills: list[str]
-    lengths: list[int] = Field(description="tokens of each fill")
     usage: Usage
-    diffusion: DiffusionSummary
 
 
-class EditReply(BaseModel):
-    object: Literal["edit"]
-    text: str
-    diff: list[tuple[Literal["same", "delete", "insert"], str]]
-    changed_outside: float = Field(description="share of the words outside the spans that are not in their place")
-    usage: Usage
-    diffusion: DiffusionSummary
+class CompletionChunk(Envelope):
+    object: Literal["text_completion"]
+    choices: list[TextChunkChoice]
+    usage: Usage | None = None
 
 
-class ModelCard(BaseModel):
+class ModelCard(Reply):
     id: str
     object: Literal["model"]
     created: int
     owned_by: str
 
 
-class ModelList(BaseModel):
+class ModelList(Reply):
     object: Literal["list"]
     data: list[ModelCard]
-
-
-class Health(BaseModel):
-    status: Literal["ready"]
-
-
-class TraceReply(BaseModel):
-    v: Literal[1]
-    start: dict[str, Any]
-    events: list[list[Any]]
-    request: dict[str, Any] | None = None
-
-
-class InfoReply(BaseModel):
-    v: Literal[1]
-    version: str
-    model: str
-    canvas_length: int
-    vocab_size: int
-    context: int
-    images: bool
-    modes: list[str]
-    samplers: list[str]
-    defaults: dict[str, Any]
-    limits: dict[str, int]
-    machine: dict[str, Any]

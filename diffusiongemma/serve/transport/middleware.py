@@ -13,6 +13,7 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 
+from diffusiongemma.serve.error_responses import error_response
 from diffusiongemma.serve.errors import ApiError
 from diffusiongemma.serve.settings import Settings
 from diffusiongemma.serve.transport.metrics import Metrics
@@ -44,7 +45,7 @@ class Logged:
         request_id = given if OWN_ID.fullmatch(given) else secrets.token_hex(8)
         scope["request_id"], started, status = request_id, time.perf_counter(), 500  # until one is sent
 
-        async def told(message: Any) -> None:
+        async def noted(message: Any) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -53,7 +54,7 @@ class Logged:
             await send(message)
 
         try:
-            await self.app(scope, receive, told)
+            await self.app(scope, receive, noted)
         finally:
             path = _known(scope)
             self.metrics.requests.labels(path, str(status)).inc()
@@ -77,7 +78,7 @@ class KeyRequired:
         if guarded and scope["method"] != "OPTIONS" and not self._allowed(dict(scope["headers"])):
             message = "no valid API key: send one as Authorization: Bearer KEY"
             error = ApiError(401, message, headers={"WWW-Authenticate": "Bearer"})
-            return await error.response()(scope, receive, send)
+            return await error_response(error, scope["path"])(scope, receive, send)
         await self.app(scope, receive, send)
 
     def _allowed(self, headers: dict[bytes, bytes]) -> bool:
@@ -98,7 +99,7 @@ class BodyLimit:
             return await self.app(scope, receive, send)
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if length.isdigit() and int(length[:20]) > self.most:
-            return await self._too_large().response()(scope, receive, send)
+            return await error_response(self._too_large(), scope["path"])(scope, receive, send)
         await self.app(scope, self._limited(receive), send)
 
     def _limited(self, receive: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def apart(work: Callable[[], T]) -> T:
+def in_own_thread(work: Callable[[], T]) -> T:
     """The result of `work`, done in a thread that ends with it, and its helpers too. Raises what `work` raises."""
     outcome: Future[T] = Future()
 
@@ -25,7 +25,7 @@ def apart(work: Callable[[], T]) -> T:
         except BaseException as error:
             outcome.set_exception(error)
 
-    thread = threading.Thread(target=run, name="apart", daemon=True)
+    thread = threading.Thread(target=run, name="in-own-thread", daemon=True)
     thread.start()
     result = outcome.result()  # Ctrl-C is heard here
     thread.join()

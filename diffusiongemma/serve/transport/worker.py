@@ -39,7 +39,7 @@ class Failure:
     request: int = 0
 
 
-Told = Event | Failure
+WorkerEvent = Event | Failure
 
 
 class Subscription:
@@ -48,7 +48,7 @@ class Subscription:
     def __init__(self, worker: Worker, requests: list[Request]):
         self._worker, self.requests = worker, requests
         self.open = {request.id for request in requests}
-        self._queue: asyncio.Queue[list[Told]] = asyncio.Queue()
+        self._queue: asyncio.Queue[list[WorkerEvent]] = asyncio.Queue()
         self.submitted, self.texted = time.perf_counter(), False
 
     async def events(self) -> Any:
@@ -67,7 +67,7 @@ class Subscription:
         for request_id in list(self.open):
             self.cancel(request_id)
 
-    def deliver(self, events: list[Told]) -> None:
+    def deliver(self, events: list[WorkerEvent]) -> None:
         self.open -= {event.request for event in events if isinstance(event, Finished | Failure)}
         self._queue.put_nowait(events)
 
@@ -96,7 +96,9 @@ class _Load:
 class Worker:
     """Owns an `Engine` in a thread of its own. All methods but `_run` and what it calls belong to the event loop."""
 
-    def __init__(self, model: DiffusionGemma, settings: Settings, observe: Callable[[Told], None] = lambda _: None):
+    def __init__(
+        self, model: DiffusionGemma, settings: Settings, observe: Callable[[WorkerEvent], None] = lambda _: None
+    ):
         self.model, self.settings, self._observe = model, settings, observe
         self.budget = free_bytes(model.model.device) if settings.memory is None else settings.memory
         prefixes = Prefixes(model.model, int(self.budget * settings.prefix_share))
@@ -181,9 +183,9 @@ class Worker:
         await asyncio.to_thread(self._thread.join, 5)
         self._fail_all(STOPPING)
 
-    def _deliver(self, events: list[Told]) -> None:
+    def _deliver(self, events: list[WorkerEvent]) -> None:
         """In the event loop: hand events to whom they belong."""
-        by_subscription: dict[Subscription, list[Told]] = defaultdict(list)
+        by_subscription: dict[Subscription, list[WorkerEvent]] = defaultdict(list)
         for event in events:
             subscription = self._subscriptions.get(event.request)
             if subscription is None:
@@ -240,7 +242,7 @@ class Worker:
             give_back()
             return self._inbox.get()
 
-    def _handle(self, message: Any) -> Iterator[Told]:
+    def _handle(self, message: Any) -> Iterator[WorkerEvent]:
         if isinstance(message, _Submit):
             for request in message.requests:
                 if request.frames:
@@ -248,7 +250,7 @@ class Worker:
                 try:
                     self.engine.submit(request)
                 except InputError as error:
-                    yield Failure(refusal(str(error), None), request.id)
+                    yield Failure(error, request.id)
         elif isinstance(message, _Cancel):
             result = self.engine.cancel(message.request_id)
             yield Finished(result or _nothing(), message.request_id)
@@ -259,17 +261,17 @@ class Worker:
 
     def _hand_over(self, events: list[Any]) -> None:
         """Wake the event loop only for what somebody waits for: most steps are nobody's news."""
-        told: list[Told] = [Failure(error, request) for request, error in self.engine.failed.items()]
+        news: list[WorkerEvent] = [Failure(error, request) for request, error in self.engine.failed.items()]
         self.engine.failed.clear()
         for event in events:
             if isinstance(event, CanvasStep):
                 self._observe(event)
                 if event.request not in self._watched:
                     continue
-            told.append(event)
-        self._watched -= {event.request for event in told if isinstance(event, Finished | Failure)}
-        if told:
-            self._call(self._deliver, told)
+            news.append(event)
+        self._watched -= {event.request for event in news if isinstance(event, Finished | Failure)}
+        if news:
+            self._call(self._deliver, news)
 
     def _call(self, function: Callable[..., None], *arguments: Any) -> None:
         assert self._loop is not None

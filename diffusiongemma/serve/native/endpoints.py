@@ -1,0 +1,42 @@
+"""The endpoints of our own: infills, edits, what the server says of itself, traces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from diffusiongemma.serve.endpoints import posting
+from diffusiongemma.serve.errors import no_field
+from diffusiongemma.serve.native.bodies import EditRequest, InfillRequest
+from diffusiongemma.serve.native.edits import EDIT
+from diffusiongemma.serve.native.infill import INFILL
+from diffusiongemma.serve.native.info import info_reply
+from diffusiongemma.serve.native.replies import EditReply, InfillReply, InfoReply, TraceReply
+from diffusiongemma.serve.native.traces import trace_reply
+from diffusiongemma.serve.service import Service
+
+BINARY = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}, "required": True}
+
+
+def native_router(service: Service) -> APIRouter:
+    router = APIRouter(prefix="/v1", tags=["diffusion"])
+    model, settings = service.model, service.settings
+
+    @router.post("/infill", **posting(InfillReply))
+    async def infill(body: InfillRequest, http: Request) -> Any:
+        return await service.answer(http, INFILL, body)
+
+    @router.post("/edits", **posting(EditReply))
+    async def edits(body: EditRequest, http: Request) -> Any:
+        return await service.answer(http, EDIT, body)
+
+    @router.get("/info")
+    async def information() -> InfoReply:
+        return info_reply(model, settings)
+
+    @router.post("/traces", response_model_exclude_unset=True, openapi_extra={"requestBody": BINARY})
+    async def traces(http: Request) -> TraceReply:
+        return await service.prepare(no_field, trace_reply, model, settings, await http.body())
+
+    return router

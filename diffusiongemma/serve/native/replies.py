@@ -1,0 +1,83 @@
+"""Replies of /v1/infill, /v1/edits, /v1/info and /v1/traces."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from diffusiongemma.serve.body_types import Reply
+from diffusiongemma.serve.native.summary import DiffusionSummary
+from diffusiongemma.serve.openai.usage import Usage
+
+
+class InfillReply(Reply):
+    object: Literal["infill"]
+    text: str
+    fills: list[str]
+    lengths: list[int] = Field(description="tokens of each fill")
+    usage: Usage
+    diffusion: DiffusionSummary
+
+
+class EditReply(Reply):
+    object: Literal["edit"]
+    text: str
+    diff: list[tuple[Literal["same", "delete", "insert"], str]]
+    changed_outside: float = Field(description="share of the words outside the spans that are not in their place")
+    usage: Usage
+    diffusion: DiffusionSummary
+
+
+class AskedAgain(Reply):
+    path: Literal["/v1/completions"]
+    body: dict[str, Any]
+
+
+class TraceReply(Reply):
+    v: Literal[1]
+    start: dict[str, Any]
+    events: list[tuple[Literal["canvas", "commit", "done"], dict[str, Any]]]
+    request: AskedAgain | None = Field(default=None, description="by which this server gives the same again")
+
+
+class Defaults(Reply):
+    steps: int
+    entropy_bound: float
+    max_tokens: int
+    sampler: str | None
+    mode: str
+    early_entropy: float
+    patience: int
+    verify: str
+
+
+class Limits(Reply):
+    max_requests: int
+    max_queue: int
+    max_tokens: int
+    max_body_bytes: int
+
+
+class Machine(Reply):
+    """What `auto` has measured."""
+
+    step_ms: float | None
+    token_ms: float | None
+    steps: float = Field(description="denoise steps a canvas takes, on average")
+    note: str
+
+
+class InfoReply(Reply):
+    v: Literal[1]
+    version: str
+    model: str
+    canvas_length: int
+    vocab_size: int
+    context: int
+    images: bool
+    modes: list[str]
+    samplers: list[str]
+    defaults: Defaults
+    limits: Limits
+    machine: Machine

@@ -1,0 +1,225 @@
+"""The shapes of OpenAI's answers: chat completions and plain completions, whole and in chunks."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+from pydantic import BaseModel
+
+from diffusiongemma.events import Event, Finished, Result
+from diffusiongemma.serve.answers import Answer
+from diffusiongemma.serve.errors import ApiError
+from diffusiongemma.serve.job import Output, Piece, ResponseOptions
+from diffusiongemma.serve.native.summary import DiffusionSummary, Spent, summary
+from diffusiongemma.serve.openai.errors import error_body
+from diffusiongemma.serve.openai.replies import (
+    CalledFunction,
+    ChatChoice,
+    ChatChunk,
+    ChatChunkChoice,
+    ChatDelta,
+    ChatLogprobs,
+    ChatMessage,
+    ChatReply,
+    CompletionChunk,
+    CompletionReply,
+    TextChoice,
+    TextChunkChoice,
+    TextLogprobs,
+    ToolCall,
+    ToolCallChunk,
+)
+from diffusiongemma.serve.openai.usage import Usage, usage
+from diffusiongemma.serve.token_texts import Texts
+from diffusiongemma.serve.transport.sse import DONE, sse
+
+
+class OpenAIOutput(Output):
+    """What all objects of OpenAI's dialect share, errors among them."""
+
+    prefix: ClassVar[str]
+
+    def __init__(self, model_name: str):
+        self.envelope: dict[str, Any] = {
+            "id": f"{self.prefix}-{secrets.token_hex(12)}",
+            "created": int(time.time()),
+            "model": model_name,
+        }
+
+    def error(self, error: ApiError) -> bytes:
+        return sse(error_body(error))
+
+
+class AnswersOutput(OpenAIOutput):
+    """One choice for each request. `prompts` are the choices that count their prompt in the usage: choices of one
+    prompt share it."""
+
+    def __init__(self, model_name: str, options: ResponseOptions, texts: Texts, count: int, prompts: Sequence[int]):
+        super().__init__(model_name)
+        self.options, self.prompts = options, prompts
+        self.answers = [Answer(options, texts) for _ in range(count)]
+
+    def take(self, index: int, event: Event) -> Piece:
+        return self.answers[index].take(event)
+
+    def is_over(self, index: int) -> bool:
+        return self.answers[index].stopped
+
+    def finish_reason(self, index: int) -> str:
+        return str(self.answers[index].finish_reason)
+
+    def chunks(self, index: int, event: Event, piece: Piece) -> Iterable[bytes]:
+        if piece.text or piece.thinking or (self.options.logprobs and piece.tokens):
+            yield sse(self.chunk(index, piece))
+        if isinstance(event, Finished):
+            yield sse(self.last_chunk(index, self.answers[index]))
+
+    def closing(self, value: list[Result], spent: Spent) -> Iterable[bytes]:
+        if self.options.usage:
+            yield sse(self.usage_chunk(self.usage(value)))
+        yield DONE
+
+    def usage(self, results: list[Result]) -> Usage:
+        return usage([results[index] for index in self.prompts], sum(len(result.tokens) for result in results))
+
+    def spent(self, answer: Answer) -> DiffusionSummary:
+        assert answer.result is not None
+        return summary(answer.result, answer.tokens if self.options.details else None)
+
+    def chunk(self, index: int, piece: Piece) -> BaseModel:
+        raise NotImplementedError
+
+    def last_chunk(self, index: int, answer: Answer) -> BaseModel:
+        raise NotImplementedError
+
+    def usage_chunk(self, usage: Usage) -> BaseModel:
+        raise NotImplementedError
+
+
+class CompletionOutput(AnswersOutput):
+    prefix = "cmpl"
+
+    def reply(self, value: list[Result], spent: Spent) -> CompletionReply:
+        choices = [self._choice(index, answer) for index, answer in enumerate(self.answers)]
+        return CompletionReply(**self.envelope, object="text_completion", choices=choices, usage=self.usage(value))
+
+    def chunk(self, index: int, piece: Piece) -> CompletionChunk:
+        logprobs = self._logprobs(piece.tokens)
+        return text_chunk(
+            self.envelope, TextChunkChoice(index=index, text=piece.text, logprobs=logprobs, finish_reason=None)
+        )
+
+    def last_chunk(self, index: int, answer: Answer) -> CompletionChunk:
+        return text_chunk(self.envelope, last_text(index, answer.finish_reason, self.spent(answer)))
+
+    def usage_chunk(self, usage: Usage) -> CompletionChunk:
+        return CompletionChunk(**self.envelope, object="text_completion", choices=[], usage=usage)
+
+    def _choice(self, index: int, answer: Answer) -> TextChoice:
+        return TextChoice(
+            index=index,
+            text=answer.text,
+            logprobs=self._logprobs(answer.tokens),
+            finish_reason=answer.finish_reason,  # type: ignore[arg-type]
+            diffusion=self.spent(answer),
+        )
+
+    def _logprobs(self, tokens: list[dict[str, Any]]) -> TextLogprobs | None:
+        if not self.options.logprobs:
+            return None
+        offsets, at = [], 0
+        for row in tokens:
+            offsets.append(at)
+            at += len(row["token"])
+        alternatives = [_by_token(row) for row in tokens] if any("alternatives" in row for row in tokens) else None
+        return TextLogprobs(
+            tokens=[row["token"] for row in tokens],
+            token_logprobs=[row["logprob"] for row in tokens],
+            top_logprobs=alternatives,
+            text_offset=offsets,
+        )
+
+
+def text_chunk(envelope: dict[str, Any], choice: TextChunkChoice) -> CompletionChunk:
+    return CompletionChunk(**envelope, object="text_completion", choices=[choice])
+
+
+def last_text(index: int, finish_reason: Any, spent: DiffusionSummary) -> TextChunkChoice:
+    return TextChunkChoice(index=index, text="", logprobs=None, finish_reason=finish_reason, diffusion=spent)
+
+
+class ChatOutput(AnswersOutput):
+    prefix = "chatcmpl"
+
+    def opening(self) -> Iterable[bytes]:
+        for index in range(len(self.answers)):
+            yield sse(self._chunk(index, ChatDelta(role="assistant", content="")))
+
+    def reply(self, value: list[Result], spent: Spent) -> ChatReply:
+        choices = [self._choice(index, answer) for index, answer in enumerate(self.answers)]
+        return ChatReply(**self.envelope, object="chat.completion", choices=choices, usage=self.usage(value))
+
+    def chunk(self, index: int, piece: Piece) -> ChatChunk:
+        parts: dict[str, Any] = {"content": piece.text, "reasoning_content": piece.thinking}
+        delta = ChatDelta(**{name: text for name, text in parts.items() if text})
+        return self._chunk(index, delta, logprobs=self._logprobs(piece.tokens))
+
+    def last_chunk(self, index: int, answer: Answer) -> ChatChunk:
+        calls = [
+            ToolCallChunk(index=i, **_call_fields(call.id, call.name, call.arguments))
+            for i, call in enumerate(answer.calls)
+        ]
+        delta = ChatDelta(tool_calls=calls) if calls else ChatDelta()
+        return self._chunk(index, delta, finish_reason=answer.finish_reason, diffusion=self.spent(answer))
+
+    def usage_chunk(self, usage: Usage) -> ChatChunk:
+        return ChatChunk(**self.envelope, object="chat.completion.chunk", choices=[], usage=usage)
+
+    def _chunk(self, index: int, delta: ChatDelta, **fields: Any) -> ChatChunk:
+        choice = ChatChunkChoice(index=index, delta=delta, **({"logprobs": None, "finish_reason": None} | fields))
+        return ChatChunk(**self.envelope, object="chat.completion.chunk", choices=[choice])
+
+    def _choice(self, index: int, answer: Answer) -> ChatChoice:
+        return ChatChoice(
+            index=index,
+            message=self._message(answer),
+            logprobs=self._logprobs(answer.tokens),
+            finish_reason=answer.finish_reason,  # type: ignore[arg-type]
+            diffusion=self.spent(answer),
+        )
+
+    def _message(self, answer: Answer) -> ChatMessage:
+        parts: dict[str, Any] = {"content": answer.text}
+        if answer.thinking:
+            parts["reasoning_content"] = answer.thinking
+        if answer.calls:
+            parts["content"] = answer.text or None
+            parts["tool_calls"] = [
+                ToolCall(**_call_fields(call.id, call.name, call.arguments)) for call in answer.calls
+            ]
+        return ChatMessage(role="assistant", refusal=None, **parts)
+
+    def _logprobs(self, tokens: list[dict[str, Any]]) -> ChatLogprobs | None:
+        if not self.options.logprobs:
+            return None
+        content: Any = [
+            _with_bytes(row) | {"top_logprobs": [_with_bytes(one) for one in row.get("alternatives", [])]}
+            for row in tokens
+        ]
+        return ChatLogprobs(content=content, refusal=None)
+
+
+def _call_fields(id: str, name: str, arguments: str) -> dict[str, Any]:
+    return {"id": id, "type": "function", "function": CalledFunction(name=name, arguments=arguments)}
+
+
+def _with_bytes(row: dict[str, Any]) -> dict[str, Any]:
+    return {"token": row["token"], "logprob": row["logprob"], "bytes": list(row["token"].encode("utf-8", "replace"))}
+
+
+def _by_token(row: dict[str, Any]) -> dict[str, float]:
+    """Log-probabilities by text: of a text that several tokens have the chosen one's, else the most probable one's."""
+    return {one["token"]: one["logprob"] for one in [*reversed(row.get("alternatives", [])), row]}
