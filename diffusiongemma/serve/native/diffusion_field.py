@@ -78,10 +78,8 @@ def fields_of(body: BaseModel, own: Mapping[str, str]) -> FieldOf:
     return (FIELDS | {name: name for name in type(body).model_fields} | dict(own)).get
 
 
-_STRUCTURE = ("regex", "choices", "template")
-_PASSED_ON = (
-    "mode", "steps", "entropy_bound", "banned_words", "required_words", "min_tokens", "patience", "verify", *_STRUCTURE
-)  # fmt: skip
+_STRUCTURE = ("regex", "choices", "template", "required_words", "banned_words")
+_PASSED_ON = ("mode", "steps", "entropy_bound", "min_tokens", "patience", "verify", *_STRUCTURE)
 
 
 def diffusion_options(diffusion: DiffusionOptions | None, model: DiffusionGemma) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class DiffusionSummary(Reply):
     note: str
     converged: list[bool] | None = Field(
         default=None,
-        description="of each canvas: false where its steps ran out, or patience did; not of infills and edits",
+        description="of each canvas: false where its steps ran out, or patience did",
     )
     checked: int = Field(default=0, description="canvases that the encoder checked")
     written_by_encoder: int = Field(default=0, description="tokens that the encoder wrote in place of the canvas's")
