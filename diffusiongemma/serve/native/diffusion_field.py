@@ -75,7 +75,9 @@ FIELDS |= {option.name: option.in_body for option in OPTIONS.values() if option.
 
 def fields_of(body: BaseModel, own: Mapping[str, str]) -> FieldOf:
     """The fields of `body`: `own` are those that are its own names of options, and go before all others."""
-    return (FIELDS | {name: name for name in type(body).model_fields} | dict(own)).get
+    there = type(body).model_fields
+    fields = FIELDS | {name: name for name in there} | dict(own)
+    return {option: field for option, field in fields.items() if field.partition(".")[0] in there}.get
 
 
 _STRUCTURE = ("regex", "choices", "template", "required_words", "banned_words")
