@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -94,6 +95,22 @@ def test_a_client_that_leaves_frees_everything_running_or_waiting(server, endles
     for connection in connections:
         connection.close()
     wait_until(lambda: server.idle, 5)
+
+
+def test_a_client_that_leaves_while_its_request_is_prepared_is_not_waited_for(model, monkeypatch):
+    go_on, prompt = threading.Event(), model.prompt
+    with running(model) as server:
+        monkeypatch.setattr(model, "prompt", lambda *a, **b: go_on.wait(30) and prompt(*a, **b))
+        connection = opened(server, chat(stream=True))
+        wait_until(lambda: server.service._preparing == 1)
+        connection.close()
+        wait_until(lambda: server.service._preparing == 0, 5)
+        submitted = []
+        monkeypatch.setattr(server.worker, "submit", lambda *a, **b: submitted.append(a))
+        go_on.set()
+        server.service._pool.submit(int).result(10)
+        server.service._pool.submit(int).result(10)
+    assert not submitted
 
 
 def test_beyond_the_limits_there_is_429_and_later_there_is_room(server, endless):
