@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from diffusiongemma.chat.reply import ToolCall
 from diffusiongemma.errors import UserError
 from diffusiongemma.events import CanvasStep, Result
+from diffusiongemma.files import check_replaceable, written_whole
 
 if TYPE_CHECKING:
     from diffusiongemma.diffusion.decoding import Decoding
@@ -84,8 +83,13 @@ def save_trace(
         **{f"token_{name}": np.array(getattr(result, name), dtype) for name, dtype in _PER_TOKEN.items()},
         **_pack_steps(result.trace),
     }
-    with _written_whole(Path(path)) as file:
-        np.savez_compressed(file, **arrays)
+    check_writable(path)
+    try:
+        with written_whole(path) as file:
+            np.savez_compressed(file, **arrays)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot write the trace {path}: {reason}, free some space or choose another place") from error
 
 
 def _header_of(result: Result) -> dict[str, Any]:
@@ -102,15 +106,13 @@ def _header_of(result: Result) -> dict[str, Any]:
 def check_writable(path: str | Path) -> None:
     """Raises the `UserError` that `save_trace` would, before the work is done."""
     target = Path(path)
-    partial = _partial(target)
     try:
         # Replacing a device or a folder would destroy it.
         if target.exists() and not target.is_file():
             raise UserError(f"cannot write the trace {target}: it is not a file, choose another name")
-        partial.open("xb").close()
+        check_replaceable(target)
     except OSError as error:
         raise UserError(f"cannot write the trace {target}: {error.strerror}, choose another place") from None
-    partial.unlink()
 
 
 def load_trace(path: str | Path) -> Recording:
@@ -258,25 +260,3 @@ def _json_rule(rule: Any) -> dict[str, Any]:
 def _json_bytes(value: Any) -> np.ndarray:
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
     return np.frombuffer(text.encode("utf-8", errors="replace"), np.uint8)
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")
-
-
-@contextmanager
-def _written_whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes its name only when it is complete and on the disk."""
-    check_writable(path)
-    partial = _partial(path)
-    try:
-        with partial.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"cannot write the trace {path}: {reason}, free some space or choose another place") from error
-    finally:
-        partial.unlink(missing_ok=True)

@@ -12,7 +12,11 @@ from diffusiongemma.errors import InputError
 from diffusiongemma.options import STRENGTH
 
 if TYPE_CHECKING:
+    from diffusiongemma.api import DiffusionGemma
     from diffusiongemma.engine.plans.edit import EditResult
+    from diffusiongemma.engine.plans.plan import Plan
+    from diffusiongemma.engine.request import Request
+    from diffusiongemma.events import Result
 
 Instruction = Annotated[str | None, typer.Argument(metavar="INSTRUCTION", help="What to change.")]
 Lines = Annotated[
@@ -21,6 +25,17 @@ Lines = Annotated[
 Strength = Annotated[
     float, typer.Option(metavar="0…1", help="How much noise to start from: 0 changes nothing, 1 starts anew.")
 ]
+Backup = Annotated[
+    bool,
+    typer.Option("--backup", help="With --in-place: keep the text as it was in FILE~.", rich_help_panel=given.OUTPUT),
+]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force", help="With --in-place: write even if most of the text is lost.", rich_help_panel=given.OUTPUT
+    ),
+]
+MOST_LOST = 0.5  # of a text's characters; beyond, an edit is taken for a failure
 Diff = Annotated[bool, typer.Option("--diff", help="Write what changes, word by word, in place of the text.")]
 
 
@@ -36,6 +51,8 @@ def edit(
     temperature: given.Temperature = None,
     sampler: given.Sampler = None,
     in_place: given.InPlace = False,
+    backup: Backup = False,
+    force: Force = False,
     as_json: given.Json = False,
     device: given.Device = "auto",
     dtype: given.Dtype = "auto",
@@ -50,6 +67,8 @@ def edit(
         raise InputError(
             "writes the changes to stdout: leave out `in_place` and `as_json`, which has them too", option="diff"
         )
+    if backup and not in_place:
+        raise InputError("goes with `in_place`", option="backup")
     if not 0 <= strength <= 1:
         raise InputError("give a number from 0 to 1", option="strength", got=strength)
     decoding = given.decoding_options(
@@ -60,9 +79,42 @@ def edit(
     from diffusiongemma.cli.running import open_model
 
     loaded = open_model(model, device, dtype)
-    result = loaded.edit(text, instruction, spans=spans, strength=strength, **decoding)
+    plan = loaded.edit_plan(text, instruction, spans=spans, strength=strength, **decoding)
+    result = watched(loaded, plan, len(text))
+    _check_loss(result, in_place, force)
     shown = marked(result) if diff else result.text
-    write_result(file, shown, in_place, as_object(result) if as_json else None)
+    write_result(file, shown, in_place, as_object(result) if as_json else None, backup)
+
+
+def watched(model: DiffusionGemma, plan: Plan[EditResult], characters: int) -> EditResult:
+    """Run the plan, telling on a terminal how far it is."""
+    from rich.console import Console
+
+    from diffusiongemma.engine.engine import Engine
+    from diffusiongemma.engine.plans.plan import drive
+
+    with Console(stderr=True).status("editing") as status:
+        done = 0
+
+        def results_of(requests: list[Request]) -> list[Result]:
+            nonlocal done
+            results = Engine(model.model, model.tokenizer, len(requests)).results(requests)
+            done += sum(len(result.text) for result in results)
+            status.update(f"editing: about {min(1.0, done / characters):.0%} of the text")
+            return results
+
+        edited: EditResult = drive(plan, results_of)
+    return edited
+
+
+def _check_loss(result: EditResult, in_place: bool, force: bool) -> None:
+    if result.lost <= MOST_LOST:
+        return
+    if in_place and not force:
+        raise InputError(f"the edit loses {result.lost:.0%} of the text, nothing was written: `force` writes it")
+    from diffusiongemma.cli.running import say
+
+    say(f"the edit loses {result.lost:.0%} of the text", "yellow")
 
 
 def span_of_lines(text: str, lines: str) -> tuple[int, int]:

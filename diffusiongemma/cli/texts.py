@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import stat
+import shutil
 import sys
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +35,10 @@ def _file_text(path: Path) -> str:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
 
 
-def write_result(file: str, text: str, in_place: bool, as_json: dict[str, Any] | None) -> None:
+def write_result(file: str, text: str, in_place: bool, as_json: dict[str, Any] | None, backup: bool = False) -> None:
     """The text to stdout, exactly, or to the file; with `as_json` that object to stdout."""
     if in_place:
-        replace_text(Path(file), text)
+        replace_text(Path(file), text, backup)
     if as_json is not None:
         _to_stdout(json.dumps(as_json, ensure_ascii=False) + "\n")
     elif not in_place:
@@ -55,25 +52,17 @@ def _to_stdout(text: str) -> None:
     sys.stdout.buffer.flush()
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Put a text in a file's place: whole or not at all, with the file's permissions, through links.
+def replace_text(path: Path, text: str, backup: bool = False) -> None:
+    """Put a text in a file's place: whole or not at all, with the file's permissions, through links; with `backup` what
+    was there is kept in FILE~.
 
     Raises `InputError` where that is not possible; the file is then as it was.
     """
-    target = path.resolve()
+    from diffusiongemma.files import write_whole
+
     try:
-        mode = stat.S_IMODE(target.stat().st_mode)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        try:
-            with os.fdopen(handle, "wb") as partial:
-                partial.write(text.encode("utf-8"))
-                partial.flush()
-                os.fsync(partial.fileno())
-            os.chmod(name, mode)
-            os.replace(name, target)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(name)
-            raise
+        if backup:
+            shutil.copy2(path, f"{path}~")
+        write_whole(path, text)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}, nothing was changed") from None

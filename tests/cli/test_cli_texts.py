@@ -16,6 +16,7 @@ import diffusiongemma as dg
 from diffusiongemma.cli import main, texts
 from diffusiongemma.cli.edit import span_of_lines
 from diffusiongemma.cli.infill import parsed_length
+from diffusiongemma.engine.plans.edit import EditResult
 
 FAST = ("--steps", "2", "--seed", "3")
 
@@ -143,6 +144,7 @@ def test_strength_zero_is_cat(cli):
         ("edit", b"one\n\ntwo\n", ("--lines", "2"), "empty"),
         ("edit", b"one", ("--strength", "1.1"), "strength"),
         ("edit", b"one", ("--diff", "--json"), "--diff"),
+        ("edit", b"one", ("--backup",), "--backup: goes with --in-place"),
     ],
 )
 def test_mistakes_are_told_in_one_line(cli, command, stdin, arguments, words):
@@ -184,3 +186,21 @@ def test_as_a_filter_of_an_editor(tiny_directory: Path):
     parts = TEXT.encode().split(b"<<>>")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(parts[0]) and parts[1] in done.stdout and done.stdout.endswith(parts[2])
+
+
+def test_an_edit_that_loses_the_text_writes_only_if_forced(cli, tmp_path, monkeypatch):
+    def nothing_left(*_, **__):
+        return EditResult("a", (("same", "a"), ("delete", " long text\n")), 0.9, (), 0, ())
+        yield
+
+    monkeypatch.setattr(dg.DiffusionGemma, "edit_plan", nothing_left)
+    file = tmp_path / "a.txt"
+    file.write_text("a long text\n")
+    refused = cli("edit", file, "--in-place", *FAST)
+    assert refused.code == 2 and "loses 89% of the text" in refused.err and "--force" in refused.err
+    assert file.read_text() == "a long text\n" and list(tmp_path.iterdir()) == [file]
+    warned = cli("edit", file, *FAST)
+    assert (warned.code, warned.out) == (0, b"a") and "loses 89% of the text" in warned.err
+    forced = cli("edit", file, "--in-place", "--force", "--backup", *FAST)
+    assert forced.code == 0 and file.read_text() == "a"
+    assert (tmp_path / "a.txt~").read_text() == "a long text\n"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_infill import some_text
 
@@ -15,6 +16,8 @@ import diffusiongemma as dg
 from diffusiongemma.diffusion.samplers import EntropyBound
 from diffusiongemma.engine.engine import Engine
 from diffusiongemma.engine.generation import Generation
+from diffusiongemma.engine.plans.edit import EditResult
+from diffusiongemma.engine.plans.plan import drive
 from diffusiongemma.events import CanvasStep
 from diffusiongemma.text.diff import share_changed, word_diff
 
@@ -144,6 +147,66 @@ def test_edits_that_cannot_be_are_refused_at_once(model, options, words):
     assert "\n" not in str(caught.value)
     with pytest.raises(dg.InputError, match="empty"):
         model.edit_plan(" \n")
+
+
+# --- lines ----------------------------------------------------------------------------------------------------------
+
+words = st.text("ab é☃.", min_size=0, max_size=12)
+texts_of_lines = st.lists(st.tuples(words, st.sampled_from(["\n", "\r\n", "\r", ""])), min_size=1, max_size=6).map(
+    lambda lines: "".join(line + mark for line, mark in lines)
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    text=texts_of_lines.filter(str.strip),
+    instruction=st.sampled_from([None, "Edit."]),
+    strength=st.sampled_from([0.1, 0.5, 1.0]),
+    whole=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_lines_survive_an_edit(model, text, instruction, strength, whole, seed):
+    """A random model wants anything: no break goes, comes or changes, nor does an empty line or the final newline."""
+    spans = None if whole else [(0, len(text))]
+    edited = model.edit(text, instruction, spans=spans, strength=strength, steps=2, seed=seed).text
+    before, after = (re.split("(\r\n|\r|\n)", it) for it in (text, edited))
+    assert before[1::2] == after[1::2]
+    assert [line == "" for line in before[::2]] == [line == "" for line in after[::2]]
+
+
+@pytest.mark.parametrize("strength", [0.1, 0.5])
+@pytest.mark.parametrize("spans", [None, [(0, len(LONG))]])
+def test_without_an_instruction_the_strength_is_what_changes(model, strength, spans):
+    """At strength 0.1 about nine tokens of ten stay, whatever the model makes of the others."""
+    same: list[bool] = []
+
+    def results_of(requests):
+        results = Engine(model.model, model.tokenizer).results(requests)
+        (region,), written = requests[0].regions, results[0].tokens
+        before = requests[0].start.tokens[: region.stop - region.start]
+        same.extend(a == b for a, b in zip(before, written[region.start : region.stop], strict=True))
+        return results
+
+    for seed in range(6):
+        result = drive(model.edit_plan(LONG, spans=spans, strength=strength, steps=4, seed=seed), results_of)
+        assert result.lost < 0.5
+    assert abs(np.mean(same) - (1 - strength)) < 0.13
+
+
+def test_nano_varies_a_text_and_does_not_erase_it():
+    nano = dg.load("nano")
+    text = "Tom walked to the library because he wanted a book.\nAnna waited at the station.\n"
+    for strength in (0.1, 0.3, 0.7):
+        result = nano.edit(text, strength=strength, seed=1)
+        assert result.lost < 0.5 and result.text.count("\n") == 2 and result.text.endswith("\n")
+    assert nano.edit(text, strength=0.1, seed=1).changed_outside < 0.3
+
+
+def test_what_an_edit_loses():
+    def lost(before: str, after: str) -> float:
+        return EditResult(after, tuple(word_diff(before, after)), 0.0, (), 0, ()).lost
+
+    assert (lost("a b c d", ""), lost("a b c d", "a"), lost("a b", "one two"), lost("a b", "a b")) == (1, 0.75, 0, 0)
 
 
 # --- diff -----------------------------------------------------------------------------------------------------------

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from itertools import pairwise
+from typing import Any
 
 from diffusiongemma.chat import Prompt
+from diffusiongemma.control.constraint import Constraint, compile_constraint
 from diffusiongemma.control.inference.holding import Region, Start
+from diffusiongemma.diffusion.noise import CORRUPT, Noise
 from diffusiongemma.engine.plans.layout import Layout, Strip
 from diffusiongemma.engine.plans.plan import Plan, PlanContext
 from diffusiongemma.errors import InputError
@@ -18,6 +22,7 @@ from diffusiongemma.text.diff import Change, share_changed, word_diff
 from diffusiongemma.text.seams import is_whole, utf8
 
 Span = tuple[int, int]
+BREAK = re.compile(r"\r\n|\r|\n")
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,15 @@ class EditResult:
     seed: int
     results: tuple[Result, ...]  # of each canvas or run of canvases, in order
 
+    @property
+    def lost(self) -> float:
+        """The share by which the new text is shorter, spaces not counted; 0 where it is not."""
+        size = {kind: 0 for kind in ("same", "delete", "insert")}
+        for kind, part in self.diff:
+            size[kind] += len("".join(part.split()))
+        before = size["same"] + size["delete"]
+        return max(0.0, (size["delete"] - size["insert"]) / before) if before else 0.0
+
 
 def edit_plan(
     context: PlanContext,
@@ -45,8 +59,10 @@ def edit_plan(
 
     Strength 0 changes nothing, 1 keeps nothing but the length. An instruction goes into the prompt as a user's
     message, with the text. With `spans` (from, to: characters) all else stays, byte for byte, and each span keeps its
-    number of tokens; without, the text may grow and shrink. Texts longer than a canvas are worked through canvas by
-    canvas, each seeing what was made of the text before it.
+    number of tokens; without, the text may grow and shrink. Without an instruction the tokens that were not replaced
+    stay, as nothing says what else to change them for, and so does the number of tokens. Line breaks stay in any case,
+    each as it is, and none comes. Texts longer than a canvas are worked through canvas by canvas, each seeing what was
+    made of the text before it.
     """
     if not text.strip():
         raise InputError("the text is empty: give some text to edit", option="text")
@@ -62,7 +78,12 @@ def _edit(
     results: list[Result] = []
     edited = text
     if strength > 0 and chosen is None:
-        edited, results = yield from _edit_all(context, text, instruction, strength)
+        whole = (
+            _vary_all(context, text, strength)
+            if instruction is None
+            else _edit_all(context, text, instruction, strength)
+        )
+        edited, results = yield from whole
     elif strength > 0 and chosen:
         edited, results = yield from _edit_spans(context, text, instruction, chosen, strength)
     outside = 0.0 if chosen is not None else share_changed(text, edited)
@@ -92,6 +113,42 @@ def _prompt(context: PlanContext, text: str, instruction: str | None, written: S
     return context.chat_prompt(f"{instruction}\n\n{text}", written)
 
 
+# --- what stays -----------------------------------------------------------------------------------------------------
+
+
+def _same_lines(context: PlanContext, source: Sequence[int]) -> Constraint:
+    """Any text with the line breaks of `source`, in their order, and no others; empty lines stay so, others do not
+    become so."""
+    parts = re.split(f"({BREAK.pattern})", context.tokens.bytes_of(source).decode("utf-8"))
+    lines = ["[^\\r\\n]+" if line else "" for line in parts[::2]]
+    pattern = "".join(line + re.escape(mark) for line, mark in zip(lines, [*parts[1::2], ""], strict=True))
+    return compile_constraint(vocabulary=context.tokens.vocabulary, end_ids=context.tokens.end_ids, regex=pattern)
+
+
+def _breaks_line(context: PlanContext, token: int) -> bool:
+    written = context.tokens.bytes_of([token])
+    return b"\n" in written or b"\r" in written
+
+
+def _kept(context: PlanContext, source: Sequence[int], strength: float) -> dict[int, tuple[int, ...]]:
+    """Position -> the one token that may stand there: what a start at this strength does not replace, and breaks."""
+    uniforms = Noise(context.config.seed, 0).uniforms(0, CORRUPT, len(source)).tolist()  # as `Canvas.start_from` draws
+    return {
+        i: (token,)
+        for i, (token, uniform) in enumerate(zip(source, uniforms, strict=True))
+        if uniform >= strength or _breaks_line(context, token)
+    }
+
+
+def _cut_at(context: PlanContext, source: Sequence[int], most: int) -> int:
+    """The most leading tokens, at most `most`, behind which neither a character nor a CRLF is cut; at least one."""
+    for count in range(min(most, len(source)), 0, -1):
+        before, after = context.tokens.bytes_of(source[:count]), context.tokens.bytes_of(source[count : count + 1])
+        if is_whole(before) and not (before.endswith(b"\r") and after.startswith(b"\n")):
+            return count
+    return min(most, len(source))
+
+
 # --- within spans ---------------------------------------------------------------------------------------------------
 
 
@@ -109,8 +166,13 @@ def _edit_spans(
         chat = instruction is not None
         end = context.tail(context.canvas_length, chat)
         layout = Layout.of([seam], strip.texts[1:], [len(own)], context.canvas_length, end)
-        start = Start((*seam.before, *own, *seam.after), strength)
-        (result,) = yield [layout.request(context, _prompt(context, text, instruction, strip.texts[0]), start=start)]
+        source = (*seam.before, *own, *seam.after)
+        region = layout.holes[0].region(context.tokens)
+        only = region.only if chat else {**region.only, **_kept(context, source, strength)}
+        region = replace(region, constraint=_same_lines(context, source), only=only)
+        fields: dict[str, Any] = dict(pins=layout.pins, start=Start(source, strength), max_new_tokens=layout.width)
+        prompt = _prompt(context, text, instruction, strip.texts[0])
+        (result,) = yield [context.request(prompt, 0, regions=(region,), **fields)]
         results.append(result)
         (fill,) = layout.fills(result, context.tokens)
         done += fill + texts[i + 1]
@@ -133,7 +195,9 @@ def _pieces(context: PlanContext, span: str, most: int) -> list[str]:
     """The span in pieces of at most `most` tokens (more where a character alone takes more)."""
     pieces: list[list[int]] = [[]]
     for token in context.tokens.encode(span):
-        if len(pieces[-1]) >= most and is_whole(context.tokens.bytes_of(pieces[-1])):
+        so_far = context.tokens.bytes_of(pieces[-1])
+        splits_crlf = so_far.endswith(b"\r") and context.tokens.bytes_of([token]).startswith(b"\n")
+        if len(pieces[-1]) >= most and is_whole(so_far) and not splits_crlf:
             pieces.append([])
         pieces[-1].append(token)
     return [context.tokens.bytes_of(piece).decode("utf-8") for piece in pieces]
@@ -142,33 +206,68 @@ def _pieces(context: PlanContext, span: str, most: int) -> list[str]:
 # --- all of the text ------------------------------------------------------------------------------------------------
 
 
+def _vary_all(context: PlanContext, text: str, strength: float) -> Plan[tuple[str, list[Result]]]:
+    """Canvas by canvas, token for token: what is kept stays in its place."""
+    source, written, results = context.tokens.encode(text), list[int](), list[Result]()
+    width = context.canvas_length
+    while source:
+        count = _cut_at(context, source, width)
+        chunk, source = source[:count], source[count:]
+        kept = _kept(context, chunk, strength)
+        if len(kept) < count:
+            tail = context.tail(width - count, chat=False)
+            region = Region(0, count, _same_lines(context, chunk), kept)
+            fields = dict(start=Start((*chunk, *tail), strength), pins=dict(enumerate(tail, count)))
+            prompt = context.raw_prompt(written)
+            (result,) = yield [
+                context.request(prompt, 0, regions=(region,), max_new_tokens=context.canvas_length, **fields)
+            ]
+            results.append(result)
+            chunk = list(result.tokens[:count])
+        written += chunk
+    return context.tokens.bytes_of(written).decode("utf-8"), results
+
+
 def _edit_all(
     context: PlanContext, text: str, instruction: str | None, strength: float
 ) -> Plan[tuple[str, list[Result]]]:
+    if instruction is None:
+        return (yield from _vary_all(context, text, strength))
+    return (yield from _rewrite_all(context, text, instruction, strength))
+
+
+def _rewrite_all(context: PlanContext, text: str, instruction: str, strength: float) -> Plan[tuple[str, list[Result]]]:
     """Canvas by canvas. Only the last may end the answer, and may run on to one canvas more."""
     source, written, results = context.tokens.encode(text), list[int](), list[Result]()
-    chat, width = instruction is not None, context.canvas_length
+    width = context.canvas_length
     while len(source) >= width:
-        start = Start(tuple(source[:width]), strength)
-        region = Region(0, width, context.tokens.any_text)
+        count = _cut_at(context, source, width)
+        start = Start(tuple(source[:count]), strength)
+        region = Region(0, count, _same_lines(context, source[:count]))
         prompt = _prompt(context, text, instruction, written)
-        (result,) = yield [context.request(prompt, 0, regions=(region,), start=start, max_new_tokens=width)]
+        (result,) = yield [context.request(prompt, 0, regions=(region,), start=start, max_new_tokens=count)]
         results.append(result)
         written += result.tokens
-        source = source[_consumed(source[: 2 * width], list(result.tokens)) :]
+        source = source[_consumed(context, source, count, list(result.tokens)) :]
     if source:
-        start = Start((*source, *context.tail(width - len(source), chat)), strength)
-        prompt, form = _prompt(context, text, instruction, written), context.tokens.any_text
+        start = Start((*source, *context.tail(width - len(source), chat=True)), strength)
+        prompt, form = _prompt(context, text, instruction, written), _same_lines(context, source)
         (result,) = yield [context.request(prompt, 0, form, start=start, max_new_tokens=2 * width)]
         results.append(result)
         written += [token for token in result.tokens if token not in context.config.eos_token_ids]
     return context.tokens.bytes_of(written).decode("utf-8"), results
 
 
-def _consumed(source: list[int], output: list[int]) -> int:
-    """How many tokens of `source` an output stands for: up to the last run they share, then one for one."""
-    blocks = [b for b in SequenceMatcher(None, source, output, autojunk=False).get_matching_blocks() if b.size]
-    if not blocks:
-        return min(len(source), len(output))
-    last = blocks[-1]
-    return max(1, min(len(source), last.a + len(output) - last.b))
+def _consumed(context: PlanContext, source: list[int], count: int, output: list[int]) -> int:
+    """How many tokens of `source` an output stands for that began from `count` of them: up to the last run they share,
+    then one for one, but no more and no fewer line breaks than it has."""
+    blocks = SequenceMatcher(None, source[: 2 * count], output, autojunk=False).get_matching_blocks()
+    last = next((block for block in reversed(blocks) if block.size), None)
+    wanted = len(output) if last is None else last.a + len(output) - last.b
+    breaks = [i for i, token in enumerate(source) if _breaks_line(context, token)]
+    fewest = max((i + 1 for i in breaks if i < count), default=1)
+    most = min((i for i in breaks if i >= count), default=len(source))
+    wanted = max(fewest, min(wanted, most))
+    while wanted < most and not is_whole(context.tokens.bytes_of(source[:wanted])):
+        wanted += 1
+    return wanted
