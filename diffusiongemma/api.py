@@ -28,6 +28,7 @@ from diffusiongemma.engine.plans.plan import Plan, PlanContext, drive, plan_conf
 from diffusiongemma.engine.request import Request
 from diffusiongemma.errors import InputError
 from diffusiongemma.events import Event, Finished, Result
+from diffusiongemma.host import round_alike
 from diffusiongemma.media import MediaSettings
 from diffusiongemma.model.cache import KVCache, SequenceCache
 from diffusiongemma.model.model import Model
@@ -70,6 +71,7 @@ class DiffusionGemma:
         `device` "auto" takes a GPU if there is one. `dtype` "auto" keeps the file's, but computes in float32 where a
         small model runs on a CPU. Raises `ModelNotFound` or `CheckpointError`.
         """
+        round_alike()
         directory, adapter_directory = locate_adapted(source, adapter)
         config = ModelConfig.from_file(directory / "config.json")
         where = choose_device(device)

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import torch
 
+from diffusiongemma.host import round_alike
+
 CANVAS = 16
 # What of a reason to skip says how to do without skipping.
 REMEDIES = {
@@ -21,6 +23,7 @@ REMEDIES = {
     "chromium": "`make browser`, or chromium of the distribution (apt-get install chromium)",
     "GPU": "a machine with an NVIDIA GPU",
 }
+round_alike()  # before the first product, as `load` does: some tests make their models themselves
 TESTS = Path(__file__).parent
 SLOW = (  # files whose tests take long together; single ones elsewhere are marked where they stand
     "assets/", "train/", "control/test_constrained_soak", "engine/test_edit", "engine/test_generate_parity",

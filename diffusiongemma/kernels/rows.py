@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import torch.nn.functional as F
 from torch import Tensor
 
-# On a CPU, products of which a thread has one to three rows left over round those otherwise (MKL, 1 to 64 threads).
+# On a CPU, products of which a thread has one to three rows left over round those otherwise (MKL, 1 to 64 threads;
+# for Intel's own see `host.round_alike`).
 MULTIPLE = 4
-
-# On Intel's own CPUs MKL has further kernels for few rows, up to 259 of them at 2,816 columns. Its strict mode rounds
-# all alike, for 0 to 13 % more time, products of four rows 30 %. It is read at the process's first product.
-CPUS = Path("/proc/cpuinfo")
-if CPUS.exists() and "GenuineIntel" in CPUS.read_text(errors="replace"):
-    os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 
 def filled(x: Tensor) -> Tensor:

@@ -217,11 +217,9 @@ def _vary_all(context: PlanContext, text: str, strength: float) -> Plan[tuple[st
         if len(kept) < count:
             tail = context.tail(width - count, chat=False)
             region = Region(0, count, _same_lines(context, chunk), kept)
-            fields = dict(start=Start((*chunk, *tail), strength), pins=dict(enumerate(tail, count)))
-            prompt = context.raw_prompt(written)
-            (result,) = yield [
-                context.request(prompt, 0, regions=(region,), max_new_tokens=context.canvas_length, **fields)
-            ]
+            fields: dict[str, Any] = dict(regions=(region,), pins=dict(enumerate(tail, count)), max_new_tokens=width)
+            start = Start((*chunk, *tail), strength)
+            (result,) = yield [context.request(context.raw_prompt(written), 0, start=start, **fields)]
             results.append(result)
             chunk = list(result.tokens[:count])
         written += chunk
