@@ -235,7 +235,7 @@ class DiffusionGemma:
         requests = [self.request(one, id=i, **_options_of(options, i, len(prompt))) for i, one in enumerate(prompt)]
         results = Engine(self.model, self.tokenizer, max_batch).results(requests)
         for result in results:
-            self.auto.saw(result.steps)
+            self.auto.saw(result, alone=len(results) == 1)
         return results
 
     def stream(self, prompt: PromptLike, **options: Any) -> Iterator[Event]:
@@ -247,7 +247,7 @@ class DiffusionGemma:
         engine = Engine(self.model, self.tokenizer, 1)
         for event in engine.run([request]):
             if isinstance(event, Finished):
-                self.auto.saw(event.result.steps)
+                self.auto.saw(event.result, alone=True)
             yield event
 
     def chat(self, system: str | None = None, **options: Any) -> Any:

@@ -120,7 +120,17 @@ def _memory() -> Check:
 def _threads() -> Check:
     import torch
 
-    return Check("threads", True, f"{torch.get_num_threads()} of {os.cpu_count()} cores")
+    cores = os.cpu_count() or 1
+    found, load = f"{torch.get_num_threads()} of {cores} cores", _load()
+    if load < cores / 2:
+        return Check("threads", True, found)
+    advice = "steps take longer than they need to: close other programs"
+    return Check("threads", False, f"{found}, busy with other programs (load {load:.1f})", advice, needed=False)
+
+
+def _load() -> float:
+    """Processes that computed in the last minute, on average; 0 where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 def _video() -> Check:

@@ -105,11 +105,16 @@ def _watch_delay(model: DiffusionGemma) -> float:
 def summary(result: Result, paused: float = 0.0) -> str:
     """One line: what it took. `paused`: seconds spent waiting for eyes, which are not among the result's."""
     parts = [
-        f"{sum(result.steps)} steps" if result.mode != "ar" else f"{result.forward_passes} forward passes",
+        *([f"{sum(result.steps)} steps"] if result.mode != "ar" else []),
+        *([f"{result.forward_passes} forward passes"] if result.mode == "ar" or result.checked else []),
         f"{len(result.tokens)} tokens",
         f"{result.tokens_per_forward:.1f} tokens per forward",
         f"{result.seconds:.2f} s",
     ]
+    if open_canvases := result.converged.count(False):
+        parts.append(f"{open_canvases} of {len(result.converged)} canvases not converged")
+    if result.checked:
+        parts.append(f"{result.checked} checked, {result.written_by_encoder} tokens written by the encoder")
     if result.finish_reason != "stop":
         parts.append({"length": "cut at the token limit", "cancelled": "interrupted"}[result.finish_reason])
     if paused:

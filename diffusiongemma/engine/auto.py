@@ -11,27 +11,39 @@ import torch
 from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.diffusion.denoise import Canvas, denoise_step
 from diffusiongemma.diffusion.noise import Noise
+from diffusiongemma.events import Result
 from diffusiongemma.model.model import Model
 
 # Steps a canvas takes until the model's own runs say better: the mean of the published tasks is about 13 (tech
 # report, arXiv 2608.00146).
 TYPICAL_STEPS = 13.0
 PREFIX = 64  # tokens encoded before timing
+MOST_OFF, FEWEST_PASSES = 3.0, 8  # how far a request's pace may be from what was measured; passes that tell
 
 
 @dataclass
 class Auto:
-    """The two costs on this machine, measured once, and the steps seen so far."""
+    """The two costs on this machine, measured until requests run otherwise, and the steps seen so far."""
 
     model: Model
     step_seconds: float | None = None
     token_seconds: float | None = None
     steps: float = TYPICAL_STEPS
 
-    def saw(self, steps: tuple[int, ...]) -> None:
-        """Learn from a finished diffusion request how many steps its canvases took."""
-        for count in steps:
+    surprises: int = 0  # requests in a row that ran much faster or slower than measured
+
+    def saw(self, result: Result, alone: bool = False) -> None:
+        """Learn from a finished request how many steps its canvases took; from one that ran `alone`, which is what is
+        measured, also whether the measured seconds still hold, as other programs come and go."""
+        for count in result.steps:
             self.steps += 0.1 * (count - self.steps)
+        measured = self.token_seconds if result.mode == "ar" else self.step_seconds
+        if alone and measured is not None and result.forward_passes >= FEWEST_PASSES:
+            pace = result.seconds / result.forward_passes / measured
+            self.surprises = 0 if 1 / MOST_OFF <= pace <= MOST_OFF else self.surprises + 1
+        if self.surprises == 2:
+            self.step_seconds = self.token_seconds = None
+            self.surprises = 0
 
     def choose(self, config: Decoding) -> tuple[str, str]:
         """("diffusion" or "ar", the reason in one sentence)."""

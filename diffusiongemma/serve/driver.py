@@ -115,7 +115,7 @@ class Driver:
             if output.is_over(index):
                 subscription.cancel(event.request)
         elif self.job.plan is None and event.result.mode == "diffusion":
-            self.service.model.auto.saw(event.result.steps)
+            self.service.model.auto.saw(event.result)
         return piece
 
 

@@ -525,10 +525,21 @@ def test_chat_told_in_another_encoding(cli, model):
     assert_mistake(cli("chat", *model, stdin=b"caf\xe9\n"), "not UTF-8")
 
 
+def test_the_line_tells_of_checks_and_of_canvases_that_did_not_converge(tiny):
+    from diffusiongemma.cli.running import summary
+
+    result = replace(tiny.generate("hello", max_new_tokens=16), converged=(True, False), checked=1)
+    told = summary(replace(result, written_by_encoder=5, forward_passes=90))
+    assert " steps · 90 forward passes · " in told
+    assert "1 of 2 canvases not converged · 1 checked, 5 tokens written by the encoder" in told
+    assert "converged" not in summary(replace(result, converged=(True,), checked=0))
+
+
 # --- doctor ---------------------------------------------------------------------------------------------------------
 
 
-def test_doctor_finds_this_machine_fit(cli, model):
+def test_doctor_finds_this_machine_fit(cli, model, monkeypatch):
+    monkeypatch.setattr(doctor, "_load", lambda: 0.0)
     done = cli("doctor", *model)
     assert done.code == 0 and "✗" not in done.out.replace("✗  video", "") and "ready" in done.out
     checks = {check["name"]: check for check in cli("doctor", *model, "--json").json["checks"]}
@@ -573,3 +584,11 @@ def test_the_command_line_takes_structure(cli, tmp_path):
     for bad in (["--regex", "("], ["--json-schema", tmp_path / "absent"], ["--regex", "a", "--choice", "b"]):
         failed = cli("run", "?", *bad)
         assert failed.code == 2 and failed.err.count("\n") == 1
+
+
+def test_doctor_tells_when_the_cores_are_busy(monkeypatch):
+    monkeypatch.setattr(doctor, "_load", lambda: 100.0)
+    check = doctor._threads()
+    assert not check.ok and not check.needed and "busy with other programs (load 100.0)" in check.found
+    monkeypatch.setattr(doctor, "_load", lambda: 0.0)
+    assert doctor._threads().ok

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -16,6 +17,7 @@ import diffusiongemma as dg
 from diffusiongemma.chat import Prompt
 from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.diffusion.samplers import Ancestral, Confidence, FixedK
+from diffusiongemma.engine.auto import Auto
 from diffusiongemma.engine.chunks import chunk_bounds
 from diffusiongemma.engine.engine import Engine
 from diffusiongemma.engine.request import Request
@@ -162,6 +164,21 @@ def test_auto_measures_and_says_why(model):
     assert model.generate("hello", mode="auto", steps=2, max_new_tokens=8).mode == "ar"
     model.auto.step_seconds, model.auto.token_seconds = 0.001, 1.0
     assert model.generate("hello", mode="auto", steps=2, max_new_tokens=8).mode == "diffusion"
+
+
+def test_auto_measures_again_when_requests_run_otherwise(model):
+    auto, once = Auto(model.model, 0.01, 0.01), model.generate("hello", max_new_tokens=16)
+    slow = replace(once, forward_passes=10, seconds=1.0)
+    as_measured = replace(slow, seconds=0.1)
+    for result in (slow, as_measured, slow):
+        auto.saw(result, alone=True)
+        assert auto.step_seconds == 0.01
+    for _ in range(3):
+        auto.saw(slow)  # its seconds are those of its batch
+    assert auto.step_seconds == 0.01
+    auto.saw(slow, alone=True)
+    assert auto.step_seconds is None and auto.token_seconds is None
+    assert auto.choose(model.generation)[0] in ("diffusion", "ar") and auto.step_seconds > 0
 
 
 @pytest.mark.parametrize("mode", ["diffusion", "ar"])
