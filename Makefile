@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Without an NVIDIA GPU the pinned torch of constraints.txt avoids gigabytes of CUDA packages.
 CONSTRAINTS := $(if $(shell command -v nvidia-smi 2>/dev/null),,-c constraints.txt)
 
-.PHONY: run test lint setup browser clean
+.PHONY: run test lint setup browser docs clean
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -24,6 +24,11 @@ lint: setup
 # For the tests of the page where the system has no chromium.
 browser: setup
 	$(BIN)/python -m playwright install chromium
+
+# Into site/, an ignored folder.
+docs: setup
+	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 test: lint
 	$(BIN)/python -m pytest

@@ -58,7 +58,7 @@ class Running:
 
 @contextmanager
 def running(model: dg.DiffusionGemma, **settings: Any) -> Iterator[Running]:
-    server = Running(model, Settings(model_name="tiny", grace=10, **settings))
+    server = Running(model, Settings(**({"model_name": "tiny", "grace": 10} | settings)))
     server.start()
     try:
         yield server

@@ -100,7 +100,7 @@ def evaluate(
     asked_ways = partial(settings, mode, steps or [], constrained=constrained, verify=verify or [])
     asked_ways(Decoding())  # for its complaints, before anything is loaded
     if mode == "ar" and patience is not None:
-        raise InputError("autoregressive decoding has no canvas: leave --patience out, or use --mode both")
+        raise InputError("autoregressive decoding has no canvas: leave `patience` out, or use `mode` both")
     if save is not None:
         _check_writable(save)
     reads = task in ("text", "infill")
@@ -132,7 +132,7 @@ def _check(task: str, limit: int | None, batch: int, continuations: int, **optio
         raise InputError(f"no evaluation {task!r}: choose {', '.join(TASKS)}")
     for name, value, least in (("limit", limit, 1), ("batch", batch, 1), ("continuations", continuations, 0)):
         if value is not None and value < least:
-            raise InputError(f"{name} is {value}: give a whole number of at least {least}")
+            raise InputError(f"give a whole number of at least {least}", option=name, got=value)
     only_of = {
         "file": ("sudoku", "text", "infill"),
         "givens": ("sudoku",),
@@ -141,10 +141,10 @@ def _check(task: str, limit: int | None, batch: int, continuations: int, **optio
     }
     for name, tasks in only_of.items():
         if options[name] and task not in tasks:
-            raise InputError(f"--{name} is for eval {' and '.join(tasks)}: leave it out")
+            raise InputError(f"`{name}` is for eval {' and '.join(tasks)}: leave it out")
     for name in ("givens", "source"):
         if options["file"] and options[name]:
-            raise InputError(f"--file brings its own questions: leave --{name} out")
+            raise InputError(f"`file` brings its own questions: leave `{name}` out")
 
 
 def _suite(task: str, limit: int | None, seed: int, file: Path | None, givens: str | None) -> Suite:
@@ -160,11 +160,11 @@ def _check_infill(
 ) -> None:
     """Raises `InputError` for options of the other tasks, which this one would ignore."""
     if mode != "diffusion" or len(steps) > 1:
-        raise InputError("eval infill is by diffusion, with one number of steps: leave out --mode and further --steps")
+        raise InputError("eval infill is by diffusion, with one number of steps: leave out `mode` and further `steps`")
     if verify:
-        raise InputError("the encoder cannot check what is filled in: leave --verify out")
+        raise InputError("the encoder cannot check what is filled in: leave `verify` out")
     if save is not None or (batch, continuations) != (BATCH, CONTINUATIONS):
-        raise InputError("--save, --batch and --continuations are not for eval infill: leave them out")
+        raise InputError("`save`, `batch` and `continuations` are not for eval infill: leave them out")
 
 
 def _passages(

@@ -72,12 +72,12 @@ def settings(
     Raises `InputError` for a bad combination.
     """
     if mode not in MODES:
-        raise InputError(f"mode is {mode!r}: choose {', '.join(MODES)}")
+        raise InputError(f"choose {', '.join(MODES)}", option="mode", got=mode)
     if mode == "ar" and (steps or verify):
-        raise InputError("autoregressive decoding has no canvas: leave --steps out, --verify too, or use --mode both")
+        raise InputError("autoregressive decoding has no canvas: leave `steps` out, `verify` too, or use `mode` both")
     wrong = next((count for count in steps if count < 1), None)
     if wrong is not None:
-        raise InputError(f"steps is {wrong}: give a whole number of at least 1")
+        raise InputError("give a whole number of at least 1", option="steps", got=wrong)
     kinds = [default.with_options(verify=kind).verify for kind in dict.fromkeys(verify or (default.verify,))]
     counts = dict.fromkeys(steps or (default.steps,))
     by_diffusion = [Setting("diffusion", count, verify=kind) for count in counts for kind in kinds]

@@ -84,7 +84,7 @@ def _range(text: str) -> tuple[int, int]:
     low, high = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     fewest = int(held_out_seeds().givens[0])
     if not fewest <= low <= high <= 80:
-        raise InputError(f"givens is {text!r}: give a range LOW-HIGH within {fewest}-80, such as 30-45")
+        raise InputError(f"give a range LOW-HIGH within {fewest}-80, such as 30-45", option="givens", got=text)
     return low, high
 
 

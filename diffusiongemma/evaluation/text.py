@@ -92,7 +92,7 @@ def corpus_passages(cache: Path, names: Sequence[str], n: int, seed: int) -> lis
     chosen = _in_turn(pools, n)
     if not chosen:
         reason = str(problems[0].message) if problems else "the corpora hold no text"
-        raise InputError(f"no held-out text: {reason}: give your own with --file")
+        raise InputError(f"no held-out text: {reason}: give your own with `file`")
     return chosen
 
 

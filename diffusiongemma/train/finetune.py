@@ -87,7 +87,7 @@ class FineTune:
             _open_weights(base.model)
             return cls(base, options, settings)
         if adapters(base.model):
-            raise InputError(f"{options.model} is an adapter already: give its base model, or --lora 0 to train all")
+            raise InputError(f"{options.model} is an adapter already: give its base model, or `lora` 0 to train all")
         add_lora(base.model, lora, settings.train.seed)
         return cls(base, options, settings)
 

@@ -28,7 +28,7 @@ def run_processes(count: int, arguments: Sequence[str]) -> int:
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if count > cores:
-        raise InputError(f"processes is {count}, there are {cores} cores: give at most that many")
+        raise InputError(f"there are {cores} cores: give at most that many", option="processes", got=count)
     shared = {
         "WORLD_SIZE": str(count), "MASTER_ADDR": "localhost", "MASTER_PORT": str(_free_port()),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cores // count)),

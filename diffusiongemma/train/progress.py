@@ -19,7 +19,7 @@ def seconds_of(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
     seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
     if seconds <= 0:
-        raise InputError(f"the budget {text!r} is no duration: write it like 50m, 3600s or 1h")
+        raise InputError("write it like 50m, 3600s or 1h", option="budget", got=text)
     return seconds
 
 

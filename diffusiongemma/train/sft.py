@@ -38,7 +38,7 @@ def sized(lines: int, changes: Mapping[str, Any], *presets: Run) -> list[Run]:
     """The presets with a length for so many lines, and evaluations at every tenth of it."""
     done = []
     for preset in presets:
-        batch = changes.get("data.batch", preset.data.batch)
+        batch = preset.changed(changes).data.batch
         steps = min(MOST_STEPS, max(FEWEST_STEPS, math.ceil(PASSES * lines / batch)))
         every = max(10, (changes.get("train.steps") or steps) // 10)
         done.append(preset.changed({"train.steps": steps, "train.evaluate_every": every}))
