@@ -16,7 +16,9 @@ from reference import build
 import diffusiongemma as dg
 from diffusiongemma.chat import Prompt
 from diffusiongemma.diffusion.decoding import Decoding
+from diffusiongemma.diffusion.readout import read_each
 from diffusiongemma.diffusion.samplers import Ancestral, Confidence, FixedK
+from diffusiongemma.engine import engine as engine_module
 from diffusiongemma.engine.auto import Auto
 from diffusiongemma.engine.chunks import chunk_bounds
 from diffusiongemma.engine.engine import Engine
@@ -68,6 +70,35 @@ def test_a_request_gives_the_same_alone_and_in_any_batch(model):
         assert a.logprobs == pytest.approx(c.logprobs, abs=0.02)
         assert _told(a) == _told(b) == _told(c)
     assert [len(r.alternatives) // len(r.tokens) for r in alone] == [0, 1, 1, 0, 1, 1]
+
+
+def test_a_step_encodes_once_denoises_once_and_reads_what_it_can_together(model, monkeypatch):
+    """Whatever phases the requests are in."""
+    calls = []
+    for name in ("encode_rows", "denoise_rows"):
+        run = getattr(model.model, name)
+        counted = lambda rows, *rest, name=name, run=run: calls.append((name, len(rows))) or run(rows, *rest)  # noqa: E731
+        monkeypatch.setattr(model.model, name, counted)
+    monkeypatch.setattr(
+        engine_module,
+        "read_each",
+        lambda head, all, **how: calls.append(("read", len(all))) or read_each(head, all, **how),
+    )
+    options = dict(max_new_tokens=16, steps=3, eos_token_ids=())
+    modes = [{"mode": "ar"}, {"mode": "ar", "top_p": 0.5}, {}, {"verify": "always"}, {}]
+    requests = [model.request("hello", id=i, seed=i, **options, **mode) for i, mode in enumerate(modes)]
+    engine = Engine(model.model, model.tokenizer)
+    for request in requests:
+        engine.submit(request)
+    seen = []
+    while engine.busy:
+        calls.clear()
+        engine.step()
+        assert [name for name, _ in calls].count("encode_rows") <= 1
+        assert [name for name, _ in calls].count("denoise_rows") <= 1
+        seen += calls
+    assert ("encode_rows", 5) in seen and ("denoise_rows", 3) in seen
+    assert ("read", 3) in seen, "two tokens and a draft"
 
 
 def _told(result):
