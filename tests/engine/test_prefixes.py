@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import diffusiongemma as dg
@@ -42,6 +42,7 @@ def engine_of(model, budget=BIG, block=32):
     return Engine(model.model, model.tokenizer, 4, budget=BIG, prefixes=prefixes), prefixes
 
 
+@settings(deadline=None)
 @given(st.integers(1, 700), st.integers(1, 64))
 def test_chunks_cover_the_prompt(length, block):
     prefixes = Prefixes.__new__(Prefixes)
