@@ -149,7 +149,12 @@ class Option:
 
     @property
     def on_command_line(self) -> str:
-        return "--" + (self.flag or self.name.replace("_", "-"))
+        return "--" + (self.flag or self.name).replace("_", "-")
+
+    @property
+    def parameter(self) -> str:
+        """Of the functions that are commands."""
+        return (self.flag or self.name).replace("-", "_")
 
     @property
     def in_body(self) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from diffusiongemma.cli import options as given
 from diffusiongemma.cli.running import checked_text, choose_view, open_model, say, summary
 from diffusiongemma.errors import InputError, UserError
+from diffusiongemma.options import OF_DECODING
 
 if TYPE_CHECKING:
     from diffusiongemma.api import DiffusionGemma
@@ -18,18 +19,13 @@ if TYPE_CHECKING:
 BLOCK = '"""'  # opens and closes a message of several lines
 
 
+@given.takes("chat")
 def chat(
     model: given.Model = "nano",
     system: given.System = None,
     think: given.Think = False,
-    max_new_tokens: given.MaxNewTokens = None,
-    mode: given.Mode = "diffusion",
-    steps: given.Steps = None,
-    seed: given.Seed = None,
-    temperature: given.Temperature = None,
-    sampler: given.Sampler = None,
-    patience: given.Patience = None,
-    verify: given.Verify = None,
+    *,
+    options: given.Options,
     watch: given.Watch = False,
     delay: given.Delay = None,
     device: given.Device = "auto",
@@ -39,21 +35,11 @@ def chat(
 
     Ctrl-C stops an answer, Ctrl-D leaves.
     """
-    decoding = given.decoding_options(
-        mode=mode,
-        max_new_tokens=max_new_tokens,
-        steps=steps,
-        seed=seed,
-        temperature=temperature,
-        sampler=sampler,
-        patience=patience,
-        verify=verify,
-    )
     given.check_delay(delay)
     if system is not None:
         checked_text(system, "system message")
     loaded = open_model(model, device, dtype)
-    Chat(loaded, system, decoding, think, watch, delay).run()
+    Chat(loaded, system, options, think, watch, delay).run()
 
 
 @dataclass
@@ -101,7 +87,7 @@ class Chat:
     def _answer(self, message: str) -> None:
         from diffusiongemma.events import Finished
 
-        config = self.model.generation.with_options(**self.options)
+        config = self.model.generation.with_options(**{k: v for k, v in self.options.items() if k in OF_DECODING})
         view = choose_view(self.model, config, watch=self.watch, thoughts=self.think, delay=self.delay)
         result = None
         try:

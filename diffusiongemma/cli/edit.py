@@ -39,6 +39,7 @@ MOST_LOST = 0.5  # of a text's characters; beyond, an edit is taken for a failur
 Diff = Annotated[bool, typer.Option("--diff", help="Write what changes, word by word, in place of the text.")]
 
 
+@given.takes("edit")
 def edit(
     file: given.File,
     instruction: Instruction = None,
@@ -46,10 +47,8 @@ def edit(
     strength: Strength = STRENGTH,
     diff: Diff = False,
     model: given.Model = "nano",
-    steps: given.Steps = None,
-    seed: given.Seed = None,
-    temperature: given.Temperature = None,
-    sampler: given.Sampler = None,
+    *,
+    options: given.Options,
     in_place: given.InPlace = False,
     backup: Backup = False,
     force: Force = False,
@@ -71,15 +70,12 @@ def edit(
         raise InputError("goes with `in_place`", option="backup")
     if not 0 <= strength <= 1:
         raise InputError("give a number from 0 to 1", option="strength", got=strength)
-    decoding = given.decoding_options(
-        mode="diffusion", steps=steps, seed=seed, temperature=temperature, sampler=sampler
-    )
     text = read_text(file, in_place)
     spans = None if lines is None else [span_of_lines(text, lines)]
     from diffusiongemma.cli.running import open_model
 
     loaded = open_model(model, device, dtype)
-    plan = loaded.edit_plan(text, instruction, spans=spans, strength=strength, **decoding)
+    plan = loaded.edit_plan(text, instruction, spans=spans, strength=strength, **options)
     result = watched(loaded, plan, len(text))
     _check_loss(result, in_place, force)
     shown = marked(result) if diff else result.text

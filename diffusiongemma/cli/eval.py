@@ -15,6 +15,7 @@ import typer
 from diffusiongemma.cli import options as given
 from diffusiongemma.cli.running import open_model
 from diffusiongemma.errors import InputError
+from diffusiongemma.options import DECODING, check
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -39,7 +40,7 @@ def _question(metavar: str, help: str) -> Any:
 
 
 def _way(metavar: str, help: str) -> Any:
-    return typer.Option(metavar=metavar, help=help, rich_help_panel=given.DECODING)
+    return typer.Option(metavar=metavar, help=help, rich_help_panel=DECODING)
 
 
 LIMIT = _question("N", "Questions to ask. (default: 400 puzzles, 200 of the others, all of a file)")
@@ -63,6 +64,7 @@ CONSTRAINED = "sudoku, extraction: also with answers held to what is known of th
 SAVE = "Write every answer and its score, as JSON lines."
 
 
+@given.takes("eval")
 def evaluate(
     task: Annotated[str, typer.Argument(metavar="|".join(TASKS), help="What to measure.")],
     model: given.Model = "nano",
@@ -75,12 +77,10 @@ def evaluate(
     continuations: Annotated[int, CONTINUED] = CONTINUATIONS,
     mode: Annotated[str, MODE] = "diffusion",
     steps: Annotated[list[int] | None, STEPS] = None,
-    temperature: given.Temperature = None,
-    patience: given.Patience = None,
     verify: Annotated[list[str] | None, VERIFY] = None,
-    constrained: Annotated[
-        bool, typer.Option("--constrained", help=CONSTRAINED, rich_help_panel=given.DECODING)
-    ] = False,
+    *,
+    options: given.Options,
+    constrained: Annotated[bool, typer.Option("--constrained", help=CONSTRAINED, rich_help_panel=DECODING)] = False,
     batch: Annotated[int, _way("N", "Questions answered at a time.")] = BATCH,
     save: Annotated[Path | None, typer.Option(metavar="FILE", help=SAVE, rich_help_panel=given.OUTPUT)] = None,
     as_json: given.Json = False,
@@ -92,14 +92,13 @@ def evaluate(
     The same seed asks the same questions. Shares come with their 95 % interval.
     """
     _check(task, limit, batch, continuations, file=file, givens=givens, source=source, constrained=constrained)
-    decoding = given.decoding_options(mode="diffusion", seed=seed, temperature=temperature, patience=patience)
-    options = {name: value for name, value in decoding.items() if name in ("temperature", "patience")}
+    check({"seed": seed})
     from diffusiongemma.diffusion.decoding import Decoding
     from diffusiongemma.evaluation.answering import settings
 
     asked_ways = partial(settings, mode, steps or [], constrained=constrained, verify=verify or [])
     asked_ways(Decoding())  # for its complaints, before anything is loaded
-    if mode == "ar" and patience is not None:
+    if mode == "ar" and "patience" in options:
         raise InputError("autoregressive decoding has no canvas: leave `patience` out, or use `mode` both")
     if save is not None:
         _check_writable(save)

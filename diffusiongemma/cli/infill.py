@@ -18,16 +18,15 @@ Instruction = Annotated[str | None, typer.Option(metavar="TEXT", help="What to w
 Length = Annotated[str, typer.Option(metavar="auto|N|LEAST-MOST", help="Tokens of each hole.")]
 
 
+@given.takes("infill")
 def infill(
     file: given.File,
     hole: Hole = HOLE,
     instruction: Instruction = None,
     length: Length = "auto",
     model: given.Model = "nano",
-    steps: given.Steps = None,
-    seed: given.Seed = None,
-    temperature: given.Temperature = None,
-    sampler: given.Sampler = None,
+    *,
+    options: given.Options,
     in_place: given.InPlace = False,
     as_json: given.Json = False,
     device: given.Device = "auto",
@@ -40,16 +39,13 @@ def infill(
     from diffusiongemma.cli.texts import read_text, write_result
 
     bounds = parsed_length(length)
-    decoding = given.decoding_options(
-        mode="diffusion", steps=steps, seed=seed, temperature=temperature, sampler=sampler
-    )
     text = read_text(file, in_place)
     # Before the model is loaded, which may take long.
     given.hole_texts(text, hole)
     from diffusiongemma.cli.running import open_model
 
     loaded = open_model(model, device, dtype)
-    result = loaded.infill_text(text, hole, instruction=instruction, length=bounds, **decoding)
+    result = loaded.infill_text(text, hole, instruction=instruction, length=bounds, **options)
     write_result(file, result.text, in_place, as_object(result) if as_json else None)
 
 

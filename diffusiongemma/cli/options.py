@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from diffusiongemma.errors import InputError
-from diffusiongemma.options import SAMPLER_NAMES, check
+from diffusiongemma.options import SCHEMA, TEXTS, Number, Option, Other, Values, Whole, check, of_surface
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
-MODEL, DECODING, STRUCTURE, OUTPUT = "Model", "Decoding", "Structure", "Output"
+MODEL, OUTPUT = "Model", "Output"
 
 Model = Annotated[
     str,
@@ -24,100 +27,7 @@ Model = Annotated[
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|…", help="Where to compute.", rich_help_panel=MODEL)]
 Dtype = Annotated[str, typer.Option(metavar="|".join(DTYPES), help="What to compute in.", rich_help_panel=MODEL)]
 System = Annotated[str | None, typer.Option(metavar="TEXT", help="System message.")]
-MaxNewTokens = Annotated[
-    int | None,
-    typer.Option(metavar="N", help="Most tokens to write. (default: the checkpoint's)", rich_help_panel=DECODING),
-]
-MinNewTokens = Annotated[
-    int | None,
-    typer.Option(metavar="N", help="Fewest tokens to write. (default: 0)", rich_help_panel=DECODING),
-]
-Mode = Annotated[
-    str,
-    typer.Option(
-        metavar="auto|diffusion|ar",
-        help="Whole canvases, token by token, or the faster here.",
-        rich_help_panel=DECODING,
-    ),
-]
-Steps = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        help="Most denoise steps of a canvas. (default: the checkpoint's, 48 as released)",
-        rich_help_panel=DECODING,
-    ),
-]
-Seed = Annotated[
-    int | None,
-    typer.Option(metavar="N", help="The same seed gives the same text. (default: 0)", rich_help_panel=DECODING),
-]
-Temperature = Annotated[
-    float | None,
-    typer.Option(
-        metavar="X", help="Scales the schedule; 0 takes the likeliest. (default: 1)", rich_help_panel=DECODING
-    ),
-]
-TopP = Annotated[
-    float | None,
-    typer.Option(
-        metavar="P",
-        help="Cut every distribution down to the fewest tokens that hold this share of it.",
-        rich_help_panel=DECODING,
-    ),
-]
-Sampler = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME", help=f"One of {', '.join(SAMPLER_NAMES)} (default: entropy-bound)", rich_help_panel=DECODING
-    ),
-]
-Patience = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        help="A canvas ends when it has not changed for N steps, sure or not; 0: never. (default: the checkpoint's)",
-        rich_help_panel=DECODING,
-    ),
-]
-Verify = Annotated[
-    str | None,
-    typer.Option(
-        metavar="never|unconverged|always",
-        help="Which canvases the encoder checks and, from its first other token on, writes. "
-        "(default: the checkpoint's, never as released)",
-        rich_help_panel=DECODING,
-    ),
-]
 Think = Annotated[bool, typer.Option("--think", help="Let the model think first; thoughts go to stderr.")]
-JsonSchema = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="The answer is JSON that this schema accepts.", rich_help_panel=STRUCTURE),
-]
-Regex = Annotated[
-    str | None,
-    typer.Option(metavar="PATTERN", help="The answer matches this regular expression.", rich_help_panel=STRUCTURE),
-]
-Choices = Annotated[
-    list[str] | None,
-    typer.Option(metavar="TEXT", help="The answer is one of these; may be repeated.", rich_help_panel=STRUCTURE),
-]
-Template = Annotated[
-    str | None,
-    typer.Option(
-        metavar="TEXT",
-        help='The answer is this text with its holes filled: "Name: {name:str} Age: {age:int}".',
-        rich_help_panel=STRUCTURE,
-    ),
-]
-Ban = Annotated[
-    list[str] | None,
-    typer.Option(metavar="TEXT", help="This never occurs in the answer; may be repeated.", rich_help_panel=STRUCTURE),
-]
-Require = Annotated[
-    list[str] | None,
-    typer.Option(metavar="TEXT", help="This occurs in the answer; may be repeated.", rich_help_panel=STRUCTURE),
-]
 Watch = Annotated[bool, typer.Option("--watch", help="Show the canvas settling.", rich_help_panel=OUTPUT)]
 Delay = Annotated[
     float | None,
@@ -137,36 +47,59 @@ Trace = Annotated[
 ]
 
 
-def decoding_options(**options: float | str | None) -> dict[str, Any]:
-    """The options of decoding that were given. Raises `InputError` for a value out of range, before anything is
-    loaded."""
-    given = {name: value for name, value in options.items() if value is not None}
+# --- the options of the table ---------------------------------------------------------------------------------------
+
+Options = dict[str, Any]  # those that were given, by their names in Python
+
+
+def takes(surface: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options that the table has for `surface`, where its signature says `options`.
+
+    The command gets those that were given. `InputError` is raised before it runs for what they do not take.
+    """
+    rows = of_surface(surface)
+
+    def decorated(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def called(**values: Any) -> None:
+            given = {row.name: values.pop(row.parameter) for row in rows}
+            command(**values, options=checked(given))
+
+        made = [_parameter(row) for row in rows]
+        own = [[p] if p.name != "options" else made for p in signature(command, eval_str=True).parameters.values()]
+        parameters = [p.replace(kind=Parameter.KEYWORD_ONLY) for part in own for p in part]
+        called.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
+        called.__annotations__ = {}
+        return called
+
+    return decorated
+
+
+def _parameter(row: Option) -> Parameter:
+    default = f" (default: {row.default})" if row.default else ""
+    text = row.help.removesuffix(".") + "; may be repeated." if row.values is TEXTS else row.help
+    option = typer.Option(metavar=row.metavar, help=text + default, rich_help_panel=row.panel)
+    annotation: Any = Annotated[_kind(row.values) | None, option]  # type: ignore[valid-type]
+    return Parameter(row.parameter, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _kind(values: Values) -> Any:
+    """What typer reads for it."""
+    if isinstance(values, Other):
+        return list[str] if values is TEXTS else Path if values is SCHEMA else str
+    return int if isinstance(values, Whole) else float if isinstance(values, Number) else str
+
+
+def checked(options: Mapping[str, Any]) -> Options:
+    """The options that were given, a schema read from its file. Raises `InputError`, before anything is loaded."""
+    given = {name: value for name, value in options.items() if value not in (None, [])}
     check(given)
-    return given
-
-
-def structure(
-    json_schema: Path | None,
-    regex: str | None,
-    choices: list[str] | None,
-    template: str | None = None,
-    ban: list[str] | None = None,
-    require: list[str] | None = None,
-) -> dict[str, Any]:
-    """What the answer must match, as options of `DiffusionGemma.request`. Raises `InputError` for a bad file."""
-    given: dict[str, Any] = {
-        "regex": regex,
-        "choices": choices or None,
-        "template": template,
-        "banned_words": ban or None,
-        "required_words": require or None,
-    }
-    if json_schema is not None:
+    if (schema := given.get("json_schema")) is not None:
         try:
-            given["json_schema"] = json_schema.read_text(encoding="utf-8")
+            given["json_schema"] = schema.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read the schema {json_schema}: {error}") from error
-    return {name: value for name, value in given.items() if value is not None}
+            raise InputError(f"cannot read the schema {schema}: {error}") from error
+    return given
 
 
 def hole_texts(text: str, hole: str) -> list[str]:

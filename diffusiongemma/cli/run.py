@@ -32,6 +32,7 @@ Images = Annotated[list[str] | None, typer.Option(metavar="FILE", help="Image be
 Videos = Annotated[list[str] | None, typer.Option(metavar="FILE", help="Video before the prompt; may be repeated.")]
 
 
+@given.takes("run")
 def run(
     prompt: Annotated[str | None, typer.Argument(metavar="[PROMPT|-]", help="Text, or - for stdin.")] = None,
     model: given.Model = "nano",
@@ -39,22 +40,8 @@ def run(
     image: Images = None,
     video: Videos = None,
     think: given.Think = False,
-    max_new_tokens: given.MaxNewTokens = None,
-    min_new_tokens: given.MinNewTokens = None,
-    mode: given.Mode = "diffusion",
-    steps: given.Steps = None,
-    seed: given.Seed = None,
-    temperature: given.Temperature = None,
-    top_p: given.TopP = None,
-    sampler: given.Sampler = None,
-    patience: given.Patience = None,
-    verify: given.Verify = None,
-    json_schema: given.JsonSchema = None,
-    regex: given.Regex = None,
-    choice: given.Choices = None,
-    template: given.Template = None,
-    ban: given.Ban = None,
-    require: given.Require = None,
+    *,
+    options: given.Options,
     watch: given.Watch = False,
     delay: given.Delay = None,
     trace: given.Trace = None,
@@ -67,18 +54,6 @@ def run(
     Without a prompt what is piped in is taken, and with nothing piped in a sudoku to show the model at work.
     """
     text, demonstration = _prompt(prompt)
-    decoding = given.decoding_options(
-        mode=mode,
-        max_new_tokens=max_new_tokens,
-        min_tokens=min_new_tokens,
-        steps=steps,
-        seed=seed,
-        temperature=temperature,
-        top_p=top_p,
-        sampler=sampler,
-        patience=patience,
-        verify=verify,
-    )
     given.check_delay(delay)
     if trace is not None:
         from diffusiongemma.recording import check_writable
@@ -90,8 +65,7 @@ def run(
         think=think,
         trace=trace is not None,
         frames=watch and not as_json,
-        **given.structure(json_schema, regex, choice, template, ban, require),
-        **decoding,
+        **options,
     )
     if demonstration:
         say(text + "\n")

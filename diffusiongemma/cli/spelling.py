@@ -5,22 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-# Options of the Python interface that have another name here; all others differ in dashes only.
-RENAMED = {
-    "min_tokens": "min_new_tokens",
-    "choices": "choice",
-    "banned_words": "ban",
-    "required_words": "require",
-    "images": "image",
-    "videos": "video",
-    "text": "file",
-}
+from diffusiongemma.options import OPTIONS
+
+# What else the Python interface has under another name; all others differ in dashes only.
+RENAMED = {"images": "image", "videos": "video", "text": "file"}
 
 
 def spelt(name: str, command: Any) -> str:
     """`--min-new-tokens` for `min_tokens`, `FILE` for an argument; the name itself where the command has no such
     option."""
-    wanted = RENAMED.get(name, name)
+    wanted = OPTIONS[name].parameter if name in OPTIONS else RENAMED.get(name, name)
     for parameter in command.params:
         if parameter.name == wanted:
             if parameter.param_type_name == "option":

@@ -18,9 +18,10 @@ import pexpect
 import pytest
 
 import diffusiongemma as dg
-from diffusiongemma.cli import demonstration, doctor, main, options
+from diffusiongemma.cli import demonstration, doctor, main
 from diffusiongemma.cli.cells import printable
 from diffusiongemma.engine.engine import Engine
+from diffusiongemma.options import SAMPLER_NAMES
 from diffusiongemma.recording import load_trace
 
 KEYS = (
@@ -107,7 +108,7 @@ def test_help_names_the_commands_and_options(cli):
 def test_sampler_names_are_those_of_the_package():
     from diffusiongemma.diffusion.samplers import SAMPLERS
 
-    assert tuple(SAMPLERS) == options.SAMPLER_NAMES
+    assert tuple(SAMPLERS) == SAMPLER_NAMES
 
 
 # --- run ------------------------------------------------------------------------------------------------------------
@@ -135,7 +136,7 @@ def test_json_is_the_result_and_nothing_else(cli, model, tiny):
     assert cli("run", "hello", *model, "--seed", 6, "--json").json["text"] != found["text"]
 
 
-@pytest.mark.parametrize("name", options.SAMPLER_NAMES)
+@pytest.mark.parametrize("name", SAMPLER_NAMES)
 def test_every_sampler_is_the_one_named(cli, model, tiny, name: str):
     from diffusiongemma.diffusion.samplers import SAMPLERS
 
