@@ -115,7 +115,8 @@ class Other:
         return self.what
 
 
-TEXT, TEXTS, SCHEMA = Other("a text"), Other("texts"), Other("a JSON Schema")
+TEXT, TEXTS, SOME_TEXTS, SCHEMA = (Other(what) for what in ("a text", "texts", "at least one text", "a JSON Schema"))
+MANY = (TEXTS, SOME_TEXTS)
 Values = Whole | Number | Word | Rule | Ids | Other
 
 # --- the options ----------------------------------------------------------------------------------------------------
@@ -123,12 +124,13 @@ Values = Whole | Number | Word | Rule | Ids | Other
 DECODING, STRUCTURE = "Decoding", "Structure"  # panels of --help
 ANSWER = "run chat http"  # where a whole answer is written
 COMMANDS = ("run", "chat", "infill", "edit", "eval")
-EVERYWHERE = "run chat infill edit http"
+EVERYWHERE = "run chat infill edit http rewriting"
 
 
 @dataclass(frozen=True)
 class Option:
-    """One option. Python has them all, under `name`; `surfaces` are the commands that have it, and "http"."""
+    """One option. Python has them all, under `name`; `surfaces` are the commands that have it, "http" where a whole
+    answer is asked for, and "rewriting" where a text is infilled or edited over HTTP."""
 
     name: str
     values: Values
@@ -177,7 +179,8 @@ _ROWS = (
         flag="min-new-tokens",
     ),
     Option(
-        "mode", Word(MODES), "Whole canvases, token by token, or the faster here.", "diffusion", ANSWER,
+        "mode", Word(MODES), "Whole canvases, token by token, or the faster here.", "diffusion",
+        ANSWER + " rewriting",
         "auto|diffusion|ar",
     ),
     Option(
@@ -210,7 +213,7 @@ _ROWS = (
     ),
     Option(
         "entropy_bound", Number(above=0), "Of the entropy-bound sampler, in nats.", "the checkpoint's, 0.1 as released",
-        "http", held="sampler.bound",
+        "http rewriting", held="sampler.bound",
     ),
     Option("stop_rule", Rule(), "When a canvas is done.", "stable and confident", held="stop"),
     Option(
@@ -250,7 +253,7 @@ _ROWS = (
         "regex", TEXT, "The answer matches this regular expression.", "", ANSWER, "PATTERN", panel=STRUCTURE,
     ),
     Option(
-        "choices", TEXTS, "The answer is one of these.", "", ANSWER, "TEXT", flag="choice", panel=STRUCTURE
+        "choices", SOME_TEXTS, "The answer is one of these.", "", ANSWER, "TEXT", flag="choice", panel=STRUCTURE
     ),
     Option(
         "template", TEXT, 'The answer is this text with its holes filled: "Name: {name:str} Age: {age:int}".', "",

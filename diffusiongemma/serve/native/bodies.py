@@ -11,27 +11,27 @@ from diffusiongemma.serve.body_types import Seed, Strict, Text
 from diffusiongemma.serve.native.diffusion_field import DiffusionOptions
 
 
-class InfillRequest(Strict):
+class Rewriting(Strict):
+    """What infills and edits share."""
+
     model: Text | None = None
+    instruction: Text | None = None
+    seed: Seed | None = None
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, ge=0, le=1, description="cuts each position's distribution down to its nucleus")
+    stream: bool | None = None
+    diffusion: DiffusionOptions | None = None
+
+
+class InfillRequest(Rewriting):
     prefix: Text | None = None
     suffix: Text | None = None
     text: Text | None = Field(None, description="a text with holes, in place of prefix and suffix")
     hole: Text = Field(HOLE, min_length=1)
-    instruction: Text | None = None
     length: int | list[int] | Literal["auto"] | None = None
-    seed: Seed | None = None
-    temperature: float | None = Field(None, ge=0, le=2)
-    stream: bool | None = None
-    diffusion: DiffusionOptions | None = None
 
 
-class EditRequest(Strict):
-    model: Text | None = None
+class EditRequest(Rewriting):
     input: Text
-    instruction: Text | None = None
     spans: list[Annotated[list[int], Field(min_length=2, max_length=2)]] | None = None
     strength: float | None = Field(None, ge=0, le=1)
-    seed: Seed | None = None
-    temperature: float | None = Field(None, ge=0, le=2)
-    stream: bool | None = None
-    diffusion: DiffusionOptions | None = None

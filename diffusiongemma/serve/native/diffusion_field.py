@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model
 
 from diffusiongemma.api import DiffusionGemma
 from diffusiongemma.diffusion.decoding import Early
 from diffusiongemma.diffusion.samplers import SAMPLERS, Sampler
 from diffusiongemma.engine.branch import Branch
-from diffusiongemma.options import OPTIONS
+from diffusiongemma.options import OPTIONS, SOME_TEXTS, TEXT, TEXTS, Number, Other, Values, Whole, Word, of_surface
 from diffusiongemma.serve.body_types import Seed, Strict, Text, by_number
 from diffusiongemma.serve.errors import FieldOf, blaming, refusal
 
@@ -44,24 +44,39 @@ class BranchSpec(Strict):
     sampler: SamplerName | SamplerSpec | None = None
 
 
-class DiffusionOptions(Strict):
-    """What a request may ask for beyond OpenAI's fields; see docs/protocol.md."""
+def _body_type(values: Values) -> Any:
+    """What pydantic reads for it; None where a field of its own is written out below."""
+    if isinstance(values, Whole):
+        most = values.served if values.most is None else values.most
+        return Annotated[int, Field(ge=values.least, le=most)]
+    if isinstance(values, Number):
+        return Annotated[float, Field(ge=values.least, le=values.most, gt=values.above)]
+    if isinstance(values, Word):
+        return Literal[values.choices]
+    texts = {TEXT: Text, TEXTS: list[Text], SOME_TEXTS: Annotated[list[Text], Field(min_length=1)]}
+    return texts.get(values) if isinstance(values, Other) else None
 
-    mode: Literal["auto", "diffusion", "ar"] | None = None
-    steps: int | None = Field(None, ge=1, le=10_000)
-    entropy_bound: float | None = Field(None, gt=0)
+
+# The options of the table that are a field of `diffusion`, by that field.
+_PLAIN = {
+    field: option
+    for option in of_surface("http")
+    if (field := option.in_body.removeprefix("diffusion.")) != option.in_body
+    and field.isidentifier()
+    and _body_type(option.values) is not None
+}
+_FIELDS: dict[str, Any] = {
+    field: (_body_type(option.values) | None, Field(None, description=option.help)) for field, option in _PLAIN.items()
+}
+_Plain: Any = create_model("_Plain", __base__=Strict, **_FIELDS)
+
+
+class DiffusionOptions(_Plain):
+    """What a request may ask for beyond OpenAI's fields; see docs/options.md and docs/protocol.md."""
+
     sampler: SamplerName | SamplerSpec | None = None
-    patience: int | None = Field(None, ge=0, le=10_000)
-    verify: Literal["never", "unconverged", "always"] | None = None
     pins: dict[str, Text | int] | None = None
     early_text: bool | EarlyText | None = None
-    regex: Text | None = None
-    choices: list[Text] | None = Field(None, min_length=1)
-    template: Text | None = None
-    banned_words: list[Text] | None = None
-    required_words: list[Text] | None = None
-    min_tokens: int | None = Field(None, ge=0, le=2**31)
-    alternatives: int | None = Field(None, ge=0, le=20, description="per token, in details and commit events")
     frames: bool = False
     details: bool = False
     think: bool = False
@@ -81,13 +96,13 @@ def fields_of(body: BaseModel, own: Mapping[str, str]) -> FieldOf:
 
 
 _STRUCTURE = ("regex", "choices", "template", "required_words", "banned_words")
-_PASSED_ON = ("mode", "steps", "entropy_bound", "min_tokens", "patience", "verify", *_STRUCTURE)
 
 
 def diffusion_options(diffusion: DiffusionOptions | None, model: DiffusionGemma) -> dict[str, Any]:
     if diffusion is None:
         return {}
-    options = {name: value for name in _PASSED_ON if (value := getattr(diffusion, name)) is not None}
+    given = {option.name: getattr(diffusion, field) for field, option in _PLAIN.items()}
+    options = {name: value for name, value in given.items() if value is not None}
     if diffusion.sampler is not None:
         options["sampler"] = sampler_of(diffusion.sampler, "diffusion.sampler")
     if diffusion.pins:

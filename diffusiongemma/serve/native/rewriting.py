@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from diffusiongemma.options import of_surface
 from diffusiongemma.serve.body_types import seed_of
 from diffusiongemma.serve.errors import ApiError, refusal
 from diffusiongemma.serve.job import Job, Output
@@ -18,18 +19,11 @@ from diffusiongemma.serve.service import Service
 from diffusiongemma.serve.transport.sse import DONE, sse
 
 # What shapes a whole answer, or looks into one.
-_ELSEWHERE = (
-    "pins",
-    "regex",
-    "choices",
-    "template",
-    "banned_words",
-    "required_words",
-    "min_tokens",
-    "branch",
-    "verify",
-)
 _OFF = ("alternatives", "details", "think", "early_text")
+_ELSEWHERE = [
+    "branch",
+    *(option.in_body.removeprefix("diffusion.") for option in of_surface("http") if not option.on("rewriting")),
+]
 
 
 def rewriting_options(body: InfillRequest | EditRequest, service: Service) -> dict[str, Any]:
@@ -39,12 +33,12 @@ def rewriting_options(body: InfillRequest | EditRequest, service: Service) -> di
     if body.diffusion is not None and body.diffusion.frames and not body.stream:
         raise refusal("frames are events of a stream: send stream: true", "diffusion.frames")
     options: dict[str, Any] = {"seed": seed_of(body.seed)} | diffusion_options(body.diffusion, service.model)
-    return options if body.temperature is None else options | {"temperature": body.temperature}
+    return options | {name: value for name in ("temperature", "top_p") if (value := getattr(body, name)) is not None}
 
 
 def check_rewriting(body: InfillRequest | EditRequest | CompletionRequest) -> None:
     """Raises `ApiError` for options of the field `diffusion` that have no meaning here."""
-    for name in _ELSEWHERE + _OFF:
+    for name in dict.fromkeys([*_ELSEWHERE, *_OFF]):
         value = getattr(body.diffusion, name, None)
         if value if name in _OFF else value is not None:
             message = f"{name} does not go with infilling and editing: leave it out"
