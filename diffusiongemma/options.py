@@ -173,7 +173,10 @@ class Option:
 
 
 _ROWS = (
-    Option("max_new_tokens", Whole(1), "Most tokens to write.", "the checkpoint's", ANSWER, field="max_tokens"),
+    Option(
+        "max_new_tokens", Whole(1), "Most tokens to write.", "the checkpoint's, 256 as released", ANSWER,
+        field="max_tokens",
+    ),
     Option(
         "min_tokens", Whole(served=2**31), "Fewest tokens to write, the end token not counted.", "0", ANSWER,
         flag="min-new-tokens",

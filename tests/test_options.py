@@ -16,6 +16,12 @@ from diffusiongemma.options import COMMANDS, OF_DECODING, OPTIONS, SAMPLER_NAMES
 from diffusiongemma.serve.native.bodies import EditRequest, InfillRequest
 from diffusiongemma.serve.openai.bodies import ChatRequest
 
+
+@pytest.fixture(scope="module")
+def nano():
+    return dg.load("nano")
+
+
 DOCS = Path(__file__).parents[1] / "docs" / "options.md"
 
 
@@ -91,6 +97,11 @@ def test_a_sampler_may_be_given_by_its_name(nano):
     with pytest.raises(dg.InputError, match="sampler is 'best': choose entropy-bound, confidence") as caught:
         nano.generate("hi", sampler="best")
     assert caught.value.option == "sampler"
+
+
+def test_texts_that_exist_take_top_p_and_patience(nano):
+    asked = next(nano.infill_plan(["a", "b"], length=2, top_p=0.5, patience=3))[0].config
+    assert (asked.reading.top_p, asked.patience) == (0.5, 3)
 
 
 def test_an_unknown_option_is_answered_with_all_there_are(nano):

@@ -500,6 +500,13 @@ def test_chat_commands(cli, model, tiny):
     assert done.err.count("0 of ") == 3 and "/watch on|off" in done.err
 
 
+def test_a_chat_has_the_options_of_run(cli, model, tiny):
+    done = cli("chat", *model, "--regex", "[a-f]{3}", "--top-p", 0.5, "--min-new-tokens", 2, stdin=b"hello\nagain\n")
+    texts = done.out.splitlines()
+    assert texts[0] == tiny.generate("hello", regex="[a-f]{3}", top_p=0.5, min_tokens=2).text
+    assert len(texts) == 2 and all(re.fullmatch("[a-f]{3}", text) for text in texts)
+
+
 def test_chat_takes_a_message_of_several_lines(cli, model, tiny):
     done = cli("chat", *model, stdin=b'"""\nSolve\nthis\n"""\n')
     assert done.out == tiny.generate("Solve\nthis").text + "\n"
