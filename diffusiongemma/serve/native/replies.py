@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, create_model
 
+from diffusiongemma.options import OF_DECODING, Number, Values, Whole, of_surface
 from diffusiongemma.serve.body_types import Reply
 from diffusiongemma.serve.native.summary import DiffusionSummary
 from diffusiongemma.serve.openai.usage import Usage
@@ -41,15 +42,17 @@ class TraceReply(Reply):
     request: AskedAgain | None = Field(default=None, description="by which this server gives the same again")
 
 
-class Defaults(Reply):
-    steps: int
-    entropy_bound: float
-    max_tokens: int
-    sampler: str | None
-    mode: str
-    early_entropy: float
-    patience: int
-    verify: str
+def _default_type(values: Values) -> Any:
+    return int if isinstance(values, Whole) else float if isinstance(values, Number) else str
+
+
+# The options of decoding that HTTP has, by their names in Python, but for the length and the seed, which is drawn.
+_SHOWN = [option for option in of_surface("http") if option.name in OF_DECODING and option.name != "seed"]
+_DEFAULTS: dict[str, Any] = {
+    "max_tokens" if option.name == "max_new_tokens" else option.name: (_default_type(option.values) | None, ...)
+    for option in _SHOWN
+}
+Defaults: Any = create_model("Defaults", __base__=Reply, **_DEFAULTS)
 
 
 class Limits(Reply):
