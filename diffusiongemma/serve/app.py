@@ -12,9 +12,11 @@ from starlette.middleware.cors import CORSMiddleware
 from diffusiongemma import __version__
 from diffusiongemma.api import DiffusionGemma
 from diffusiongemma.serve import error_responses
+from diffusiongemma.serve.endpoints import document_streams
 from diffusiongemma.serve.native.endpoints import native_router
 from diffusiongemma.serve.openai.endpoints import openai_router
 from diffusiongemma.serve.openai.errors import ErrorBody
+from diffusiongemma.serve.openai.replies import ChatChunk, CompletionChunk
 from diffusiongemma.serve.operation import operation_router
 from diffusiongemma.serve.service import Service
 from diffusiongemma.serve.settings import Settings
@@ -42,6 +44,7 @@ def create_app(model: DiffusionGemma, settings: Settings) -> FastAPI:
     error_responses.install(app)
     for router in (openai_router, native_router, operation_router):
         app.include_router(router(service))
+    document_streams(app, ChatChunk, CompletionChunk)
     app.add_middleware(BodyLimit, settings=settings)
     app.add_middleware(KeyRequired, settings=settings)
     if settings.cors_origins:

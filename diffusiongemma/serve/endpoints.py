@@ -1,14 +1,34 @@
-"""How an endpoint that generates is declared."""
+"""How an endpoint that generates is declared, and how the OpenAPI document comes to have the parts of its stream."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from fastapi import FastAPI
 from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
-EVENTS = {"text/event-stream": {"schema": {"description": "with stream: true; see docs/protocol.md"}}}
+from diffusiongemma.serve.native.events import EVENTS
 
 
-def posting(reply: type[BaseModel]) -> dict[str, Any]:
-    """Options of a route whose endpoint returns `reply`, of which what was set is sent, or a stream."""
-    return {"response_model": reply, "response_model_exclude_unset": True, "responses": {200: {"content": EVENTS}}}
+def posting(reply: type[BaseModel], chunk: type[BaseModel]) -> dict[str, Any]:
+    """Options of a route whose endpoint returns `reply`, of which what was set is sent, or a stream of `chunk`s."""
+    named = ", ".join(f"`{name}` ({kind.__name__})" for name, kind in EVENTS.items())
+    said = f"with stream: true. Each plain event is a {chunk.__name__}; with diffusion.frames there are also {named}"
+    stream = {"text/event-stream": {"schema": {"description": said}}}
+    return {"response_model": reply, "response_model_exclude_unset": True, "responses": {200: {"content": stream}}}
+
+
+def document_streams(app: FastAPI, *chunks: type[BaseModel]) -> None:
+    """Add the events and chunks of streams, which no reply holds, to the schemas of the OpenAPI document."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            parts = [*EVENTS.values(), *chunks]
+            template = "#/components/schemas/{model}"
+            _, schemas = models_json_schema([(part, "serialization") for part in parts], ref_template=template)
+            plain()["components"]["schemas"] |= schemas["$defs"]
+        return plain()
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""What `diffusiongemma serve` is told: limits, keys, what is allowed."""
+"""Settings of a server: limits, keys, what is allowed."""
 
 from __future__ import annotations
 
@@ -34,12 +34,10 @@ class Settings:
     grace: float = 30.0  # seconds that running requests get after a stop signal
 
     def __post_init__(self) -> None:
-        for name in ("max_requests", "max_tokens", "max_body"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name.replace('_', '-')} is {getattr(self, name)}: give at least 1")
-        if self.max_queue < 0:
-            raise InputError(f"max-queue is {self.max_queue}: give at least 0")
+        for name, least in {"max_requests": 1, "max_tokens": 1, "max_body": 1, "max_queue": 0}.items():
+            if (value := getattr(self, name)) < least:
+                raise InputError(f"give at least {least}", option=name, got=value)
         if self.memory is not None and self.memory < MIB:
-            raise InputError(f"memory is {self.memory} bytes: give at least 0.001 GiB")
+            raise InputError(f"{self.memory} bytes are too few: give at least 0.001 GiB", option="memory")
         if any(len(key) < 8 or not key.isascii() for key in self.api_keys):
-            raise InputError("an API key is shorter than 8 characters or not ASCII: choose another")
+            raise InputError("an API key is shorter than 8 characters or not ASCII: choose another", option="api_key")

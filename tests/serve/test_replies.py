@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from pydantic import TypeAdapter
 from serving import running, user
 
 import diffusiongemma as dg
-from diffusiongemma.serve.native.events import CanvasEvent, CommitEvent, DoneEvent, StartEvent
+from diffusiongemma.serve.native.events import EVENTS
 from diffusiongemma.serve.native.replies import EditReply, InfillReply
 from diffusiongemma.serve.openai.replies import ChatChunk, CompletionChunk
 
-EVENTS = {"start": StartEvent, "canvas": CanvasEvent, "commit": CommitEvent, "done": DoneEvent}
 FRAMES = {"frames": True}
 CHAT = {"messages": user("hi"), "logprobs": True, "top_logprobs": 2, "n": 2, "stream_options": {"include_usage": True}}
 TOOL = {"type": "function", "function": {"name": "cut", "parameters": {"type": "object", "maxProperties": 0}}}
@@ -43,7 +41,7 @@ def test_every_chunk_and_event_is_as_declared(server, path, chunk, body):
     for block in blocks:
         name, _, data = block.rpartition("data: ")
         kind = EVENTS[name.strip().removeprefix("event: ")] if name else chunk
-        TypeAdapter(kind).validate_json(data, strict=True)
+        kind.model_validate_json(data, strict=True)
 
 
 def test_the_document_has_all_that_is_sent(server):
@@ -54,5 +52,6 @@ def test_the_document_has_all_that_is_sent(server):
         reply = http.post("/v1/chat/completions", json=asked).json()
     detail = reply["choices"][0]["diffusion"]["tokens"][0]
     assert set(detail) <= set(document["TokenDetail"]["properties"]) and len(detail["alternatives"]) == 2
+    assert {"ChatChunk", "CompletionChunk", "CanvasEvent", "DoneEvent"} <= set(document)
     replies = ("ChatReply", "CompletionReply", "InfillReply", "EditReply", "InfoReply", "TraceReply")
     assert all(document[name]["additionalProperties"] is False for name in replies)

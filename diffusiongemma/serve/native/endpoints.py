@@ -23,11 +23,11 @@ def native_router(service: Service) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["diffusion"])
     model, settings = service.model, service.settings
 
-    @router.post("/infill", **posting(InfillReply))
+    @router.post("/infill", **posting(InfillReply, InfillReply))
     async def infill(body: InfillRequest, http: Request) -> Any:
         return await service.answer(http, INFILL, body)
 
-    @router.post("/edits", **posting(EditReply))
+    @router.post("/edits", **posting(EditReply, EditReply))
     async def edits(body: EditRequest, http: Request) -> Any:
         return await service.answer(http, EDIT, body)
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NotRequired
+from typing import Any, Literal
 
-from pydantic import ConfigDict, with_config
-from typing_extensions import TypedDict
+from pydantic import BaseModel
 
-_EXACT = ConfigDict(extra="forbid")
+from diffusiongemma.serve.body_types import Reply
 
 
-@with_config(_EXACT)
-class StartEvent(TypedDict):
+class StartEvent(Reply):
     v: Literal[1]
     request: str
     model: str
@@ -21,15 +19,14 @@ class StartEvent(TypedDict):
     steps: int
     vocab_size: int | None
     prompt_tokens: int
-    end_tokens: NotRequired[list[str]]
-    prompt: NotRequired[str]  # of a trace file
+    end_tokens: list[str] | None = None
+    prompt: str | None = None  # of a trace file
 
 
-@with_config(_EXACT)
-class CanvasEvent(TypedDict):
+class CanvasEvent(Reply):
     v: Literal[1]
     n: int
-    turn: NotRequired[int]
+    turn: int | None = None
     canvas: int
     step: int
     width: int
@@ -41,14 +38,13 @@ class CanvasEvent(TypedDict):
     state: str
     entropy: str
     drafts: dict[str, str]
-    cut: NotRequired[int]
+    cut: int | None = None
 
 
-@with_config(_EXACT)
-class CommitEvent(TypedDict):
+class CommitEvent(Reply):
     v: Literal[1]
     n: int
-    turn: NotRequired[int]
+    turn: int | None = None
     canvas: int
     tokens: list[str]
     steps: int
@@ -56,12 +52,11 @@ class CommitEvent(TypedDict):
     logprobs: list[float]
     entropies: list[float]
     settled: list[int]
-    written: NotRequired[int]
-    alternatives: NotRequired[list[list[list[Any]]]]
+    written: int | None = None
+    alternatives: list[list[list[Any]]] | None = None
 
 
-@with_config(_EXACT)
-class DoneEvent(TypedDict):
+class DoneEvent(Reply):
     v: Literal[1]
     n: int
     mode: str
@@ -75,3 +70,11 @@ class DoneEvent(TypedDict):
     checked: int
     written_by_encoder: int
     finish_reason: str
+
+
+EVENTS: dict[str, type[BaseModel]] = {
+    "start": StartEvent,
+    "canvas": CanvasEvent,
+    "commit": CommitEvent,
+    "done": DoneEvent,
+}

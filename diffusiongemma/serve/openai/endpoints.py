@@ -12,7 +12,14 @@ from diffusiongemma.serve.errors import ApiError
 from diffusiongemma.serve.openai.bodies import ChatRequest, CompletionRequest
 from diffusiongemma.serve.openai.chat import CHAT
 from diffusiongemma.serve.openai.completions import COMPLETION
-from diffusiongemma.serve.openai.replies import ChatReply, CompletionReply, ModelCard, ModelList
+from diffusiongemma.serve.openai.replies import (
+    ChatChunk,
+    ChatReply,
+    CompletionChunk,
+    CompletionReply,
+    ModelCard,
+    ModelList,
+)
 from diffusiongemma.serve.openai.suffix import SUFFIX
 from diffusiongemma.serve.service import Service
 
@@ -22,11 +29,11 @@ def openai_router(service: Service) -> APIRouter:
     name, started = service.settings.model_name, int(time.time())
     card = ModelCard(id=name, object="model", created=started, owned_by="diffusiongemma")
 
-    @router.post("/chat/completions", **posting(ChatReply))
+    @router.post("/chat/completions", **posting(ChatReply, ChatChunk))
     async def chat_completions(body: ChatRequest, http: Request) -> Any:
         return await service.answer(http, CHAT, body)
 
-    @router.post("/completions", **posting(CompletionReply))
+    @router.post("/completions", **posting(CompletionReply, CompletionChunk))
     async def completions(body: CompletionRequest, http: Request) -> Any:
         return await service.answer(http, COMPLETION if body.suffix is None else SUFFIX, body)
 

@@ -16,7 +16,6 @@ from diffusiongemma.serve.job import Output, Piece, ResponseOptions
 from diffusiongemma.serve.native.summary import DiffusionSummary, Spent, summary
 from diffusiongemma.serve.openai.errors import error_body
 from diffusiongemma.serve.openai.replies import (
-    CalledFunction,
     ChatChoice,
     ChatChunk,
     ChatChunkChoice,
@@ -26,11 +25,12 @@ from diffusiongemma.serve.openai.replies import (
     ChatReply,
     CompletionChunk,
     CompletionReply,
+    FunctionReply,
     TextChoice,
     TextChunkChoice,
     TextLogprobs,
-    ToolCall,
     ToolCallChunk,
+    ToolCallReply,
 )
 from diffusiongemma.serve.openai.usage import Usage, usage
 from diffusiongemma.serve.token_texts import Texts
@@ -198,7 +198,7 @@ class ChatOutput(AnswersOutput):
         if answer.calls:
             parts["content"] = answer.text or None
             parts["tool_calls"] = [
-                ToolCall(**_call_fields(call.id, call.name, call.arguments)) for call in answer.calls
+                ToolCallReply(**_call_fields(call.id, call.name, call.arguments)) for call in answer.calls
             ]
         return ChatMessage(role="assistant", refusal=None, **parts)
 
@@ -213,7 +213,7 @@ class ChatOutput(AnswersOutput):
 
 
 def _call_fields(id: str, name: str, arguments: str) -> dict[str, Any]:
-    return {"id": id, "type": "function", "function": CalledFunction(name=name, arguments=arguments)}
+    return {"id": id, "type": "function", "function": FunctionReply(name=name, arguments=arguments)}
 
 
 def _with_bytes(row: dict[str, Any]) -> dict[str, Any]:

@@ -11,18 +11,18 @@ from diffusiongemma.serve.openai.usage import Usage
 Finish = Literal["stop", "length", "tool_calls"]
 
 
-class CalledFunction(Reply):
+class FunctionReply(Reply):
     name: str
     arguments: str
 
 
-class ToolCall(Reply):
+class ToolCallReply(Reply):
     id: str
     type: Literal["function"]
-    function: CalledFunction
+    function: FunctionReply
 
 
-class ToolCallChunk(ToolCall):
+class ToolCallChunk(ToolCallReply):
     index: int
 
 
@@ -53,7 +53,7 @@ class ChatMessage(Reply):
     content: str | None
     refusal: None
     reasoning_content: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: list[ToolCallReply] | None = None
 
 
 class ChatDelta(Reply):
