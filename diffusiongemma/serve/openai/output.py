@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -85,18 +86,21 @@ class AnswersOutput(OpenAIOutput):
     def usage(self, results: list[Result]) -> Usage:
         return usage([results[index] for index in self.prompts], sum(len(result.tokens) for result in results))
 
-    def spent(self, answer: Answer) -> DiffusionSummary:
+    def summary(self, answer: Answer) -> DiffusionSummary:
         assert answer.result is not None
         return summary(answer.result, answer.tokens if self.options.details else None)
 
+    @abstractmethod
     def chunk(self, index: int, piece: Piece) -> BaseModel:
-        raise NotImplementedError
+        """What can be sent of a choice now."""
 
+    @abstractmethod
     def last_chunk(self, index: int, answer: Answer) -> BaseModel:
-        raise NotImplementedError
+        """Why a choice ended, and what it took."""
 
+    @abstractmethod
     def usage_chunk(self, usage: Usage) -> BaseModel:
-        raise NotImplementedError
+        """After all choices."""
 
 
 class CompletionOutput(AnswersOutput):
@@ -113,7 +117,7 @@ class CompletionOutput(AnswersOutput):
         )
 
     def last_chunk(self, index: int, answer: Answer) -> CompletionChunk:
-        return text_chunk(self.envelope, last_text(index, answer.finish_reason, self.spent(answer)))
+        return text_chunk(self.envelope, last_text(index, answer.finish_reason, self.summary(answer)))
 
     def usage_chunk(self, usage: Usage) -> CompletionChunk:
         return CompletionChunk(**self.envelope, object="text_completion", choices=[], usage=usage)
@@ -124,7 +128,7 @@ class CompletionOutput(AnswersOutput):
             text=answer.text,
             logprobs=self._logprobs(answer.tokens),
             finish_reason=answer.finish_reason,  # type: ignore[arg-type]
-            diffusion=self.spent(answer),
+            diffusion=self.summary(answer),
         )
 
     def _logprobs(self, tokens: list[dict[str, Any]]) -> TextLogprobs | None:
@@ -173,7 +177,7 @@ class ChatOutput(AnswersOutput):
             for i, call in enumerate(answer.calls)
         ]
         delta = ChatDelta(tool_calls=calls) if calls else ChatDelta()
-        return self._chunk(index, delta, finish_reason=answer.finish_reason, diffusion=self.spent(answer))
+        return self._chunk(index, delta, finish_reason=answer.finish_reason, diffusion=self.summary(answer))
 
     def usage_chunk(self, usage: Usage) -> ChatChunk:
         return ChatChunk(**self.envelope, object="chat.completion.chunk", choices=[], usage=usage)
@@ -188,7 +192,7 @@ class ChatOutput(AnswersOutput):
             message=self._message(answer),
             logprobs=self._logprobs(answer.tokens),
             finish_reason=answer.finish_reason,  # type: ignore[arg-type]
-            diffusion=self.spent(answer),
+            diffusion=self.summary(answer),
         )
 
     def _message(self, answer: Answer) -> ChatMessage:
