@@ -27,7 +27,8 @@ from constraints import SCHEMAS, synthetic_vocabulary
 
 import diffusiongemma as dg
 from diffusiongemma.config import FULL, SLIDING, ModelConfig
-from diffusiongemma.control.constraint import Constraint, compile_constraint
+from diffusiongemma.control.compiling import compile_constraint
+from diffusiongemma.control.constraint import Constraint
 from diffusiongemma.control.inference.reader import Constrained
 from diffusiongemma.control.tokens.vocabulary import Vocabulary, vocabulary_of
 from diffusiongemma.diffusion.readout import read

@@ -22,7 +22,8 @@ from typing import Any
 
 import torch
 
-from diffusiongemma.control.constraint import Constraint, compile_constraint
+from diffusiongemma.control.compiling import compile_constraint
+from diffusiongemma.control.constraint import Constraint
 from diffusiongemma.control.tokens.vocabulary import Vocabulary
 
 TEXT = {"type": "string"}

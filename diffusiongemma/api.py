@@ -14,9 +14,10 @@ from diffusiongemma.chat import Prompt, encode_prompt
 from diffusiongemma.chat.messages import THOUGHT
 from diffusiongemma.chat.prompt import encode_text
 from diffusiongemma.config import ModelConfig
-from diffusiongemma.control.constraint import Constraint, compile_constraint
+from diffusiongemma.control.compiling import compile_constraint
+from diffusiongemma.control.constraint import Constraint
+from diffusiongemma.control.tokens.bias import LogitBias
 from diffusiongemma.control.tokens.vocabulary import Vocabulary, vocabulary_of
-from diffusiongemma.control.tokens.words import LogitBias
 from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.diffusion.samplers import Ancestral
 from diffusiongemma.engine.auto import Auto
@@ -53,7 +54,6 @@ class DiffusionGemma:
         self.model, self.tokenizer, self.generation = model, tokenizer, generation
         self.directory, self.media = directory, media
         self.auto = Auto(model)
-        self._vocabulary: Vocabulary | None = None
 
     @classmethod
     def from_pretrained(
@@ -89,6 +89,13 @@ class DiffusionGemma:
     @property
     def config(self) -> ModelConfig:
         return self.model.config
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """What each token writes, for all that is a matter of text. Raises `InputError` where that is not known."""
+        if self.tokenizer is None:
+            raise InputError(f"{self.directory} has no tokenizer files: this is a matter of text")
+        return vocabulary_of(self.tokenizer, self.config.vocab_size)
 
     # Tensor level.
 
@@ -214,13 +221,11 @@ class DiffusionGemma:
                 f"{self.directory} has no tokenizer files, and this is a matter of text: leave it out",
                 option=next(iter(structure)),
             )
-        if self._vocabulary is None:
-            self._vocabulary = vocabulary_of(self.tokenizer, self.config.vocab_size)
         known = self.tokenizer.get_vocab()
         if asked.think and not known.keys() >= set(THOUGHT):
             raise InputError("this tokenizer has no tokens for a thought: leave it out", option="think")
         thought = (known[THOUGHT[0]], known[THOUGHT[1]]) if asked.think else None
-        return compile_constraint(vocabulary=self._vocabulary, end_ids=end_ids, preamble=thought, **structure)
+        return compile_constraint(vocabulary=self.vocabulary, end_ids=end_ids, preamble=thought, **structure)
 
     def generate(self, prompt: PromptLike | list[PromptLike], *, max_batch: int = 8, **options: Any) -> Any:
         """Generate from one prompt -> `Result`, or from a list of prompts -> list of `Result`.
@@ -329,10 +334,7 @@ class DiffusionGemma:
 
     @cached_property
     def _text_tokens(self) -> TextTokens:
-        if self.tokenizer is None:
-            raise InputError(f"{self.directory} has no tokenizer files: infilling and editing are a matter of text")
-        vocabulary = vocabulary_of(self.tokenizer, self.model.config.vocab_size)
-        return TextTokens(self.tokenizer, vocabulary, self.generation.eos_token_ids)
+        return TextTokens(self.tokenizer, self.vocabulary, self.generation.eos_token_ids)
 
     def _plan_context(self, options: dict[str, Any]) -> PlanContext:
         return PlanContext(self._text_tokens, self.model.config, plan_config(self.generation, options))

@@ -6,8 +6,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-_NOTHING: Any = object()
 _NAME = re.compile(r"`([a-z_]+)`")
+
+
+class _Nothing:
+    """No value: a class, so that it stays itself in an error that another process sends."""
 
 
 class UserError(ValueError):
@@ -33,7 +36,7 @@ class InputError(UserError):
     do. A message names other options in backquotes, by their names in Python, so that every surface can spell them.
     """
 
-    def __init__(self, message: str, *, option: str | None = None, got: Any = _NOTHING):
+    def __init__(self, message: str, *, option: str | None = None, got: Any = _Nothing):
         self.message, self.option, self.got = message, option, got
         super().__init__(self.worded(lambda name: name))
 
@@ -41,5 +44,5 @@ class InputError(UserError):
         text = _NAME.sub(lambda found: spelling(found[1]), self.message)
         if self.option is None:
             return text
-        value = "" if self.got is _NOTHING else f" is {self.got!r}"
+        value = "" if self.got is _Nothing else f" is {self.got!r}"
         return f"{spelling(self.option)}{value}: {text}"

@@ -1,81 +1,35 @@
-"""Constraints as users state them, compiled for one vocabulary and carried from canvas to canvas.
+"""Constraints compiled for one vocabulary, carried from canvas to canvas.
 
-constraint = compile_constraint(json_schema=schema, vocabulary=vocabulary, end_ids=[1, 106])
-state = constraint.begin(max_tokens=512)                # refuses at once if 512 tokens can't hold any match
-canvas = state.open_canvas(256)                         # a CanvasChain: posterior, most_probable_path, sample_path
-state = state.after(canvas.most_probable_path(scores).tolist())
+    constraint = compile_constraint(json_schema=schema, vocabulary=vocabulary, end_ids=[1, 106])
+    state = constraint.begin(max_tokens=512)                # refuses at once if 512 tokens can't hold any match
+    canvas = state.open_canvas(256)                         # a CanvasChain: posterior, most_probable_path
+    state = state.after(canvas.most_probable_path(scores).tolist())
+
+What runs on a canvas needs torch and is imported there: to compile, none is needed.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from diffusiongemma.control.inference.bundles import Bundles
-from diffusiongemma.control.inference.chain import CanvasChain
-from diffusiongemma.control.inference.evidence import TokenBlocks, token_blocks
 from diffusiongemma.control.inference.finishing import finishing_states, why_no_path
 from diffusiongemma.control.inference.lattice import Lattice, build_lattice
-from diffusiongemma.control.json_schema.text import JsonStyle, json_schema_language
-from diffusiongemma.control.languages import language as lang
-from diffusiongemma.control.languages.dfa import CharDfa
-from diffusiongemma.control.languages.nfa import compile_language
-from diffusiongemma.control.languages.regex import choices_language, regex_language, template_language
-from diffusiongemma.control.languages.utf8 import to_bytes
-from diffusiongemma.control.tokens.automaton import NotWritable, TokenAutomaton, compile_tokens, with_preamble
-from diffusiongemma.control.tokens.coarse import landing_states
-from diffusiongemma.control.tokens.vocabulary import Vocabulary
-from diffusiongemma.control.tokens.words import words_language
+from diffusiongemma.control.tokens.automaton import TokenAutomaton
 from diffusiongemma.errors import InputError
 
-CACHED_CONSTRAINTS = 32
+if TYPE_CHECKING:
+    import torch
+
+    from diffusiongemma.control.inference.chain import CanvasChain
+    from diffusiongemma.control.inference.evidence import TokenBlocks
+
 CACHED_LATTICES = 4  # of each constraint: the same request again, and the same canvas of other requests, find them
-DEFAULT_STYLE = JsonStyle()
-MOST_EXACT_STATES = 1500  # beyond, characters are counted coarsely (see `coarse`)
-
-
-class Stated(Protocol):
-    """What a text must be, as a value that can be compared and hashed."""
-
-    def language(self) -> lang.Language: ...
-
-
-@dataclass(frozen=True)
-class Structure:
-    """What the text must be: at most one of the first four, with words that must or must not be in it."""
-
-    json_schema: str | None = None
-    regex: str | None = None
-    choices: tuple[str, ...] | None = None
-    template: str | None = None
-    banned_words: tuple[str, ...] = ()
-    required_words: tuple[str, ...] = ()
-    ignore_case: bool = False  # of the words
-    style: JsonStyle = DEFAULT_STYLE
-
-    def language(self) -> lang.Language:
-        """Raises `InputError` for what is malformed, contradictory or can't be guaranteed."""
-        return words_language(self._text(), self.banned_words, self.required_words, self.ignore_case)
-
-    def _text(self) -> lang.Language:
-        kinds = ("json_schema", "regex", "choices", "template")
-        stated = [kind for kind in kinds if getattr(self, kind) is not None]
-        if len(stated) > 1:
-            raise InputError(f"{stated[0]} and {stated[1]} can't both be asked for: choose one")
-        if self.json_schema is not None:
-            return json_schema_language(self.json_schema, self.style)
-        if self.regex is not None:
-            return regex_language(self.regex)
-        if self.choices is not None:
-            return choices_language(self.choices)
-        return lang.ANY_TEXT if self.template is None else template_language(self.template)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +37,12 @@ class Constraint:
     """A structure compiled for one vocabulary."""
 
     automaton: TokenAutomaton
+    bundles: Bundles
+
+    @property
+    def nbytes(self) -> int:
+        parts = (*vars(self.automaton).values(), *vars(self.bundles).values())
+        return sum(part.nbytes for part in parts if isinstance(part, np.ndarray))
 
     @property
     def minimum_tokens(self) -> int:
@@ -95,10 +55,6 @@ class Constraint:
         return int(self.automaton.tokens_to_finish.max())
 
     @cached_property
-    def bundles(self) -> Bundles:
-        return Bundles.of(self.automaton)
-
-    @cached_property
     def lattice(self) -> Callable[..., Lattice]:
         """`build_lattice` for this constraint; its latest results are kept."""
         return lru_cache(maxsize=CACHED_LATTICES)(partial(build_lattice, self.automaton, self.bundles))
@@ -109,6 +65,8 @@ class Constraint:
 
     def blocks(self, device: torch.device) -> TokenBlocks:
         """The layout of the classes on a device, made once."""
+        from diffusiongemma.control.inference.evidence import token_blocks
+
         if device not in self._blocks:
             self._blocks[device] = token_blocks(self.automaton, device)
         return self._blocks[device]
@@ -162,6 +120,10 @@ class ConstraintState:
         only tokens for some positions, counted from the start of this canvas; it looks beyond its end too. The scores
         must leave out the others (`holding.Limits`). Raises `InputError` if nothing fits.
         """
+        import torch
+
+        from diffusiongemma.control.inference.chain import CanvasChain
+
         left = self.max_tokens - self.written
         used = min(positions, left)
         assert used > 0, "no tokens left"
@@ -193,98 +155,3 @@ class ConstraintState:
             raise InputError("these tokens do not match the constraint")
         written = self.written + len(committed)
         return ConstraintState(self.constraint, self.max_tokens, self.min_tokens, state, written)
-
-
-def compile_constraint(
-    *,
-    vocabulary: Vocabulary,
-    end_ids: Collection[int],
-    json_schema: Any = None,
-    regex: str | None = None,
-    choices: Collection[str] | None = None,
-    template: str | None = None,
-    banned_words: Collection[str] = (),
-    required_words: Collection[str] = (),
-    ignore_case: bool = False,
-    style: JsonStyle = DEFAULT_STYLE,
-    neutral_ids: Collection[int] = (),
-    preamble: tuple[int, int] | None = None,
-) -> Constraint:
-    """Compile at most one of json_schema (object or text), regex, choices and template, and words, for a vocabulary.
-
-    end_ids close the answer; neutral_ids (special tokens that write nothing) may stand anywhere before; `preamble` is
-    the pair of special tokens around a thought that may come first, in any words without a vertical bar, of which all
-    markup is made. The last 32 constraints are kept.
-    Raises `InputError` for what is malformed, can't be guaranteed or can't be written with this vocabulary, `TooLarge`
-    (an `InputError`) for what outgrows the limits.
-    """
-    for name, listed in (("choices", choices), ("banned_words", banned_words), ("required_words", required_words)):
-        if isinstance(listed, str):
-            raise InputError(f"{name}: give a list of texts, not one text")
-    structure = Structure(
-        json_schema=json_schema if json_schema is None or isinstance(json_schema, str) else _as_json(json_schema),
-        regex=regex,
-        choices=None if choices is None else tuple(choices),
-        template=template,
-        banned_words=tuple(banned_words),
-        required_words=tuple(required_words),
-        ignore_case=ignore_case,
-        style=style,
-    )
-    return compile_structure(structure, vocabulary, end_ids, neutral_ids, preamble)
-
-
-def compile_structure(
-    structure: Stated,
-    vocabulary: Vocabulary,
-    end_ids: Collection[int],
-    neutral_ids: Collection[int] = (),
-    preamble: tuple[int, int] | None = None,
-) -> Constraint:
-    """`compile_constraint` for any hashable value that knows its language."""
-    ids = tuple(sorted(end_ids)), tuple(sorted(neutral_ids))
-    return _compiled(_Request(structure, vocabulary.fingerprint, *ids, preamble, vocabulary))
-
-
-def _as_json(schema: Any) -> str:
-    try:
-        return json.dumps(schema)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"schema: it can't be written as JSON: {error}") from error
-
-
-@dataclass(frozen=True)
-class _Request:
-    structure: Stated
-    fingerprint: str
-    end_ids: tuple[int, ...]
-    neutral_ids: tuple[int, ...]
-    preamble: tuple[int, int] | None
-    vocabulary: Vocabulary = field(compare=False)
-
-
-@lru_cache(maxsize=CACHED_CONSTRAINTS)
-def _compiled(request: _Request) -> Constraint:
-    dfa = compile_language(request.structure.language())
-    if dfa.is_empty:
-        raise InputError("no text at all meets the constraint: look for contradictions in it")
-    automaton = _token_automaton(dfa, request)
-    if request.preamble is None:
-        return Constraint(automaton)
-    written = request.vocabulary.token_bytes
-    inside = np.array([text is not None and b"|" not in text for text in written]) & ~_among(len(written), request)
-    return Constraint(with_preamble(automaton, *request.preamble, inside))
-
-
-def _among(size: int, request: _Request) -> np.ndarray:  # [V] bool: end and neutral tokens
-    special = np.zeros(size, bool)
-    special[[*request.end_ids, *request.neutral_ids]] = True
-    return special
-
-
-def _token_automaton(dfa: CharDfa, request: _Request) -> TokenAutomaton:
-    in_bytes, tokens = to_bytes(dfa), (request.vocabulary, request.end_ids, request.neutral_ids)
-    if in_bytes.num_states > MOST_EXACT_STATES:
-        with contextlib.suppress(NotWritable):
-            return compile_tokens(in_bytes, *tokens, landing_states(dfa, in_bytes.num_states))
-    return compile_tokens(in_bytes, *tokens)

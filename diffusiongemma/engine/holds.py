@@ -10,7 +10,7 @@ import torch
 from diffusiongemma.control.constraint import ConstraintState
 from diffusiongemma.control.inference.holding import Limits, Patchwork, Plain, Region, Start
 from diffusiongemma.control.inference.reader import Constrained
-from diffusiongemma.control.tokens.words import LogitBias, together
+from diffusiongemma.control.tokens.bias import LogitBias, combined
 from diffusiongemma.diffusion.denoise import Canvas
 from diffusiongemma.diffusion.pins import Pins
 from diffusiongemma.diffusion.readout import OWN, Reader
@@ -76,14 +76,14 @@ class Holds:
         if constrained is not None:
             chain = constrained.open_canvas(positions, device, ahead)
             mine = {p: token for p, token in ahead.items() if p < chain.positions}
-            adjust = together(self.bias, Limits(mine) if mine else None)
+            adjust = combined(self.bias, Limits(mine) if mine else None)
             return Constrained(chain, adjust, paths=False, top_p=self.top_p, top=self.top)
         limits = Limits({}, self.end_ids, min(positions, max(0, self.no_end_before - offset)))
         regions = [r for r in self.regions if offset <= r.start < offset + positions]
         if regions:
             return self._patchwork(regions, offset, positions, limits, set(ahead), device)
         open_before = any(p not in ahead for p in range(limits.no_end_before))
-        adjust = together(self.bias, limits if limits and open_before else None)
+        adjust = combined(self.bias, limits if limits and open_before else None)
         return Plain(adjust, self.top_p, self.top) if adjust is not None or self.top_p < 1 else OWN
 
     def _patchwork(

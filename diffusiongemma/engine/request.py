@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from diffusiongemma.chat import Prompt
 from diffusiongemma.control.constraint import ConstraintState
 from diffusiongemma.control.inference.holding import Region, Start
-from diffusiongemma.control.tokens.words import LogitBias
+from diffusiongemma.control.tokens.bias import LogitBias
 from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.engine.branch import Branch
 from diffusiongemma.model.cache import SequenceCache

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import Request as HttpRequest
@@ -13,6 +14,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 
 from diffusiongemma.api import DiffusionGemma
+from diffusiongemma.control.compiling import CompileElsewhere, CompileJob, Outcome, compiling_elsewhere
 from diffusiongemma.errors import UserError
 from diffusiongemma.serve.driver import Driver, EventStream
 from diffusiongemma.serve.errors import FieldOf, refused, too_busy
@@ -20,6 +22,7 @@ from diffusiongemma.serve.job import Body, Dialect, Job
 from diffusiongemma.serve.kept_traces import KeptTraces
 from diffusiongemma.serve.settings import Settings
 from diffusiongemma.serve.token_texts import Texts
+from diffusiongemma.serve.transport.compiling import Compiler
 from diffusiongemma.serve.transport.connection import while_connected
 from diffusiongemma.serve.transport.metrics import Metrics
 from diffusiongemma.serve.transport.threads import without_helpers
@@ -38,9 +41,11 @@ class Service:
         self.texts = Texts(model.tokenizer, model.generation.eos_token_ids)
         self.traces = KeptTraces(settings, self.texts)
         self._pool = ThreadPoolExecutor(PREPARING_THREADS, "prepare", without_helpers)
+        self._compiler = Compiler()
         self._preparing = 0
 
     def close(self) -> None:
+        self._compiler.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def answer(self, http: HttpRequest, dialect: Dialect[Body], body: Body) -> BaseModel | Response:
@@ -62,7 +67,10 @@ class Service:
             driver.close()
 
     async def prepare(self, field_of: FieldOf, work: Callable[..., T], *arguments: Any) -> T:
-        """Run what may take long (tokenising, images, compiling a constraint) beside the event loop.
+        """Run what may take long (tokenising, images) beside the event loop.
+
+        A constraint that it needs is compiled in a process of its own meanwhile, and the work done again with the
+        outcome: plain requests never wait for it.
 
         A user's mistake is answered with 400 and the field that `field_of` gives for its option. The caller is
         cancelled when the client goes.
@@ -72,11 +80,24 @@ class Service:
             raise too_busy(f"{self._preparing} requests are being prepared: try again soon")
         self._preparing += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
+            return await self._with_constraints(partial(work, *arguments))
         except UserError as error:
             raise refused(error, field_of) from error
         finally:
             self._preparing -= 1
+
+    async def _with_constraints(self, work: Callable[[], T]) -> T:
+        outcomes: dict[CompileJob, Outcome] = {}
+
+        def prepared() -> T:
+            with compiling_elsewhere(outcomes):
+                return work()
+
+        while True:
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._pool, prepared)
+            except CompileElsewhere as needed:
+                outcomes[needed.job] = await self._compiler.outcome(needed.job)
 
     def _log_prompt(self, job: Job, request_id: str) -> None:
         if self.settings.log_prompts and job.requests:

@@ -10,9 +10,9 @@ from typing import Any
 from diffusiongemma.api import DiffusionGemma
 from diffusiongemma.chat import Prompt
 from diffusiongemma.chat.prompt import encode_text
+from diffusiongemma.control.compiling import CompileJob, compiled
 from diffusiongemma.control.constraint import Constraint
-from diffusiongemma.control.tokens.vocabulary import vocabulary_of
-from diffusiongemma.control.tool_calls import compile_calls
+from diffusiongemma.control.structure import ToolCalls
 from diffusiongemma.events import Result
 from diffusiongemma.serve.token_texts import Texts
 
@@ -45,10 +45,9 @@ def force_call(
 
     Raises `InputError` for a schema that cannot be guaranteed.
     """
-    texts = {name: json.dumps(schema or ANY_OBJECT) for name, schema in schemas.items()}
-    vocabulary = vocabulary_of(model.tokenizer, model.config.vocab_size)
+    calls = ToolCalls(tuple((name, json.dumps(schema or ANY_OBJECT)) for name, schema in schemas.items()))
     begun = Prompt(prompt.ids + encode_text(CALL_BEGINS, model.tokenizer), prompt.images, prompt.image_spans)
-    return begun, compile_calls(texts, vocabulary, model.generation.eos_token_ids)
+    return begun, compiled(CompileJob.of(calls, model.vocabulary, model.generation.eos_token_ids))
 
 
 def calls_of(result: Result, mode: CallMode, texts: Texts) -> list[Call]:

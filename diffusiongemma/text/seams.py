@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
-from diffusiongemma.control.constraint import Constraint, compile_constraint
+from diffusiongemma.control.compiling import CompileJob, compiled_here
+from diffusiongemma.control.constraint import Constraint
+from diffusiongemma.control.structure import Structure
 from diffusiongemma.control.tokens.vocabulary import Vocabulary
 from diffusiongemma.errors import InputError
 
@@ -24,7 +26,7 @@ class TextTokens:
     @cached_property
     def any_text(self) -> Constraint:
         """Any text of whole characters, without special tokens."""
-        return compile_constraint(vocabulary=self.vocabulary, end_ids=self.end_ids)
+        return compiled_here(CompileJob.of(Structure(), self.vocabulary, self.end_ids))
 
     def encode(self, text: str) -> list[int]:
         """Tokens that write exactly `text`: markers in it are ordinary text. Raises `InputError` where the vocabulary

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from diffusiongemma.control.inference.bundles import Bundles
 from diffusiongemma.control.inference.chain import CanvasChain
-from diffusiongemma.control.inference.evidence import Evidence, draw, token_blocks
+from diffusiongemma.control.inference.evidence import Evidence, draw_in_rows, token_blocks
 from diffusiongemma.control.inference.lattice import build_lattice
 from diffusiongemma.control.languages.utf8 import ByteDfa
 from diffusiongemma.control.tokens.automaton import TokenAutomaton, compile_tokens
@@ -123,7 +123,7 @@ def test_the_state_carries_from_canvas_to_canvas(case: Case):
         return
     first = chain_over(automaton, 0, positions, must_finish=False, remaining=positions)
     tokens = tuple(first.most_probable_path(case.scores[0]).tolist())
-    state = first.end_state(tokens)
+    state = automaton.run(tokens)
     assert state >= 0 and is_accepted(case.dfa, tokens, more=positions)
     second = chain_over(automaton, state, positions, must_finish=True)
     expected = enumerated(case, case.scores[1], prefix=tokens)
@@ -136,15 +136,13 @@ def test_the_state_carries_from_canvas_to_canvas(case: Case):
 
 @settings(max_examples=100, deadline=None)
 @given(cases(), st.integers(0, 2**31))
-def test_samples_are_accepted_and_possible(case: Case, seed: int):
+def test_samples_are_possible(case: Case, seed: int):
     scores, positions = case.scores[0], case.scores.shape[1]
     automaton = compiled(case)
     expected = enumerated(case, scores)
     assume(expected)
     chain = chain_over(automaton, 0, positions)
     generator = torch.Generator().manual_seed(seed)
-    path = tuple(chain.sample_path(scores, torch.rand(positions, generator=generator)).tolist())
-    assert expected[path] > 0
     marginal, log_p = chain.posterior(scores).sample(torch.rand(positions, generator=generator))
     exact = marginals(expected, positions)[np.arange(positions), marginal.numpy()]
     assert (exact > 0).all()
@@ -152,7 +150,7 @@ def test_samples_are_accepted_and_possible(case: Case, seed: int):
 
 
 def test_samples_follow_the_exact_distribution():
-    """20,000 draws on a fixed toy: frequencies of paths and of marginals within 5 standard errors."""
+    """20,000 draws on a fixed toy: frequencies of marginals within 5 standard errors."""
     table = np.full((2, 256), -1, np.int32)
     table[0, ord("a")], table[0, ord("b")], table[1, ord("b")], table[1, ord("c")] = 1, 0, 0, 1
     case = Case(
@@ -168,9 +166,6 @@ def test_samples_follow_the_exact_distribution():
         marginal_counts[np.arange(3), posterior.sample(u)[0].numpy()] += 1
     p = marginals(expected, 3)
     assert (np.abs(marginal_counts / count - p) <= 5 * np.sqrt(p * (1 - p) / count) + 1e-9).all()
-    paths = [tuple(chain.sample_path(scores, u).tolist()) for u in uniforms[:4000]]
-    for path, probability in expected.items():
-        assert abs(paths.count(path) / 4000 - probability) <= 5 * np.sqrt(probability / 4000)
 
 
 def test_structure_wins_over_impossible_scores():
@@ -184,9 +179,8 @@ def test_structure_wins_over_impossible_scores():
         torch.full((3, V), -torch.inf).index_fill_(1, torch.tensor([6]), 0.0),
     ):
         path = tuple(chain.most_probable_path(scores).tolist())
-        assert TOY.decode(path) == "ab" and chain.end_state(path) == automaton.done
+        assert TOY.decode(path) == "ab" and automaton.run(path) == automaton.done
         assert chain.posterior(scores).entropy.isfinite().all()
-        assert TOY.decode(chain.sample_path(scores, torch.rand(3)).tolist()) == "ab"
 
 
 def test_long_forced_structure_does_not_underflow():
@@ -238,9 +232,6 @@ def test_scores_need_not_exist_all_at_once():
 
 def test_draw_leaves_a_uniform_remainder():
     uniforms = np.linspace(0, 1, 10_000, endpoint=False)
-    items, left = zip(
-        *(draw(np.array([1.0, 3.0, 0.0]), np.array([0, 3]), np.array([u])) for u in uniforms[::50]), strict=True
-    )
-    items, left = np.concatenate(items), np.concatenate(left)
+    items, left = draw_in_rows(np.tile([1.0, 3.0, 0.0], (10_000, 1)), uniforms)
     assert (items == 0).mean() == pytest.approx(0.25, abs=0.01) and (items < 2).all()
     assert left[items == 1].mean() == pytest.approx(0.5, abs=0.02)

@@ -206,7 +206,7 @@ def test_paths_at_every_step_or_at_the_commit_write_the_same(nano):
         (dict(regex="a(?!b)"), "look-around"),
         (dict(regex="[a-z]{3}", banned_words=list("abcdefghijklmnopqrstuvwxyz")), "no text at all"),
         (dict(regex="[a-z]{3}", required_words=["1"]), "no text at all"),
-        (dict(banned_words=["a"], required_words=["cat"]), "contains a banned one"),
+        (dict(banned_words=["a"], required_words=["cat"]), "contains one of banned_words"),
         (dict(banned_words="cat"), "list"),
         (dict(required_words=[""]), "empty"),
         (dict(required_words=["x" * 300], max_new_tokens=3), "at least"),

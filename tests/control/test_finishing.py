@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_regex import random_regex
 
-from diffusiongemma.control.constraint import compile_constraint
+from diffusiongemma.control.compiling import compile_constraint
 from diffusiongemma.control.inference import finishing
 from diffusiongemma.control.inference.finishing import finishing_states, finishing_within_limits
 from diffusiongemma.control.tokens.vocabulary import Vocabulary

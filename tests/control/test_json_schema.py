@@ -14,9 +14,9 @@ import pytest
 import torch
 from schemas import NAMES, PERSON, REAL, SchemaGenerator
 
-from diffusiongemma.control.constraint import compile_constraint
+from diffusiongemma.control.compiling import compile_constraint
 from diffusiongemma.control.json_schema.formats import FORMATS, format_language
-from diffusiongemma.control.json_schema.text import JsonStyle, json_schema_language
+from diffusiongemma.control.json_schema.text import json_schema_language
 from diffusiongemma.control.languages.dfa import CharDfa, TooLarge, chars_to_end
 from diffusiongemma.control.languages.nfa import compile_language
 from diffusiongemma.control.tokens.vocabulary import Vocabulary
@@ -27,8 +27,8 @@ TEXTS = 6
 FORMAT_CHECKER = jsonschema.Draft202012Validator.FORMAT_CHECKER
 
 
-def compiled(schema: Any, **style: Any) -> CharDfa:
-    return compile_language(json_schema_language(schema, JsonStyle(**style)))
+def compiled(schema: Any) -> CharDfa:
+    return compile_language(json_schema_language(schema))
 
 
 def random_texts(dfa: CharDfa, rng: random.Random, count: int) -> list[str]:
@@ -58,26 +58,22 @@ def assert_valid(schema: Any, text: str) -> None:
 
 
 def test_random_schemas_are_met_or_refused():
-    """Soundness over generated schemas, all styles; refusals say so and stay the exception."""
+    """Soundness over generated schemas; refusals say so and stay the exception."""
     refused = 0
     for seed in range(SCHEMAS):
         schema = SchemaGenerator(seed).document()
         rng = random.Random(seed)
-        style = {
-            "whitespace": rng.choice(["none", "single", "optional"]),
-            "key_order": rng.choice(["declared", "declared", "free"]),
-        }
         try:
-            dfa = compiled(schema, **style)
+            dfa = compiled(schema)
         except InputError as error:
-            assert isinstance(error, TooLarge) or str(error).startswith("schema: "), error
+            assert isinstance(error, TooLarge) or error.option == "json_schema", error
             refused += 1
             continue
         for text in random_texts(dfa, rng, TEXTS):
             try:
                 assert_valid(schema, text)
             except Exception as error:
-                raise AssertionError(f"seed {seed} {style}\n{json.dumps(schema)}\n{text!r}\n{error}") from error
+                raise AssertionError(f"seed {seed}\n{json.dumps(schema)}\n{text!r}\n{error}") from error
     assert refused < 0.2 * SCHEMAS
 
 
@@ -90,10 +86,10 @@ VOCABULARY = Vocabulary(
 END = 0
 
 
-def generated(schema: Any, temperature: float, seed: int, canvas: int = 24, **style: Any) -> str:
+def generated(schema: Any, temperature: float, seed: int, canvas: int = 24) -> str:
     """An answer by random scores, the best path of each canvas committed, as a decoder would."""
     generator = torch.Generator().manual_seed(seed)
-    constraint = compile_constraint(json_schema=schema, vocabulary=VOCABULARY, end_ids=[END], style=JsonStyle(**style))
+    constraint = compile_constraint(json_schema=schema, vocabulary=VOCABULARY, end_ids=[END])
     budget = constraint.minimum_tokens + int(torch.randint(1, 40, (), generator=generator))
     state, tokens = constraint.begin(budget), []
     while not state.finished and state.written < budget:
@@ -116,7 +112,7 @@ def test_random_scores_always_give_valid_json():
             try:
                 text = generated(schema, temperature, seed)
             except InputError as error:
-                assert "schema" in str(error) or isinstance(error, TooLarge), error
+                assert error.option == "json_schema" or isinstance(error, TooLarge), error
                 break
             assert_valid(schema, text)
             outputs += 1
@@ -126,9 +122,8 @@ def test_random_scores_always_give_valid_json():
 @pytest.mark.parametrize("name", REAL)
 def test_schemas_as_people_write_them(name):
     rng = random.Random(0)
-    for style in ({}, {"whitespace": "optional"}, {"key_order": "free"}):
-        for text in random_texts(compiled(REAL[name], **style), rng, 20):
-            assert_valid(REAL[name], text)
+    for text in random_texts(compiled(REAL[name]), rng, 60):
+        assert_valid(REAL[name], text)
     for seed in range(4):
         assert_valid(REAL[name], generated(REAL[name], 1.0, seed, canvas=32))
 
@@ -212,13 +207,6 @@ def test_wide_schemas_are_no_trouble():
     schema = {"type": "object", "properties": {f"p{i}": {"type": "boolean"} for i in range(400)}}
     dfa = compiled(schema)
     assert dfa.matches('{"p7":true,"p399":false}') and not dfa.matches('{"p399":true,"p7":false}')
-
-
-def test_key_order_and_whitespace():
-    schema = {"type": "object", "properties": {"a": {"const": 1}, "b": {"const": 2}}, "required": ["a", "b"]}
-    free, spaced = compiled(schema, key_order="free"), compiled(schema, whitespace="single")
-    assert free.matches('{"b":2,"a":1}') and not compiled(schema).matches('{"b":2,"a":1}')
-    assert spaced.matches('{"a": 1, "b": 2}') and not spaced.matches('{"a":1,"b":2}')
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS))

@@ -1,14 +1,13 @@
-"""Exact inference over one canvas under an automaton: constrained marginals, joint samples and the most probable path.
+"""Exact inference over one canvas under an automaton: constrained marginals and the most probable path.
 
 The model gives independent scores per position; the automaton couples positions. Conditioning on "the tokens form an
 accepted path" leaves a Markov chain over (position, state), so sums over all accepted sequences are sweeps over the
-lattice: forward-backward for marginals, sampling backwards-filtered forwards, Viterbi for the best path. References:
+lattice: forward-backward for marginals, Viterbi for the best path. References:
 Rabiner 1989 (the recursions); Dang & Ermon, arXiv 2607.07026, and DINGO, arXiv 2505.23061 (on a diffusion canvas).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,9 +15,9 @@ import numpy as np
 import torch
 
 from diffusiongemma.control.inference.bundles import Bundles
-from diffusiongemma.control.inference.evidence import Evidence, TokenBlocks, draw, draw_in_rows, first_maxima, ranges
+from diffusiongemma.control.inference.evidence import Evidence, TokenBlocks, draw_in_rows, first_maxima, ranges
 from diffusiongemma.control.inference.lattice import Lattice
-from diffusiongemma.control.inference.sweeps import SetMasses, backward_sums, set_posterior
+from diffusiongemma.control.inference.sweeps import SetMasses, best_to_end, set_posterior
 from diffusiongemma.control.tokens.automaton import TokenAutomaton
 
 
@@ -54,37 +53,9 @@ class CanvasChain:
         """[C] the accepted token sequence with the highest total score (Viterbi); scores [C, V] as for `posterior`."""
         evidence = self._evidence(scores)
         by_set = np.maximum.reduceat(evidence.best[:, self.bundles.classes], self.bundles.first[:-1], axis=1)
-        values = backward_sums(self.lattice, by_set, np.maximum)
-        weights = by_set.ravel()[self.lattice.backward.cell]
-        sets = self._walk(lambda t, out, reached: int(np.argmax(weights[out] + values[t + 1][reached])))
-        row, classes, starts = self._members_of(sets)
+        row, items, starts = ranges(self.bundles.first, self._best_sets(by_set))
+        classes = self.bundles.classes[items]
         return evidence.most_probable_tokens(classes[first_maxima(evidence.best[row, classes], starts)])
-
-    def sample_path(self, scores: torch.Tensor | Evidence, uniforms: torch.Tensor) -> torch.Tensor:
-        """[C] an accepted token sequence drawn from the exact joint distribution; uniforms [C] in [0, 1).
-
-        scores [C, V] as for `posterior`.
-        """
-        evidence = self._evidence(scores)
-        log_mass = SetMasses.of(evidence.log_mass, self.bundles).log_in_set
-        values = backward_sums(self.lattice, log_mass)
-        weights = log_mass.ravel()[self.lattice.backward.cell]
-        left = as_uniforms(uniforms)
-
-        def pick(t: int, out: slice, reached: np.ndarray) -> int:
-            log_weight = weights[out] + values[t + 1][reached]
-            chosen, left[[t]] = draw(np.exp(log_weight - log_weight.max()), np.array([0, len(reached)]), left[[t]])
-            return int(chosen[0])
-
-        row, classes, starts = self._members_of(self._walk(pick))
-        log_weight = evidence.log_mass[row, classes]
-        weight = np.exp(log_weight - np.maximum.reduceat(log_weight, starts[:-1])[row])
-        chosen, left = draw(weight, starts, left)
-        return evidence.sampled_tokens(classes[chosen], left)
-
-    def end_state(self, tokens: Iterable[int]) -> int:
-        """The state after these tokens, to carry to the next canvas; -1 if they are not allowed."""
-        return self.automaton.run(tokens, self.start)
 
     def _evidence(self, scores: torch.Tensor | Evidence) -> Evidence:
         if isinstance(scores, Evidence):
@@ -92,21 +63,19 @@ class CanvasChain:
         assert scores.shape == (self.positions, len(self.automaton.class_of_token)), scores.shape
         return Evidence.of(scores, self.blocks)
 
-    def _walk(self, pick: Callable[[int, slice, np.ndarray], int]) -> np.ndarray:
-        """[C] the class sets along one path from the start; `pick` chooses among the moves out of each node."""
+    def _best_sets(self, by_set: np.ndarray) -> np.ndarray:
+        """[C] the class sets along the best path, from the best score of each set at each position [C, sets]."""
+        values = best_to_end(self.lattice, by_set)
         moves, node = self.lattice.backward, 0
+        weights = by_set.ravel()[moves.cell]
         cells = np.empty(self.positions, np.int64)
         for t, (leaves, begins, at) in enumerate(zip(moves.leaves, moves.begins, moves.slices, strict=True)):
             begin, end = begins[node], begins[node + 1] if node + 1 < len(begins) else len(leaves)
-            picked = pick(t, slice(at.start + begin, at.start + end), leaves[begin:end])
-            cells[t] = moves.cell[at.start + begin + picked]
-            node = int(leaves[begin + picked])
+            reached, first = leaves[begin:end], at.start + begin
+            picked = int(np.argmax(weights[first : at.start + end] + values[t + 1][reached]))
+            cells[t] = moves.cell[first + picked]
+            node = int(reached[picked])
         return cells % self.bundles.num_sets
-
-    def _members_of(self, sets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """All classes of each position's set, one after the other: (position, class) of each, and where each begins."""
-        row, items, starts = ranges(self.bundles.first, sets)
-        return row, self.bundles.classes[items], starts
 
 
 @dataclass(frozen=True, eq=False)

@@ -150,12 +150,6 @@ class Evidence:
         row, items, starts = ranges(self.blocks.first_block, classes)
         return self.best_tokens(items[first_maxima(self.block_best[row, items], starts)])
 
-    def sampled_tokens(self, classes: np.ndarray, uniforms: np.ndarray) -> Tensor:
-        """[C] a token of the given class at each position, drawn by its probability within the class."""
-        row, items, starts = ranges(self.blocks.first_block, classes)
-        chosen, uniforms = draw(self.share[row, items] * self.block_mass[row, items], starts, uniforms)
-        return self.drawn_tokens(items[chosen], uniforms)[0]
-
     def best_tokens(self, blocks: np.ndarray) -> Tensor:
         """[C] the best token of one block per position."""
         slots = self.blocks.slots(blocks)
@@ -215,23 +209,11 @@ def ranges(first: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return np.repeat(np.arange(len(chosen)), counts), items, starts
 
 
-def draw(weights: np.ndarray, starts: np.ndarray, uniforms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Draw one item per range by inverse transform.
-
-    weights [N] lie in ranges starts[i] .. starts[i + 1] - 1, uniforms [n] in [0, 1). Returns the items drawn [n]
-    (indices into `weights`) and what is left of each uniform, again uniform and independent of the choice.
-    """
-    total = np.cumsum(weights, dtype=np.float64)
-    before = np.concatenate([[0.0], total])[starts]
-    goal = before[:-1] + np.minimum(uniforms, JUST_BELOW_ONE) * np.diff(before)
-    items = np.clip(np.searchsorted(total, goal, side="right"), starts[:-1], starts[1:] - 1)
-    weight = np.maximum(weights[items], np.finfo(np.float64).tiny)
-    left = (goal - (total[items] - weights[items])) / weight
-    return items, np.clip(left, 0.0, JUST_BELOW_ONE)
-
-
 def draw_in_rows(weights: np.ndarray, uniforms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same for rows of equal length: weights [n, N], uniforms [n] → columns [n] and what is left [n]."""
+    """Draw one column per row by inverse transform: weights [n, N], uniforms [n] in [0, 1).
+
+    Returns the columns [n] and what is left of each uniform, again uniform and independent of the choice.
+    """
     total = np.cumsum(weights, axis=1, dtype=np.float64)
     goal = np.minimum(uniforms, JUST_BELOW_ONE) * total[:, -1]
     items, rows = (total <= goal[:, None]).sum(1), np.arange(len(weights))

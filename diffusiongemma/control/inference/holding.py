@@ -11,7 +11,7 @@ from torch import Tensor
 from diffusiongemma.control.constraint import Constraint
 from diffusiongemma.control.inference.chain import CanvasChain
 from diffusiongemma.control.inference.reader import Constrained
-from diffusiongemma.control.tokens.words import together
+from diffusiongemma.control.tokens.bias import combined
 from diffusiongemma.diffusion.readout import NEVER, Adjust, Head, Prediction, Reader, ReadOptions, read
 
 
@@ -58,7 +58,7 @@ class Region:
     def reader(
         self, device: torch.device | str, bias: Adjust | None = None, top_p: float = 1.0, top: int = 0
     ) -> Constrained:
-        return Constrained(self.chain(device), together(bias, Limits(self.only)), top_p=top_p, top=top)
+        return Constrained(self.chain(device), combined(bias, Limits(self.only)), top_p=top_p, top=top)
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Patchwork(Reader):
         rows = self.free.nonzero()[:, 0].cpu()
         if len(rows):
             one_by_one = Limits({}, self.limits.end_ids, int((rows < self.limits.no_end_before).sum()))
-            plain = Plain(together(self.bias, one_by_one), self.top_p, self.top)
+            plain = Plain(combined(self.bias, one_by_one), self.top_p, self.top)
             pieces.append((rows, plain(head, hidden[rows], temperature, uniforms[rows], greedy)))
         return _assembled(len(hidden), pieces)
 

@@ -18,13 +18,13 @@ from diffusiongemma.control.inference.lattice import BothWays, Lattice
 SMALLEST_MASS = 1e-280  # relative to a position's largest: above it float64 sums lose nothing
 
 
-def backward_sums(lattice: Lattice, weights: np.ndarray, add: np.ufunc = np.logaddexp) -> list[np.ndarray]:
-    """For each position 0 .. C, the log sum (`add=np.maximum`: the best) over the paths from each node to an end."""
+def best_to_end(lattice: Lattice, weights: np.ndarray) -> list[np.ndarray]:
+    """For each position 0 .. C, the score of the best path from each node to an end."""
     moves, values = lattice.backward, np.zeros(len(lattice.states[-1]))
     of_move = weights.ravel()[moves.cell]
     swept = [values]
     for t in reversed(range(lattice.positions)):
-        values = add.reduceat(values[moves.leaves[t]] + of_move[moves.slices[t]], moves.begins[t])
+        values = np.maximum.reduceat(values[moves.leaves[t]] + of_move[moves.slices[t]], moves.begins[t])
         swept.append(values)
     return swept[::-1]
 

@@ -50,15 +50,13 @@ def with_prefix(
 ) -> lang.Language:
     """A list whose first items are `prefix`, one each, and all others `rest`; it may stop anywhere `count` allows."""
 
-    @cache
-    def after(i: int) -> lang.Language:
+    begun = max(len(prefix), 1)
+    after = count.after(begun).of(lang.sequence(comma, rest))
+    for i in reversed(range(begun)):
         item, separator = (prefix[i] if i < len(prefix) else rest), (comma if i else lang.EMPTY)
-        if i >= len(prefix) and i > 0:
-            return count.after(i).of(lang.sequence(separator, item))
-        more = lang.sequence(separator, item, after(i + 1)) if count.allows_more(i) else lang.NEVER
-        return lang.either(more, count.end(i))
-
-    return after(0)
+        more = lang.sequence(separator, item, after) if count.allows_more(i) else lang.NEVER
+        after = lang.either(more, count.end(i))
+    return after
 
 
 def containing(meeting: lang.Language, other: lang.Language, count: Count, comma: lang.Language) -> lang.Language:

@@ -64,12 +64,16 @@ TYPES: dict[str, Shape] = {
 LARGEST_DIVISOR = 5000
 
 
+def schema_error(message: str) -> InputError:
+    return InputError(message, option="json_schema")
+
+
 def refusal(keyword: str, where: str, why: str = "remove it") -> InputError:
-    return InputError(f"schema: {keyword!r} at {where or '/'} can't be guaranteed: {why}")
+    return schema_error(f"{keyword!r} at {where or '/'} can't be guaranteed: {why}")
 
 
 def malformed(keyword: str, where: str, expected: str) -> InputError:
-    return InputError(f"schema: {keyword!r} at {where or '/'} must be {expected}")
+    return schema_error(f"{keyword!r} at {where or '/'} must be {expected}")
 
 
 def strings(value: Any, keyword: str, where: str) -> tuple[str, ...]:
@@ -123,7 +127,7 @@ def listed_shapes(raw: Mapping[str, Any], where: str) -> Shapes:
     if "type" in raw:
         names = [raw["type"]] if isinstance(raw["type"], str) else strings(raw["type"], "type", where)
         if unknown := [name for name in names if name not in TYPES]:
-            raise InputError(f"schema: type {unknown[0]!r} at {where or '/'} is unknown: use {', '.join(TYPES)}")
+            raise schema_error(f"type {unknown[0]!r} at {where or '/'} is unknown: use {', '.join(TYPES)}")
         distinct = [name for name in dict.fromkeys(names) if not (name == "integer" and "number" in names)]
         union = intersected_unions(union, [TYPES[name] for name in distinct])
     if "const" in raw:
@@ -232,7 +236,7 @@ def _pattern(value: Any, where: str) -> str:
     try:
         regex_language(value)
     except InputError as error:
-        raise refusal("pattern", where, str(error)) from error
+        raise refusal("pattern", where, error.message) from error
     return value
 
 

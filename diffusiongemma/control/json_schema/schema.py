@@ -19,6 +19,7 @@ from diffusiongemma.control.json_schema.keywords import (
     malformed,
     mapping,
     refusal,
+    schema_error,
     strings,
     subschemas,
     typed_shapes,
@@ -38,7 +39,6 @@ from diffusiongemma.control.json_schema.shapes import (
     loosened,
     negated,
 )
-from diffusiongemma.errors import InputError
 
 LARGEST_UNION = 200
 MOST_REFERENCES = 50  # in a row
@@ -62,7 +62,7 @@ class SchemaReader:
         if terms not in self._shapes:
             if terms in self._open:
                 where = terms[0].where or "/"
-                raise InputError(f"schema: $ref at {where} leads back to itself: put a property or an item in between")
+                raise schema_error(f"$ref at {where} leads back to itself: put a property or an item in between")
             self._open.append(terms)
             union = ANY_SHAPES
             for term in terms:
@@ -116,7 +116,7 @@ class SchemaReader:
     def _intersected(self, a: Shapes, b: Shapes, where: str) -> Shapes:
         union = intersected_unions(a, b)
         if len(union) > LARGEST_UNION:
-            raise InputError(f"schema: more than {LARGEST_UNION} alternatives at {where or '/'}: simplify it")
+            raise schema_error(f"more than {LARGEST_UNION} alternatives at {where or '/'}: simplify it")
         return union
 
     def _of_term(self, term: Term) -> Shapes:
@@ -132,7 +132,7 @@ class SchemaReader:
         if isinstance(raw, bool):
             return ANY_SHAPES if raw else []
         if not isinstance(raw, Mapping):
-            raise InputError(f"schema: what stands at {where or '/'} is not a schema (an object, true or false)")
+            raise schema_error(f"what stands at {where or '/'} is not a schema (an object, true or false)")
         for keyword in raw:
             if keyword in REFUSED:
                 raise refusal(keyword, where, REFUSED[keyword])
@@ -165,7 +165,7 @@ class SchemaReader:
             try:
                 raw = raw[int(key)] if isinstance(raw, list) else raw[key]
             except (KeyError, IndexError, ValueError, TypeError):
-                raise InputError(f"schema: $ref {target!r} at {where or '/'} points to nothing") from None
+                raise schema_error(f"$ref {target!r} at {where or '/'} points to nothing") from None
         return Term(target[1:], raw)
 
     def _anchored(self, anchor: str, where: str) -> Term:
@@ -173,7 +173,7 @@ class SchemaReader:
             for name, raw in self.root.get(collection, {}).items():
                 if isinstance(raw, Mapping) and raw.get("$anchor") == anchor:
                     return Term(f"/{collection}/{name}", raw)
-        raise InputError(f"schema: $ref '#{anchor}' at {where or '/'} points to nothing")
+        raise schema_error(f"$ref '#{anchor}' at {where or '/'} points to nothing")
 
     def all_of(self, raw: Mapping[str, Any], where: str) -> Shapes:
         union = ANY_SHAPES

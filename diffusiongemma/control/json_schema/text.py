@@ -1,7 +1,7 @@
 """Writing shapes as JSON text: from a schema to the language of the texts to generate.
 
 Every text of the language parses and meets the schema. Not every text that meets it is in the language: values are
-spelled in one way, keys come in one order unless it is left free, properties that the schema does not speak of are
+spelled in one way, keys come in the order declared, properties that the schema does not speak of are
 written only where it asks for them, and recursion ends at a stated depth.
 """
 
@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -41,36 +40,19 @@ from diffusiongemma.control.json_schema.shapes import (
 )
 from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.dfa import DEAD, TooLarge
-from diffusiongemma.control.languages.nfa import compile_language, room_for_recursion
+from diffusiongemma.control.languages.nfa import compile_language
 from diffusiongemma.errors import InputError
 
-MOST_FREE_KEYS = MOST_UNIQUE_VALUES = 8  # 2^n situations
+MOST_UNIQUE_VALUES = 8  # 2^n situations
 MOST_PATTERNS = 3
 DEEPEST = 40  # values inside values, whatever the schema
 MOST_PLACES = 10_000  # values that the schema speaks of, recursion unrolled
-SPACE = lang.literal(" ")
+MOST_RECURSIONS = 3  # how often a schema may stand inside itself
+MOST_FREE_NESTING = 2  # the same for values without a schema
+COMMA, COLON = lang.literal(","), lang.literal(":")
 
 
-@dataclass(frozen=True)
-class JsonStyle:
-    """How the JSON is written.
-
-    whitespace: none (`{"a":1,"b":2}`), single (`{"a": 1, "b": 2}`) or optional (a space or none at each of these).
-    key_order: declared, or free (any order; at most 8 properties an object).
-    recursion_depth: how often a schema may stand inside itself; any_depth: the same for values without a schema.
-    """
-
-    whitespace: Literal["none", "single", "optional"] = "none"
-    key_order: Literal["declared", "free"] = "declared"
-    recursion_depth: int = 3
-    any_depth: int = 2
-
-    def after(self, mark: str) -> lang.Language:
-        space = {"none": lang.EMPTY, "single": SPACE, "optional": lang.optional(SPACE)}[self.whitespace]
-        return lang.sequence(lang.literal(mark), space)
-
-
-def json_schema_language(schema: Any, style: JsonStyle = JsonStyle()) -> lang.Language:
+def json_schema_language(schema: Any) -> lang.Language:
     """The language of JSON texts that meet `schema` (a JSON Schema of draft 2020-12, as an object or its text).
 
     Raises `InputError` naming keyword and place for what is not a schema, can't be guaranteed or can't be met.
@@ -79,32 +61,35 @@ def json_schema_language(schema: Any, style: JsonStyle = JsonStyle()) -> lang.La
         try:
             schema = json.loads(schema)
         except json.JSONDecodeError as error:
-            raise InputError(f"schema: it is not JSON: {error}") from error
+            raise InputError(f"it is not JSON: {error}", option="json_schema") from error
     reader = SchemaReader(schema)
-    with room_for_recursion():
-        language = _Writer(reader, style).value(reader.root_terms)
+    try:
+        language = _Writer(reader).value(reader.root_terms)
+    except RecursionError as error:
+        raise TooLarge("it is nested too deeply: flatten it", option="json_schema") from error
     if language is lang.NEVER or compile_language(language).is_empty:
-        raise InputError("schema: no finite JSON value meets it: look for contradictions or recursion without an end")
+        message = "no finite JSON value meets it: look for contradictions or recursion without an end"
+        raise InputError(message, option="json_schema")
     return language
 
 
 class _Writer:
-    def __init__(self, reader: SchemaReader, style: JsonStyle) -> None:
-        self.reader, self.style = reader, style
-        self.comma, self.colon = style.after(","), style.after(":")
+    def __init__(self, reader: SchemaReader) -> None:
+        self.reader = reader
         self._open: list[Terms] = []
         self._written: dict[tuple[Terms, ...], lang.Language] = {}
 
     def value(self, terms: Terms) -> lang.Language:
         """Texts of values that meet all terms."""
         terms = self.reader.resolved(terms)
-        depth = self.style.recursion_depth if terms else self.style.any_depth
+        depth = MOST_RECURSIONS if terms else MOST_FREE_NESTING
         if terms == NOTHING or self._open.count(terms) > depth or len(self._open) > DEEPEST:
             return lang.NEVER
         key = (terms, *self._open)
         if key not in self._written:
             if len(self._written) > MOST_PLACES:
-                raise TooLarge("schema: it allows too much nesting in too many places: lower the recursion depth")
+                message = "it allows too much nesting in too many places: name what may stand inside"
+                raise TooLarge(message, option="json_schema")
             self._open.append(terms)
             self._written[key] = lang.either(*(self.shape(shape) for shape in self.reader.shapes(terms)))
             self._open.pop()
@@ -136,7 +121,7 @@ class _Writer:
         if shape.unique and count.allows_more(1):
             return self.distinct_items(shape, count)
         prefix = [self.value(terms) for terms in shape.prefix]
-        body = with_prefix(prefix, self.value(shape.rest), count, self.comma)
+        body = with_prefix(prefix, self.value(shape.rest), count, COMMA)
         return lang.both(body, *(self.items_that_contain(shape, contains) for contains in shape.contains))
 
     def items_that_contain(self, shape: ArrayShape, contains: Contains) -> lang.Language:
@@ -146,7 +131,7 @@ class _Writer:
             others = [self.value(place) for place in places]
         else:  # those that must not be counted
             others = [self.value(merged(place, (t.negation,))) for place in places for t in contains.terms]
-        return containing(meeting, lang.either(*others), Count(contains.least, contains.most), self.comma)
+        return containing(meeting, lang.either(*others), Count(contains.least, contains.most), COMMA)
 
     def distinct_items(self, shape: ArrayShape, count: Count) -> lang.Language:
         """All arrangements of a few listed values."""
@@ -156,19 +141,14 @@ class _Writer:
         if shape.prefix or shape.contains or texts is None or nested:
             mend = f"only plain items out of at most {MOST_UNIQUE_VALUES} values can be: add an enum, or remove it"
             raise refusal("uniqueItems", self.here, mend)
-        return in_any_order([Member(lang.literal(text)) for text in texts], count, self.comma, count.end)
+        return in_any_order([Member(lang.literal(text)) for text in texts], count, COMMA, count.end)
 
     # -- objects
 
     def properties(self, shape: ObjectShape) -> lang.Language:
         members, count = self.members(shape), Count(shape.least, shape.most)
         end = self.end_of_properties(self.undeclared_property(shape), len(members), count)
-        if self.style.key_order == "declared" or len(members) < 2:
-            return in_order(members, count, self.comma, end)
-        if len(members) > MOST_FREE_KEYS:
-            mend = f"a free key order takes at most {MOST_FREE_KEYS} properties an object: use the declared order"
-            raise refusal("properties", self.here, mend)
-        return in_any_order(members, count, self.comma, end)
+        return in_order(members, count, COMMA, end)
 
     def members(self, shape: ObjectShape) -> list[Member]:
         """The named properties that can be written, in the order they are declared."""
@@ -176,7 +156,7 @@ class _Writer:
         allowed = compile_language(self.key_content(shape))
         for name in dict.fromkeys([*(name for name, _ in shape.properties), *shape.required]):
             value = self.value(self.reader.property_terms(shape, name)) if allowed.matches(name) else lang.NEVER
-            text = lang.sequence(lang.Quoted(lang.literal(name)), self.colon, value)
+            text = lang.sequence(lang.Quoted(lang.literal(name)), COLON, value)
             if text is not lang.NEVER or name in shape.required:
                 members.append(Member(text, name in shape.required))
         return members
@@ -214,7 +194,7 @@ class _Writer:
         value = self.value(terms)
         if value is lang.NEVER or compile_language(keys).is_empty:
             return lang.NEVER
-        return lang.sequence(lang.Quoted(keys), self.colon, value)
+        return lang.sequence(lang.Quoted(keys), COLON, value)
 
     def end_of_properties(self, undeclared: lang.Language, named: int, count: Count) -> Callable[[int], lang.Language]:
         """What may follow the named properties: undeclared ones, or nothing."""
@@ -229,8 +209,8 @@ class _Writer:
             if room.least > 1:  # keys may repeat, so only one of them surely counts
                 return lang.NEVER
             if written:
-                return room.of(lang.sequence(self.comma, undeclared))
-            return listed(undeclared, room, self.comma)
+                return room.of(lang.sequence(COMMA, undeclared))
+            return listed(undeclared, room, COMMA)
 
         return end
 

@@ -154,8 +154,8 @@ def _with_dead_row(next_state: np.ndarray, atoms: list[int]) -> list[list[int]]:
 def refuse_above_limit(states: int) -> None:
     if states > LARGEST_DFA:
         raise TooLarge(
-            f"this constraint needs an automaton of more than {LARGEST_DFA:,} states: shorten its repetitions, "
-            "give fewer alternatives or fix the key order"
+            f"this constraint needs an automaton of more than {LARGEST_DFA:,} states: shorten its repetitions "
+            "or give fewer alternatives"
         )
 
 

@@ -3,14 +3,16 @@
 Fragments are built backwards, from the state they continue to, and remembered by (node, continuation): an expression
 whose subtrees are shared becomes an automaton whose states are shared, so `n` optional properties or all orders of a
 few keys cost what their distinct situations cost, not what their written-out alternatives would.
+
+Expressions nest as deeply as objects have properties, beyond Python's usual limit of 1000 calls, so what recurs is
+written as generators that `run` keeps on a stack of its own.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -27,9 +29,10 @@ from diffusiongemma.control.languages.dfa import (
     refuse_above_limit,
     trimmed,
 )
+from diffusiongemma.control.recent import Recent
 
 LARGEST_NFA = 150_000
-DEEPEST_RECURSION = 20_000
+Steps = Generator[Any, Any, int]  # yields the steps of others, is sent what they return
 
 # How a JSON string spells the characters it may not hold as they are (RFC 8259, section 7), one spelling each.
 CONTROL = ((0, 0x1F),)
@@ -48,27 +51,35 @@ AFTER_ANCHOR = {
 }
 
 
-@lru_cache(maxsize=128)
+def run(steps: Generator[Any, Any, Any]) -> Any:
+    """What a generator returns that yields further such generators to be given what they return."""
+    stack, returned = [steps], None
+    while stack:
+        try:
+            stack.append(stack[-1].send(returned))
+            returned = None
+        except StopIteration as stop:
+            stack.pop()
+            returned = stop.value
+    return returned
+
+
 def compile_language(expression: lang.Language) -> CharDfa:
     """The minimal automaton of an expression. Raises `TooLarge` beyond the limits."""
+    dfa: CharDfa = run(_compiled(expression))
+    return dfa
+
+
+def _compiled(expression: lang.Language) -> Generator[Any, Any, CharDfa]:
+    if (known := _latest.get(expression)) is not None:
+        return known
     builder = NfaBuilder()
     accept = builder.new_state()
-    with room_for_recursion():
-        start = builder.build(expression, accept)
-    return minimised(trimmed(builder.determinised(start, accept)))
+    start = yield builder.build(expression, accept)
+    return _latest.put(expression, minimised(trimmed(builder.determinised(start, accept))))
 
 
-@contextmanager
-def room_for_recursion() -> Iterator[None]:
-    """Expressions nest as deeply as objects have properties, beyond Python's usual limit of 1000 calls."""
-    usual = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(usual, DEEPEST_RECURSION))
-    try:
-        yield
-    except RecursionError as error:
-        raise TooLarge("this constraint is nested too deeply: flatten it") from error
-    finally:
-        sys.setrecursionlimit(usual)
+_latest: Recent[lang.Language, CharDfa] = Recent(128)
 
 
 class NfaBuilder:
@@ -85,34 +96,39 @@ class NfaBuilder:
         self.char_moves.append([])
         return len(self.free_moves) - 1
 
-    def build(self, node: lang.Language, target: int) -> int:
+    def build(self, node: lang.Language, target: int) -> Steps:
         """The state from which exactly `node` leads to `target`."""
         key = (id(node), target)
         if key not in self._built:
-            self._built[key] = self._build(node, target)
+            self._built[key] = yield self._build(node, target)
             self._alive.append(node)
         return self._built[key]
 
-    def _build(self, node: lang.Language, target: int) -> int:
+    def _build(self, node: lang.Language, target: int) -> Steps:
         match node:
             case lang.Chars(allowed):
                 return self._char_state(allowed, target)
             case lang.Sequence(parts):
                 for part in reversed(parts):
-                    target = self.build(part, target)
+                    target = yield self.build(part, target)
                 return target
             case lang.Either(options):
-                return self.new_state(*(self.build(option, target) for option in options))
+                entries = []
+                for option in options:
+                    entries.append((yield self.build(option, target)))
+                return self.new_state(*entries)
             case lang.Repeat():
-                return self._repeat(node, target)
+                return (yield self._repeat(node, target))
             case lang.Anchor(at):
                 state = self.new_state()
                 self.free_moves[state].append((at, target))
                 return state
             case lang.Both(first, second):
-                return self._embed(intersection_of(compile_language(first), compile_language(second)), target)
+                both = intersection_of((yield _compiled(first)), (yield _compiled(second)))
+                return self._embed(both, target)
             case lang.Without(first, second):
-                return self._embed(difference_of(compile_language(first), compile_language(second)), target)
+                without = difference_of((yield _compiled(first)), (yield _compiled(second)))
+                return self._embed(without, target)
             case lang.Compiled(dfa):
                 return self._embed(dfa, target)
             case lang.Quoted(content):
@@ -124,16 +140,16 @@ class NfaBuilder:
         self.char_moves[state].append((allowed, target))
         return state
 
-    def _repeat(self, node: lang.Repeat, target: int) -> int:
+    def _repeat(self, node: lang.Repeat, target: int) -> Steps:
         entry = target
         if node.most is None:
             entry = self.new_state(target)
-            self.free_moves[entry].append((None, self.build(node.body, entry)))
+            self.free_moves[entry].append((None, (yield self.build(node.body, entry))))
         else:
             for _ in range(node.most - node.least):
-                entry = self.new_state(target, self.build(node.body, entry))
+                entry = self.new_state(target, (yield self.build(node.body, entry)))
         for _ in range(node.least):
-            entry = self.build(node.body, entry)
+            entry = yield self.build(node.body, entry)
         return entry
 
     def _embed(self, dfa: CharDfa, target: int, escaped: bool = False) -> int:
@@ -156,7 +172,7 @@ class NfaBuilder:
         if short := [SHORT_ESCAPES[c] for c in special if c in SHORT_ESCAPES]:
             self._add_move(state, chars("\\"), self._char_state(chars("".join(short)), target))
         for long in (LONG_ESCAPES[c] for c in special if c in LONG_ESCAPES):
-            self._add_move(state, chars("\\"), self.build(lang.literal(long), target))
+            self._add_move(state, chars("\\"), run(self.build(lang.literal(long), target)))
 
     # -- subsets
 

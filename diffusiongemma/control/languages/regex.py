@@ -13,8 +13,9 @@ from re import _compiler, _parser  # type: ignore[attr-defined]
 from typing import Any
 
 from diffusiongemma.control.languages import language as lang
-from diffusiongemma.control.languages.charset import ANY_CHAR, CharSet, char_range, chars, complement, union
+from diffusiongemma.control.languages.charset import ANY_CHAR, CharSet, chars, complement, union
 from diffusiongemma.control.languages.charset import charset as charset_of
+from diffusiongemma.control.languages.dfa import TooLarge
 from diffusiongemma.errors import InputError
 
 REFUSED = {
@@ -45,9 +46,11 @@ def regex_language(pattern: str, flags: int = 0, dollar_is_end: bool = False) ->
     """
     try:
         tree = _parser.parse(pattern, flags)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise InputError(f"regex: {pattern!r} is not a regular expression: {error}") from error
-    return _Reader(pattern, dollar_is_end).sequence(tree, tree.state.flags)
+        return _Reader(pattern, dollar_is_end).sequence(tree, tree.state.flags)
+    except (re.error, OverflowError) as error:
+        raise InputError(f"it is not a regular expression: {error}", option="regex", got=pattern) from error
+    except RecursionError as error:
+        raise TooLarge("its groups are nested too deeply: flatten it", option="regex") from error
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ class _Reader:
         return ANCHORS["AT_END_STRING" if name == "AT_END" and self.dollar_is_end else name]
 
     def refusal(self, what: str) -> InputError:
-        return InputError(f"regex: {self.pattern!r} uses {what}, which can't be guaranteed: rewrite it without")
+        message = f"it uses {what}, which can't be guaranteed: rewrite it without"
+        return InputError(message, option="regex", got=self.pattern)
 
 
 def _single_character(item: tuple[Any, Any], flags: int) -> CharSet:
@@ -136,66 +140,3 @@ def _asked_of_python(operation: Any, argument: Any, flags: int) -> CharSet:
 @lru_cache(maxsize=1)
 def _every_character() -> str:
     return "".join(chr(c) for low, high in ANY_CHAR for c in range(low, high + 1))
-
-
-def choices_language(choices: tuple[str, ...]) -> lang.Language:
-    """Exactly one of the given texts. Raises `InputError` for none, an empty one or text that is not Unicode."""
-    if not choices:
-        raise InputError("choices: the list is empty: give at least one")
-    if "" in choices:
-        raise InputError("choices: an empty choice can't be told from no answer: give every choice some text")
-    return lang.either(*(lang.literal(choice) for choice in dict.fromkeys(choices)))
-
-
-SIGNED_INTEGER = lang.sequence(
-    lang.optional(lang.literal("-")),
-    lang.either(
-        lang.literal("0"),
-        lang.sequence(lang.Chars(char_range("1", "9")), lang.repeat(lang.DIGIT, 0, 17)),
-    ),
-)
-HOLES: dict[str, lang.Language] = {
-    "str": lang.repeat(lang.Chars(complement(((0, 0x1F), (0x7F, 0x9F)))), 1),  # one line, at least one character
-    "int": SIGNED_INTEGER,
-    "float": lang.sequence(
-        SIGNED_INTEGER,
-        lang.optional(lang.sequence(lang.literal("."), lang.repeat(lang.DIGIT, 1, 17))),
-    ),
-    "bool": lang.either(lang.literal("true"), lang.literal("false")),
-}
-HOLE = re.compile(r"\{\{|\}\}|\{(?P<name>\w+)(?::(?P<kind>[^{}]*))?\}|[{}]")
-
-
-def template_language(template: str) -> lang.Language:
-    """Literal text with typed holes: `"Name: {name:str} Age: {age:int}"`.
-
-    Types are `str` (one line; the default), `int`, `float`, `bool`, or a list of choices `{x:a|b|c}`; a literal brace
-    is doubled. Raises `InputError` for a lone brace, an unknown type or a template without holes.
-    """
-    parts: list[lang.Language] = []
-    end = holes = 0
-    for found in HOLE.finditer(template):
-        parts.append(lang.literal(template[end : found.start()]))
-        end = found.end()
-        if found["name"] is None:
-            parts.append(_doubled_brace(found.group(), template))
-        else:
-            holes += 1
-            parts.append(_hole(found["name"], found["kind"]))
-    if not holes:
-        raise InputError(f"template: {template!r} has no hole: write one as {{name:str}}")
-    return lang.sequence(*parts, lang.literal(template[end:]))
-
-
-def _doubled_brace(found: str, template: str) -> lang.Language:
-    if len(found) == 1:
-        raise InputError(f"template: {template!r} has a lone {found!r}: write {found * 2!r} for a brace in the text")
-    return lang.literal(found[0])
-
-
-def _hole(name: str, kind: str | None) -> lang.Language:
-    if kind is None or kind in HOLES:
-        return HOLES[kind or "str"]
-    if "|" not in kind:
-        raise InputError(f"template: hole {{{name}:{kind}}} has an unknown type: use {', '.join(HOLES)} or a|b|c")
-    return choices_language(tuple(kind.split("|")))

@@ -76,32 +76,26 @@ class TokenAutomaton:
                 return DEAD
         return state
 
-    def allowed_tokens(self, state: int) -> np.ndarray:
-        """The ids allowed in `state`, ascending."""
-        classes = self.label[self.source == state]
-        return np.flatnonzero(np.isin(self.class_of_token, classes))
-
 
 def compile_tokens(
     dfa: ByteDfa,
     vocabulary: Vocabulary,
     end_ids: Collection[int],
-    neutral_ids: Collection[int] = (),
     landing: np.ndarray | None = None,
 ) -> TokenAutomaton:
     """The automaton over the tokens of `vocabulary` that writes exactly the texts `dfa` accepts, then end tokens.
 
-    `end_ids` finish an accepted text (and pad the rest of the canvas); they never stand for text. `neutral_ids` write
-    nothing and may appear anywhere before the end. `landing` [states] gives the state to go on from after a token in
-    place of the one it leads to, or -1 if it may not end there; it must accept no more (see `coarse`). Raises
-    `NotWritable` where this vocabulary can't write any accepted text, `TooLarge` where the tables outgrow memory.
+    `end_ids` finish an accepted text (and pad the rest of the canvas); they never stand for text. `landing` [states]
+    gives the state to go on from after a token in place of the one it leads to, or -1 if it may not end there; it must
+    accept no more (see `coarse`). Raises `NotWritable` where this vocabulary can't write any accepted text, `TooLarge`
+    where the tables outgrow memory.
     """
     if not end_ids:
         raise InputError("a constraint needs at least one end token to close with: give end_ids")
     landing = np.arange(dfa.num_states) if landing is None else landing
     origins = np.unique(landing[landing != DEAD])
     moves, move_of_token = _moves_of_tokens(dfa.next, vocabulary, origins)
-    move_of_token[list({*end_ids, *neutral_ids})] = DEAD
+    move_of_token[list(end_ids)] = DEAD
     used = np.unique(move_of_token[move_of_token != DEAD])
     number = np.full(dfa.num_states + 1, DEAD)
     number[origins] = np.arange(len(origins))
@@ -114,9 +108,7 @@ def compile_tokens(
     classes, class_of_move = _distinct(number[moves[:, live]])
     class_of_used = np.full(int(used.max(initial=-1)) + 2, DEAD)
     class_of_used[used] = class_of_move
-    return _with_special_tokens(
-        accepting[live], classes, class_of_used[move_of_token], sorted(end_ids), sorted(neutral_ids)
-    )
+    return _with_end_tokens(accepting[live], classes, class_of_used[move_of_token], sorted(end_ids))
 
 
 def _moves_of_tokens(
@@ -204,19 +196,16 @@ def _live_states(moves: np.ndarray, accepting: np.ndarray) -> np.ndarray:
     return reached & finishes
 
 
-def _with_special_tokens(
-    accepting: np.ndarray, classes: np.ndarray, class_of_token: np.ndarray, end_ids: list[int], neutral_ids: list[int]
+def _with_end_tokens(
+    accepting: np.ndarray, classes: np.ndarray, class_of_token: np.ndarray, end_ids: list[int]
 ) -> TokenAutomaton:
-    """The automaton of these classes [K, S], with the end state and the tokens that write nothing."""
+    """The automaton of these classes [K, S], with the end state."""
     done, end_class = len(accepting), len(classes)
     label, source = np.nonzero(classes != DEAD)
-    closing, states = np.append(np.flatnonzero(accepting), done), np.arange(done)
+    closing = np.append(np.flatnonzero(accepting), done)
     edges = [(source, label, classes[label, source])]
     edges.append((closing, np.full_like(closing, end_class), np.full_like(closing, done)))
     class_of_token[end_ids] = end_class
-    if neutral_ids:
-        class_of_token[neutral_ids] = end_class + 1
-        edges.append((states, np.full_like(states, end_class + 1), states))
     all_source, all_label, all_target = (np.concatenate(column).astype(np.int64) for column in zip(*edges, strict=True))
     order = np.lexsort((all_label, all_source))
     return TokenAutomaton(
@@ -227,54 +216,4 @@ def _with_special_tokens(
         source=all_source[order],
         label=all_label[order],
         target=all_target[order],
-    )
-
-
-def with_preamble(automaton: TokenAutomaton, opens: int, closes: int, inside: np.ndarray) -> TokenAutomaton:
-    """The same, optionally after a preamble from token `opens` to token `closes` (a thought channel) of any tokens that
-    `inside` [V] bool allows there.
-
-    Tokens that only a preamble may hold form a class of their own, and so do, class by class, those that none may hold.
-    """
-    other, opening, closing = (automaton.num_classes + i for i in range(3))
-    before = automaton.class_of_token
-    apart = np.unique(before[(before != DEAD) & ~inside])  # classes with tokens that no preamble may hold
-    moved = np.full(automaton.num_classes, DEAD)
-    moved[apart] = closing + 1 + np.arange(len(apart))
-    class_of_token = np.where(inside, np.where(before == DEAD, other, before), np.append(moved, DEAD)[before])
-    class_of_token[[opens, closes]] = opening, closing
-    twins = np.flatnonzero(np.isin(automaton.label, apart))
-    source, label, target = (
-        np.concatenate([all_, more])
-        for all_, more in (
-            (automaton.source, automaton.source[twins]),
-            (automaton.label, moved[automaton.label[twins]]),
-            (automaton.target, automaton.target[twins]),
-        )
-    )
-    begin, within, shift = 0, 1, 2
-    inner, first = np.arange(other + 1), source == 0
-    source, label, target = (
-        np.concatenate(parts)
-        for parts in (
-            ([begin], source[first] * 0, [within], inner * 0 + within, source + shift),
-            ([opening], label[first], [closing], inner, label),
-            ([within], target[first] + shift, [shift], inner * 0 + within, target + shift),
-        )
-    )
-    # Classes that were moved whole are empty now, and `other` may always have been: number the rest anew.
-    used = np.unique(class_of_token[class_of_token != DEAD])
-    number = np.full(class_of_token.max() + 2, DEAD)
-    number[used] = np.arange(len(used))
-    kept = np.isin(label, used)
-    source, label, target = source[kept], number[label[kept]], target[kept]
-    order = np.lexsort((label, source))
-    return TokenAutomaton(
-        accepting=np.concatenate([[automaton.accepting[0], False], automaton.accepting]),
-        done=automaton.done + shift,
-        class_of_token=number[class_of_token],
-        end_class=int(number[moved[automaton.end_class]]),
-        source=source[order],
-        label=label[order],
-        target=target[order],
     )

@@ -10,8 +10,10 @@ from itertools import pairwise
 from typing import Any
 
 from diffusiongemma.chat import Prompt
-from diffusiongemma.control.constraint import Constraint, compile_constraint
+from diffusiongemma.control.compiling import CompileJob, compiled_here
+from diffusiongemma.control.constraint import Constraint
 from diffusiongemma.control.inference.holding import Region, Start
+from diffusiongemma.control.structure import Structure
 from diffusiongemma.diffusion.noise import CORRUPT, Noise
 from diffusiongemma.engine.plans.layout import Layout, Strip
 from diffusiongemma.engine.plans.plan import Plan, PlanContext
@@ -122,7 +124,8 @@ def _same_lines(context: PlanContext, source: Sequence[int]) -> Constraint:
     parts = re.split(f"({BREAK.pattern})", context.tokens.bytes_of(source).decode("utf-8"))
     lines = ["[^\\r\\n]+" if line else "" for line in parts[::2]]
     pattern = "".join(line + re.escape(mark) for line, mark in zip(lines, [*parts[1::2], ""], strict=True))
-    return compile_constraint(vocabulary=context.tokens.vocabulary, end_ids=context.tokens.end_ids, regex=pattern)
+    tokens = context.tokens
+    return compiled_here(CompileJob.of(Structure(regex=pattern), tokens.vocabulary, tokens.end_ids))
 
 
 def _breaks_line(context: PlanContext, token: int) -> bool:

@@ -1,0 +1,105 @@
+"""What an answer must be: what users state, as values that can be compared and hashed, and the language of each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Protocol, TypedDict
+
+from diffusiongemma.control.json_schema.text import json_schema_language
+from diffusiongemma.control.languages import language as lang
+from diffusiongemma.control.languages.choices import choices_language
+from diffusiongemma.control.languages.regex import regex_language
+from diffusiongemma.control.languages.template import template_language
+from diffusiongemma.control.languages.words import words_language
+from diffusiongemma.errors import InputError
+
+
+class Grammar(Protocol):
+    """Anything that knows its language. Equal values have the same one."""
+
+    def language(self) -> lang.Language: ...
+
+
+class Stated(TypedDict, total=False):
+    """The options that state a structure; at most one of the first four."""
+
+    json_schema: Any
+    regex: str | None
+    choices: Collection[str] | None
+    template: str | None
+    banned_words: Collection[str]
+    required_words: Collection[str]
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What the text must be: at most one of the first four, with words that must or must not be in it."""
+
+    json_schema: str | None = None
+    regex: str | None = None
+    choices: tuple[str, ...] | None = None
+    template: str | None = None
+    banned_words: tuple[str, ...] = ()
+    required_words: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, stated: Stated) -> Structure:
+        """Raises `InputError` for what is not of the right form."""
+        for name in ("choices", "banned_words", "required_words"):
+            if isinstance(stated.get(name), str):
+                raise InputError("give a list of texts, not one text", option=name)
+        schema, choices = stated.get("json_schema"), stated.get("choices")
+        return cls(
+            json_schema=schema if schema is None or isinstance(schema, str) else _as_json(schema),
+            regex=stated.get("regex"),
+            choices=None if choices is None else tuple(choices),
+            template=stated.get("template"),
+            banned_words=tuple(stated.get("banned_words") or ()),
+            required_words=tuple(stated.get("required_words") or ()),
+        )
+
+    def language(self) -> lang.Language:
+        """Raises `InputError` for what is malformed, contradictory or can't be guaranteed."""
+        return words_language(self._text(), self.banned_words, self.required_words)
+
+    def _text(self) -> lang.Language:
+        kinds = ("json_schema", "regex", "choices", "template")
+        stated = [kind for kind in kinds if getattr(self, kind) is not None]
+        if len(stated) > 1:
+            raise InputError(f"it and `{stated[0]}` can't both be asked for: choose one", option=stated[1])
+        if self.json_schema is not None:
+            return json_schema_language(self.json_schema)
+        if self.regex is not None:
+            return regex_language(self.regex)
+        if self.choices is not None:
+            return choices_language(self.choices)
+        return lang.ANY_TEXT if self.template is None else template_language(self.template)
+
+
+def _as_json(schema: Any) -> str:
+    try:
+        return json.dumps(schema)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"it can't be written as JSON: {error}", option="json_schema") from error
+
+
+@dataclass(frozen=True)
+class ToolCalls:
+    """`NAME{…}` with the name of one of the tools, and arguments of its schema (as JSON text)."""
+
+    schemas: tuple[tuple[str, str], ...]
+
+    def language(self) -> lang.Language:
+        """Raises `InputError` naming the tool whose schema cannot be guaranteed."""
+        return lang.either(*(self._call(name, schema) for name, schema in self.schemas))
+
+    def _call(self, name: str, schema: str) -> lang.Language:
+        try:
+            arguments = json_schema_language(schema)
+        except InputError as error:
+            raise InputError(f"of {name}: {error.message}", option="tools") from error
+        # Arguments are an object whatever the schema says of other values.
+        opening = lang.sequence(lang.literal("{"), lang.ANY_TEXT)
+        return lang.sequence(lang.literal(name), lang.both(arguments, opening))
