@@ -45,3 +45,16 @@ def test_what_cannot_be_written_is_known_before(tmp_path: Path):
     for call in (check_replaceable, lambda path: write_whole(path, b"")):
         with pytest.raises(FileNotFoundError):
             call(tmp_path / "absent" / "a.txt")
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path: Path):
+    for call in (check_replaceable, lambda path: write_whole(path, b"")):
+        with pytest.raises(IsADirectoryError):
+            call(tmp_path)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    check_replaceable(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_whole(pipe, b"text")
+    assert os.read(reading, 9) == b"text" and stat.S_ISFIFO(pipe.stat().st_mode)
+    os.close(reading)

@@ -15,6 +15,7 @@ import typer
 from diffusiongemma.cli import options as given
 from diffusiongemma.cli.running import open_model
 from diffusiongemma.errors import InputError
+from diffusiongemma.files import check_replaceable, write_whole
 from diffusiongemma.options import DECODING, check
 
 if TYPE_CHECKING:
@@ -272,18 +273,13 @@ def _show(report: dict[str, Any], shown: Iterable[RenderableType], as_json: bool
 
 def _check_writable(path: Path) -> None:
     """Raises `InputError` where the answers could not be saved, before the work is done."""
-    is_new = not path.exists()
     try:
-        path.open("a").close()
+        check_replaceable(path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}: choose another place") from None
-    if is_new:
-        path.unlink()
 
 
 def _save_answers(path: Path, runs: list[Run]) -> None:
     """One line of JSON for each answer."""
-    with path.open("w", encoding="utf-8") as file:
-        for run in runs:
-            for one in run.scored:
-                file.write(json.dumps(one.as_object() | asdict(run.setting)) + "\n")
+    lines = [json.dumps(one.as_object() | asdict(run.setting)) for run in runs for one in run.scored]
+    write_whole(path, "".join(line + "\n" for line in lines))

@@ -116,13 +116,15 @@ def _draw(recording: Recording, scenes: list[Frame], path: Path) -> None:
     from rich.columns import Columns
     from rich.console import Console
 
+    from diffusiongemma.files import write_whole
+
     painter = _painter(recording)
     chosen = [scenes[round(i * (len(scenes) - 1) / 3)] for i in range(4)]
     sheet = Console(record=True, file=io.StringIO(), width=100, force_terminal=True, color_system="truecolor")
     half = Console(file=io.StringIO(), width=49, force_terminal=True, color_system="truecolor")
     sheet.print(Columns([painter.paint(scene, half, whole=True) for scene in chosen], width=49))
     try:
-        sheet.save_svg(str(path), title=f"{recording.model}, seed {recording.result.seed}")
+        write_whole(path, sheet.export_svg(title=f"{recording.model}, seed {recording.result.seed}"))
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import tempfile
 import warnings
 import zipfile
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from diffusiongemma.files import written_whole
 from diffusiongemma.tasks.sudoku_solver import CELLS, has_other_solution, solve
 
 TRAIN_SEEDS = 4000
@@ -84,20 +83,14 @@ class SeedBank:
 
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez_compressed(
-                    file,
-                    train_puzzles=self.train.puzzles,
-                    train_solutions=self.train.solutions,
-                    test_puzzles=self.test.puzzles,
-                    test_solutions=self.test.solutions,
-                )
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with written_whole(path) as file:
+            np.savez_compressed(
+                file,
+                train_puzzles=self.train.puzzles,
+                train_solutions=self.train.solutions,
+                test_puzzles=self.test.puzzles,
+                test_solutions=self.test.solutions,
+            )
 
 
 def fingerprints(solutions: np.ndarray) -> list[bytes]:

@@ -14,6 +14,7 @@ import numpy as np
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.evaluation.corpora import Corpus
 from diffusiongemma.evaluation.held_out import training_documents
+from diffusiongemma.files import written_whole
 from diffusiongemma.train.data import Tokenised, fill_canvases, tokenise
 
 SHORTEST, LONGEST = 12, 160  # tokens of a passage that stand before its continuation
@@ -36,9 +37,8 @@ class Prose:
         path = cache / f"prose-{hashlib.blake2b(repr(identity).encode(), digest_size=6).hexdigest()}.npz"
         if not path.exists():
             cache.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial.npz")
-            np.savez_compressed(partial, **vars(cls.build(corpora, tokenizer)))
-            partial.replace(path)
+            with written_whole(path) as file:
+                np.savez_compressed(file, **vars(cls.build(corpora, tokenizer)))
         with np.load(path) as file:
             return cls(file["tokens"], file["starts"], file["ends"])
 

@@ -8,6 +8,7 @@ import typer
 from diffusiongemma.cli import _exit_code, build
 from diffusiongemma.cli.spelling import RENAMED, command_of, spelt
 from diffusiongemma.errors import InputError
+from diffusiongemma.options import of_surface
 
 PROGRAM = typer.main.get_command(build())
 
@@ -32,6 +33,13 @@ def test_every_option_of_every_command_is_spelt_as_it_is_typed(path, command):
             assert told in parameter.opts and told.startswith("--")
         else:
             assert told == parameter.name.upper()
+
+
+def test_every_option_of_decoding_is_spelt_as_its_row_says():
+    for name in ("run", "chat", "infill", "edit", "eval"):
+        command = command_of([name], PROGRAM)
+        for option in of_surface(name):
+            assert spelt(option.name, command) == option.on_command_line
 
 
 def test_options_have_the_names_that_users_know():
