@@ -28,15 +28,6 @@ class Gap:
     suffix: str
 
 
-@dataclass(frozen=True)
-class Filled:
-    """What came into the gap: infilled, and by a left-to-right continuation of the prefix alone, equally long."""
-
-    gap: Gap
-    fill: str
-    continuation: str
-
-
 def gaps(passages: Sequence[Passage]) -> list[Gap]:
     """One gap in each passage of prose that is long enough."""
     return [gap_in(p.text) for p in passages if p.source in (*PROSE, OWN) and len(p.text) >= 3 * PREFIX]
@@ -51,6 +42,15 @@ def gap_in(text: str) -> Gap:
         following = text.find(" ", stop + 1)
         stop = following if following > 0 else len(text)
     return Gap(text[:start], text[start:stop], text[stop : stop + SUFFIX])
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What came into the gap: infilled, and by a left-to-right continuation of the prefix alone, equally long."""
+
+    gap: Gap
+    fill: str
+    continuation: str
 
 
 def filled(model: DiffusionGemma, wanted: Sequence[Gap], seed: int, options: dict[str, Any]) -> Iterator[Filled]:

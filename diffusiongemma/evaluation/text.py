@@ -31,14 +31,6 @@ _ROWS = 256  # positions whose logits are held at a time
 
 
 @dataclass(frozen=True)
-class Passage:
-    """A piece of a document, cut at line ends where it can be."""
-
-    source: str
-    text: str
-
-
-@dataclass(frozen=True)
 class Likelihood:
     """The negative log-likelihood of some text. Bits per byte compare models whose tokenizers differ."""
 
@@ -68,6 +60,14 @@ class Likelihood:
             "tokens": self.tokens,
             "bytes": self.bytes,
         }
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A piece of a document, cut at line ends where it can be."""
+
+    source: str
+    text: str
 
 
 # --- passages --------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -20,8 +20,7 @@ _LEADS = ("After lunch", "In the morning", "At noon", "In the evening", "Before 
 _TAILS = ("with a friend", "in the garden", "near the river", "at the station", "for an hour", "without a break")
 
 
-@dataclass(frozen=True)
-class Verb:
+class Verb(NamedTuple):
     plain: str
     third: str
     past: str

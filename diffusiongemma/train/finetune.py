@@ -71,10 +71,6 @@ class FineTune:
     options: Options
     settings: Run
 
-    @property
-    def model(self) -> Model:
-        return self.base.model
-
     @classmethod
     def prepare(cls, options: Options, large: Run, small: Run) -> FineTune:
         """Load the base and choose settings. Raises `UserError` before anything is written."""
@@ -90,6 +86,10 @@ class FineTune:
             raise InputError(f"{options.model} is an adapter already: give its base model, or `lora` 0 to train all")
         add_lora(base.model, lora, settings.train.seed)
         return cls(base, options, settings)
+
+    @property
+    def model(self) -> Model:
+        return self.base.model
 
     def run(self, batches: Batches, facts: dict[str, Any], hooks: Hooks) -> None:
         """Train, leaving in `out` what `load` and `run --model` take. `facts` about the data must not change."""
