@@ -49,7 +49,9 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'diffusiongemma' has no attribute {name!r}")
-    return getattr(import_module(f"diffusiongemma.{_HOME[name]}"), name)
+if not TYPE_CHECKING:  # to a type checker, a name that is not there shall be a mistake
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOME:
+            raise AttributeError(f"module 'diffusiongemma' has no attribute {name!r}")
+        return getattr(import_module(f"diffusiongemma.{_HOME[name]}"), name)

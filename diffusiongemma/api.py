@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast, overload
 
 import torch
 from torch import Tensor
@@ -35,6 +35,7 @@ from diffusiongemma.model.cache import KVCache, SequenceCache
 from diffusiongemma.model.model import Model
 from diffusiongemma.options import HOLE, STRENGTH
 from diffusiongemma.request_options import RequestOptions
+from diffusiongemma.signatures import BatchOptions, DecodingOptions, GenerateOptions, StreamOptions
 from diffusiongemma.text.holes import split_at
 from diffusiongemma.text.seams import TextTokens
 from diffusiongemma.weights.adapter import load_adapter
@@ -43,8 +44,11 @@ from diffusiongemma.weights.generation import load_decoding
 from diffusiongemma.weights.locate import choose_device, choose_dtype, load_tokenizer, locate_adapted
 from diffusiongemma.weights.lora import require_plain
 
-# A text (one user message), a list of message dicts, or token ids as a list or a tensor.
-PromptLike = Any
+if TYPE_CHECKING:
+    from diffusiongemma.engine.session import Session
+    from diffusiongemma.signatures import Message, PromptLike, Prompts
+
+T = TypeVar("T")
 
 
 class DiffusionGemma:
@@ -126,9 +130,9 @@ class DiffusionGemma:
         Raises `InputError` for what cannot be encoded.
         """
         if isinstance(prompt, Tensor):
-            prompt = prompt.flatten().tolist()
+            prompt = cast(list[int], prompt.flatten().tolist())
         if not isinstance(prompt, str) and all(isinstance(item, int) for item in prompt):
-            return Prompt([int(item) for item in prompt], [], [])
+            return Prompt([int(item) for item in cast(Sequence[int], prompt)], [], [])
         if self.tokenizer is None:
             message = f"{self.directory} has no tokenizer files: give token ids instead of text"
             raise InputError(message, option="prompt")
@@ -136,7 +140,8 @@ class DiffusionGemma:
             if not isinstance(prompt, str):
                 raise InputError("with `raw` it is one text: give a text", option="prompt")
             return Prompt(encode_text(prompt, self.tokenizer), [], [])
-        encoded = encode_prompt(prompt, self.tokenizer, self.config, tools=tools, thinking=think, media=self.media)
+        said = cast("str | Sequence[Message]", prompt)
+        encoded = encode_prompt(said, self.tokenizer, self.config, tools=tools, thinking=think, media=self.media)
         if encoded.images:
             _ = self.model.vision  # read here, not in the thread that steps everybody's canvases
         return encoded
@@ -206,7 +211,7 @@ class DiffusionGemma:
         ids = self.tokenizer.encode(text, add_special_tokens=False)
         if len(ids) != 1:
             raise InputError(f"{text!r} is {len(ids)} tokens, and one is asked for: give one token", option=option)
-        return ids[0]
+        return int(ids[0])
 
     def _constraint(
         self, asked: RequestOptions, compiled: Constraint | None, end_ids: Sequence[int]
@@ -227,35 +232,46 @@ class DiffusionGemma:
         thought = (known[THOUGHT[0]], known[THOUGHT[1]]) if asked.think else None
         return compile_constraint(vocabulary=self.vocabulary, end_ids=end_ids, preamble=thought, **structure)
 
-    def generate(self, prompt: PromptLike | list[PromptLike], *, max_batch: int = 8, **options: Any) -> Any:
+    @overload
+    def generate(
+        self, prompt: PromptLike | Prompt, *, max_batch: int = 8, **options: Unpack[GenerateOptions]
+    ) -> Result: ...
+
+    @overload
+    def generate(self, prompt: Prompts, *, max_batch: int = 8, **options: Unpack[BatchOptions]) -> list[Result]: ...
+
+    def generate(
+        self, prompt: PromptLike | Prompt | Prompts, *, max_batch: int = 8, **options: Any
+    ) -> Result | list[Result]:
         """Generate from one prompt -> `Result`, or from a list of prompts -> list of `Result`.
 
         A prompt is a text (one user message), a list of message dicts, or token ids. `options` are those of
-        `Decoding.of` (`seed`, `max_new_tokens`, `steps`, `temperature`, `mode`, `sampler`, …) and `tools`,
-        `think`, `raw`, `trace`; for a list of prompts each may be a list with one value per prompt. A request gives
-        the same text alone or in any batch. Raises `InputError`.
+        `Decoding.of` (`seed`, `max_new_tokens`, `steps`, `temperature`, `mode`, `sampler`, …), the fields of
+        `RequestOptions` (`json_schema`, `tools`, `think`, …) and `trace`; for a list of prompts each may be a list with
+        one value per prompt. A request gives the same text alone or in any batch. Raises `InputError`.
         """
-        if not _is_batch(prompt):
-            return self.generate([prompt], **options)[0]
-        requests = [self.request(one, id=i, **_options_of(options, i, len(prompt))) for i, one in enumerate(prompt)]
+        several = _is_batch(prompt)
+        prompts = cast("Sequence[PromptLike | Prompt]", prompt if several else [prompt])
+        requests = [self.request(one, id=i, **_options_of(options, i, len(prompts))) for i, one in enumerate(prompts)]
         results = Engine(self.model, self.tokenizer, max_batch).results(requests)
         for result in results:
             self.auto.saw(result, alone=len(results) == 1)
-        return results
+        return results if several else results[0]
 
-    def stream(self, prompt: PromptLike, **options: Any) -> Iterator[Event]:
+    def stream(self, prompt: PromptLike | Prompt, **options: Unpack[StreamOptions]) -> Iterator[Event]:
         """Generate from one prompt, yielding `CanvasStep`, `CanvasCommitted`, `TextDelta`, last `Finished`.
 
         Every step is taken to be shown: under a constraint its argmax matches. `frames=False` saves the time for that.
         """
-        request = self.request(prompt, **{"frames": True, **options})
+        chosen: dict[str, Any] = {"frames": True, **options}
+        request = self.request(prompt, **chosen)
         engine = Engine(self.model, self.tokenizer, 1)
         for event in engine.run([request]):
             if isinstance(event, Finished):
                 self.auto.saw(event.result, alone=True)
             yield event
 
-    def chat(self, system: str | None = None, **options: Any) -> Any:
+    def chat(self, system: str | None = None, **options: Unpack[GenerateOptions]) -> Session:
         """A conversation that keeps its cache: each turn encodes only what is new."""
         from diffusiongemma.engine.session import Session
 
@@ -272,7 +288,7 @@ class DiffusionGemma:
         *,
         instruction: str | None = None,
         length: Length = "auto",
-        **options: Any,
+        **options: Unpack[DecodingOptions],
     ) -> InfillResult:
         """Write what goes between two texts, which stay as they are, character by character.
 
@@ -288,7 +304,7 @@ class DiffusionGemma:
         *,
         instruction: str | None = None,
         length: Length = "auto",
-        **options: Any,
+        **options: Unpack[DecodingOptions],
     ) -> InfillResult:
         """`infill` for a text with one or more holes in it, marked by `hole`. Raises `InputError`, also where the
         marker is missing or stands twice in a row."""
@@ -296,7 +312,12 @@ class DiffusionGemma:
         return self._run(self.infill_plan(texts, instruction=instruction, length=length, **options))
 
     def infill_plan(
-        self, texts: Sequence[str], *, instruction: str | None = None, length: Length = "auto", **options: Any
+        self,
+        texts: Sequence[str],
+        *,
+        instruction: str | None = None,
+        length: Length = "auto",
+        **options: Unpack[DecodingOptions],
     ) -> Plan[InfillResult]:
         """`infill` of the holes between `texts`, as a plan."""
         return infill_plan(self._plan_context(options), texts, instruction, length)
@@ -308,7 +329,7 @@ class DiffusionGemma:
         *,
         spans: Sequence[Span] | None = None,
         strength: float = STRENGTH,
-        **options: Any,
+        **options: Unpack[DecodingOptions],
     ) -> EditResult:
         """Change a text, starting from the text itself at the noise level `strength`: 0 changes nothing, 1 all.
 
@@ -324,7 +345,7 @@ class DiffusionGemma:
         *,
         spans: Sequence[Span] | None = None,
         strength: float = STRENGTH,
-        **options: Any,
+        **options: Unpack[DecodingOptions],
     ) -> Plan[EditResult]:
         """`edit`, as a plan."""
         # The entropy bound would renoise all that is not quite certain, however low the noise level: the text would be
@@ -336,10 +357,10 @@ class DiffusionGemma:
     def _text_tokens(self) -> TextTokens:
         return TextTokens(self.tokenizer, self.vocabulary, self.generation.eos_token_ids)
 
-    def _plan_context(self, options: dict[str, Any]) -> PlanContext:
-        return PlanContext(self._text_tokens, self.model.config, plan_config(self.generation, options))
+    def _plan_context(self, options: DecodingOptions) -> PlanContext:
+        return PlanContext(self._text_tokens, self.model.config, plan_config(self.generation, {**options}))
 
-    def _run(self, plan: Plan[Any]) -> Any:
+    def _run(self, plan: Plan[T]) -> T:
         # All requests of one turn of a plan in one batch: candidates are compared, so they had better run together.
         return drive(plan, lambda requests: Engine(self.model, self.tokenizer, len(requests)).results(requests))
 
@@ -387,6 +408,6 @@ def _options_of(options: dict[str, Any], index: int, count: int) -> dict[str, An
     return chosen
 
 
-def finished(events: Iterator[Event]) -> Result:
+def finished(events: Iterable[Event]) -> Result:
     """The result at the end of a stream."""
     return next(e.result for e in events if isinstance(e, Finished))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 _NAME = re.compile(r"`([a-z_]+)`")
 
@@ -36,7 +35,7 @@ class InputError(UserError):
     do. A message names other options in backquotes, by their names in Python, so that every surface can spell them.
     """
 
-    def __init__(self, message: str, *, option: str | None = None, got: Any = _Nothing):
+    def __init__(self, message: str, *, option: str | None = None, got: object = _Nothing):
         self.message, self.option, self.got = message, option, got
         super().__init__(self.worded(lambda name: name))
 

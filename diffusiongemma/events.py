@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from diffusiongemma.chat.reply import ToolCall
 
 Alternatives = tuple[tuple[int, float], ...]  # tokens and log-probabilities
 
@@ -16,14 +20,16 @@ class CanvasStep:
 
     canvas: int  # 0 is the first
     step: int  # 1 is the first
-    tokens: np.ndarray  # [C] int32, the canvas after the step: accepted tokens, fresh noise elsewhere
-    argmax: np.ndarray  # [C] int32, the most probable tokens
-    accepted: np.ndarray  # [C] bool
-    entropy: np.ndarray  # [C] float32, nats
+    tokens: NDArray[np.int32]  # [C] int32, the canvas after the step: accepted tokens, fresh noise elsewhere
+    argmax: NDArray[np.int32]  # [C] int32, the most probable tokens
+    accepted: NDArray[np.bool_]  # [C] bool
+    entropy: NDArray[np.float32]  # [C] float32, nats
     temperature: float
     seconds: float
     request: int = 0
-    pinned: np.ndarray = field(default_factory=lambda: np.zeros(0, np.bool_))  # [C] bool, after the step; [0] if none
+    pinned: NDArray[np.bool_] = field(
+        default_factory=lambda: np.zeros(0, np.bool_)
+    )  # [C] bool, after the step; [0] if none
     sent: int = 0  # the text of so many leading positions has gone out
 
 
@@ -92,7 +98,7 @@ class Result:
     prompt_tokens: int = 0
     cached_tokens: int = 0  # prompt tokens that were already encoded
     thinking: str | None = None
-    tool_calls: tuple[Any, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
     note: str = ""  # why `auto` chose this mode
     trace: tuple[CanvasStep, ...] = field(default=(), repr=False)
 

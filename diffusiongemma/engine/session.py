@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from diffusiongemma.events import Event, Finished, Result
 from diffusiongemma.model.cache import SequenceCache
+from diffusiongemma.signatures import Content, GenerateOptions
+
+if TYPE_CHECKING:
+    from diffusiongemma.api import DiffusionGemma
 
 
 class Session:
@@ -16,7 +20,7 @@ class Session:
     thought is dropped from it), the cache goes back to the end of the last prompt.
     """
 
-    def __init__(self, model: Any, system: str | None, options: dict[str, Any]):
+    def __init__(self, model: DiffusionGemma, system: str | None, options: GenerateOptions):
         self.model, self.options = model, options
         self.messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
         self._cache: SequenceCache | None = None
@@ -24,20 +28,20 @@ class Session:
         self._prompt_cache: SequenceCache | None = None  # as it was when the last prompt had been encoded
         self._prompt_ids: list[int] = []
 
-    def send(self, content: Any, **options: Any) -> Result:
+    def send(self, content: Content, **options: Unpack[GenerateOptions]) -> Result:
         """Add a user message and generate the answer."""
         return next(e.result for e in self.stream(content, **options) if isinstance(e, Finished))
 
-    def stream(self, content: Any, **options: Any) -> Iterator[Event]:
+    def stream(self, content: Content, **options: Unpack[GenerateOptions]) -> Iterator[Event]:
         """`send`, as events. A turn that is not finished leaves the conversation as it was."""
-        options = self.options | options
+        merged: dict[str, Any] = {**self.options, **options}
         messages = [*self.messages, {"role": "user", "content": content}]
-        shaping = {name: options.pop(name) for name in ("tools", "think") if name in options}
+        shaping = {name: merged.pop(name) for name in ("tools", "think") if name in merged}
         prompt = self.model.prompt(messages, **shaping)
         cache, self._cache = self._reusable(prompt.ids), None
         self._ids, before = [], None
-        options["think"] = shaping.get("think", False)
-        for event in self.model.stream(prompt, cache=cache, **options):
+        merged["think"] = shaping.get("think", False)
+        for event in self.model.stream(prompt, cache=cache, **merged):
             if before is None and cache.length >= len(prompt.ids):
                 before = cache.copy()
             if isinstance(event, Finished):
