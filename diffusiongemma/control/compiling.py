@@ -63,7 +63,8 @@ class CompileJob:
         try:
             dfa = compile_language(self.grammar.language())
             if dfa.is_empty:
-                raise InputError("no text at all meets the constraint: look for contradictions in it")
+                message = "no text at all meets the constraint: look for contradictions in it"
+                raise InputError(message, option=largest_part(self.grammar)[0])
             automaton = self._with_preamble(self._token_automaton(dfa))
             return Constraint(automaton, Bundles.of(automaton))
         except TooLarge as error:

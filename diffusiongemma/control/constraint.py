@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffusiongemma.control.inference.bundles import Bundles
-from diffusiongemma.control.inference.finishing import finishing_states, why_no_path
+from diffusiongemma.control.inference.finishing import finishing_states, no_path
 from diffusiongemma.control.inference.lattice import Lattice, build_lattice
 from diffusiongemma.control.tokens.automaton import TokenAutomaton
 from diffusiongemma.errors import InputError
@@ -82,9 +82,10 @@ class Constraint:
         Raises `InputError` if no matching text has such a length.
         """
         if max_tokens < max(1, min_tokens):
-            raise InputError(f"at least 1 new token and at least the minimum of {min_tokens} must be allowed")
+            message = f"allow at least 1 and at least the `min_tokens` of {min_tokens}"
+            raise InputError(message, option="max_new_tokens", got=max_tokens)
         if not finishing_states(self.automaton, self.bundles, min_tokens, max_tokens)[0]:
-            raise InputError(why_no_path(self.minimum_tokens, max_tokens, min_tokens))
+            raise no_path(self.minimum_tokens, max_tokens, min_tokens)
         return ConstraintState(self, max_tokens, min_tokens)
 
 

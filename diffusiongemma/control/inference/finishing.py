@@ -68,8 +68,10 @@ def _states_before(bundles: Bundles, states: np.ndarray, usable: np.ndarray, ste
     return states
 
 
-def why_no_path(needed: int, budget: int, minimum: int) -> str:
-    """One line for the user whose limits leave no text: `needed` tokens at least, `budget` at most, `minimum` asked."""
+def no_path(needed: int, budget: int, minimum: int) -> InputError:
+    """For the user whose limits leave no text: `needed` tokens at least, `budget` at most, `minimum` asked."""
     if needed > budget:
-        return f"the constraint needs at least {needed} tokens more and {budget} are left: allow more new tokens"
-    return f"no text that meets the constraint has {minimum} to {budget} tokens more: change the minimum or the maximum"
+        message = f"the constraint needs at least {needed} tokens more and {budget} are left: allow more"
+        return InputError(message, option="max_new_tokens")
+    message = f"no text that meets the constraint has {minimum} to {budget} tokens more: change the minimum or `max_new_tokens`"
+    return InputError(message, option="min_tokens")

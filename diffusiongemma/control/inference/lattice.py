@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 
 from diffusiongemma.control.inference.bundles import Bundles
-from diffusiongemma.control.inference.finishing import finishing_states, finishing_within_limits, why_no_path
+from diffusiongemma.control.inference.finishing import finishing_states, finishing_within_limits, no_path
 from diffusiongemma.control.tokens.automaton import TokenAutomaton
 from diffusiongemma.errors import InputError
 
@@ -122,10 +122,11 @@ def build_lattice(
         ends &= finishing_within_limits(automaton, bundles, ahead, end_not_before, limited)
     live = _live_states(bundles, start, ends, allowed)
     if not live[0, start] and limited:
-        raise InputError("the pinned tokens and the constraint leave no text that fits: change the pins or the rest")
+        message = "the pinned tokens and the constraint leave no text that fits: change the pins or the rest"
+        raise InputError(message, option="pins")
     if not live[0, start]:
         budget = positions + (0 if must_finish else remaining)
-        raise InputError(why_no_path(int(automaton.tokens_to_finish[start]), budget, end_not_before))
+        raise no_path(int(automaton.tokens_to_finish[start]), budget, end_not_before)
     return _numbered(bundles, live, allowed & live[:-1, bundles.source] & live[1:, bundles.target])
 
 
