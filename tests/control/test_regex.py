@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from diffusiongemma.control.compiling import CompileJob
 from diffusiongemma.control.languages import language as lang
+from diffusiongemma.control.languages import utf8
 from diffusiongemma.control.languages.charset import (
     ANY_CHAR,
     charset,
@@ -24,11 +26,14 @@ from diffusiongemma.control.languages.charset import (
     union,
 )
 from diffusiongemma.control.languages.choices import choices_language
+from diffusiongemma.control.languages.dfa import TooLarge
 from diffusiongemma.control.languages.nfa import compile_language
 from diffusiongemma.control.languages.regex import regex_language
 from diffusiongemma.control.languages.template import template_language
 from diffusiongemma.control.languages.utf8 import to_bytes
 from diffusiongemma.control.languages.words import words_language
+from diffusiongemma.control.structure import Structure
+from diffusiongemma.control.tokens.vocabulary import Vocabulary
 from diffusiongemma.errors import InputError
 
 REGEXES = int(os.environ.get("DIFFUSIONGEMMA_REGEXES", "300"))  # the full check: 1000
@@ -144,6 +149,14 @@ def test_words_never_or_surely_appear():
         assert dfa.matches(text) == expected
     with pytest.raises(InputError, match="contains one of banned_words"):
         words_language(banned=["oo"], required=["foo"])
+
+
+def test_what_outgrows_memory_is_refused_and_named(monkeypatch):
+    monkeypatch.setattr(utf8, "LARGEST_BYTE_DFA", 2000)
+    vocabulary = Vocabulary((None, *(bytes([b]) for b in range(256))))
+    with pytest.raises(TooLarge, match=r"regex: the repetition \{1,200\} is too large: .*several bytes") as caught:
+        CompileJob.of(Structure(regex=r"[ab]{3}\w{1,200}"), vocabulary, [0]).run()
+    assert caught.value.option == "regex"
 
 
 def test_compiled_automata_embed():

@@ -73,5 +73,5 @@ def no_path(needed: int, budget: int, minimum: int) -> InputError:
     if needed > budget:
         message = f"the constraint needs at least {needed} tokens more and {budget} are left: allow more"
         return InputError(message, option="max_new_tokens")
-    message = f"no text that meets the constraint has {minimum} to {budget} tokens more: change the minimum or `max_new_tokens`"
-    return InputError(message, option="min_tokens")
+    message = f"no text that meets the constraint has {minimum} to {budget} tokens more"
+    return InputError(f"{message}: change the minimum or `max_new_tokens`", option="min_tokens")

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diffusiongemma.control.languages.dfa import DEAD, Alphabet, CharDfa
+from diffusiongemma.control.languages.dfa import DEAD, Alphabet, CharDfa, TooLarge
 
+LARGEST_BYTE_DFA = 160_000  # states of 2 kB each
 BLOCK = 64  # code points that share all their bytes but the last
 ASCII_BLOCKS, TWO_BYTE_BLOCKS = 2, 32  # where the blocks of one and of two bytes end
 
@@ -79,6 +80,8 @@ class _Encoder:
             return DEAD
         key = continuations.tobytes()
         if key not in self.shared:
+            if len(self.rows) >= LARGEST_BYTE_DFA:
+                raise TooLarge("it counts too far over characters of several bytes: count less far, or ASCII only")
             self.shared[key] = len(self.rows)
             row = _dead_row()
             row[0x80:0xC0] = continuations
