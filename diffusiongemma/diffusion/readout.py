@@ -86,11 +86,10 @@ class Unread:
 def read_each(head: Head, unread: Sequence[Unread], want_soft: bool = True) -> list[Prediction]:
     """A prediction for each. Those of the model's own distribution are read in one pass over the vocabulary."""
     device = unread[0].hidden.device
-    uniforms = [one.uniforms.to(device) for one in unread]
     parts: dict[int, Prediction] = {}
     for i, one in enumerate(unread):
         if one.reader is not OWN:
-            parts[i] = one.reader(head, one.hidden, one.temperature, uniforms[i], one.greedy)
+            parts[i] = one.reader(head, one.hidden, one.temperature, one.uniforms.to(device), one.greedy)
     own = [i for i in range(len(unread)) if i not in parts]
     if own:
         widths = [len(unread[i].hidden) for i in own]
@@ -98,7 +97,7 @@ def read_each(head: Head, unread: Sequence[Unread], want_soft: bool = True) -> l
             head,
             torch.cat([unread[i].hidden for i in own]),
             _spread([unread[i].temperature for i in own], widths, torch.float32).to(device),
-            torch.cat([uniforms[i] for i in own]),
+            torch.cat([unread[i].uniforms for i in own]).to(device),
             _spread([unread[i].greedy for i in own], widths, torch.bool).to(device),
             ReadOptions(top=max(unread[i].top for i in own), want_soft=want_soft),
         )

@@ -1,9 +1,9 @@
 """What one request does, phase by phase.
 
-    encoding (the prompt) ─┬─ canvas ─┬─ encoding (what it says) ─ canvas … done
-                           │          └─ encoding (a draft) ─ checking ─┬─ canvas …
-                           │                                            └─ writing the rest ─ canvas …
-                           └─ writing (autoregressive mode) ─ done
+Encoding (the prompt) ─┬─ Denoising ─┬─ Encoding (what the canvas says) ─ Denoising …
+                       │             └─ Encoding (a draft) ─ Weighing ─ Checking ─┬─ Denoising …
+                       │                                                          └─ WritingRest ─ Denoising …
+                       └─ Writing (autoregressive mode)                                                        … ─ Done
 
 A phase says what it needs next (`work`) and goes on with the outcome (`take`), which is the phase that follows, often
 itself. The engine does the work of all requests together.
@@ -36,21 +36,23 @@ Then = Callable[["Generation", Tensor], "Phase"]
 
 
 class Phase:
-    """The last one, in which nothing is left to do, and the base of the others."""
-
     def __init__(self, generation: Generation):
         self.generation, self.output = generation, generation.output
 
     def work(self) -> Work | None:
-        """What is to be done next; the same until `take`."""
-        return None
+        """What is to be done next, the same until `take`; None where nothing is."""
+        raise NotImplementedError
 
     def take(self, outcome: Any) -> Phase:
         """Go on with the outcome of the work -> the next phase."""
         raise NotImplementedError
 
 
-Done = Phase
+class Done(Phase):
+    """The result has been sent."""
+
+    def work(self) -> None:
+        return None
 
 
 class Encoding(Phase):
