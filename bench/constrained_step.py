@@ -92,7 +92,7 @@ class Bench:
 
 def embedded() -> Bench:
     loaded = dg.load("nano")
-    model, width = loaded.model, loaded.config.canvas_length
+    model, width = loaded.network, loaded.config.canvas_length
     row, canvas = _encoded(model), torch.randint(0, loaded.config.vocab_size, (width,))
     soft = torch.randn(width, loaded.config.hidden_size)
     hidden = model.denoise_rows([row], [canvas], [soft])

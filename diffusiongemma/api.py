@@ -55,7 +55,7 @@ class DiffusionGemma:
     """Made by `load`. Everything it does at the level of text needs the checkpoint's tokenizer files."""
 
     def __init__(self, model: Model, tokenizer: Any, generation: Decoding, directory: Path, media: MediaSettings):
-        self.model, self.tokenizer, self.generation = model, tokenizer, generation
+        self.network, self.tokenizer, self.generation = model, tokenizer, generation
         self.directory, self.media = directory, media
         self.auto = Auto(model)
 
@@ -92,7 +92,7 @@ class DiffusionGemma:
 
     @property
     def config(self) -> ModelConfig:
-        return self.model.config
+        return self.network.config
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -105,15 +105,15 @@ class DiffusionGemma:
 
     def encode(self, ids: Tensor, cache: KVCache | None = None) -> KVCache:
         """Causal pass over ids [B, S], appended to `cache` in place if given -> KV cache."""
-        return self.model.encode(ids, cache)
+        return self.network.encode(ids, cache)
 
     def denoise(self, canvas: Tensor, cache: KVCache, soft: Tensor | None = None) -> Tensor:
         """canvas [B, C], soft [B, C, D] or None -> soft-capped float32 logits [B, C, V]."""
-        return self.model.denoise(canvas, cache, soft)
+        return self.network.denoise(canvas, cache, soft)
 
     def soft_embedding(self, shaped_logits: Tensor) -> Tensor:
         """[B, C, V] logits divided by the temperature -> [B, C, D], what the next step is conditioned on."""
-        return self.model.soft_embedding(shaped_logits)
+        return self.network.soft_embedding(shaped_logits)
 
     # Text level.
 
@@ -143,7 +143,7 @@ class DiffusionGemma:
         said = cast("str | Sequence[Message]", prompt)
         encoded = encode_prompt(said, self.tokenizer, self.config, tools=tools, thinking=think, media=self.media)
         if encoded.images:
-            _ = self.model.vision  # read here, not in the thread that steps everybody's canvases
+            _ = self.network.vision  # read here, not in the thread that steps everybody's canvases
         return encoded
 
     def request(
@@ -253,7 +253,7 @@ class DiffusionGemma:
         several = _is_batch(prompt)
         prompts = cast("Sequence[PromptLike | Prompt]", prompt if several else [prompt])
         requests = [self.request(one, id=i, **_options_of(options, i, len(prompts))) for i, one in enumerate(prompts)]
-        results = Engine(self.model, self.tokenizer, max_batch).results(requests)
+        results = Engine(self.network, self.tokenizer, max_batch).results(requests)
         for result in results:
             self.auto.saw(result, alone=len(results) == 1)
         return results if several else results[0]
@@ -265,7 +265,7 @@ class DiffusionGemma:
         """
         chosen: dict[str, Any] = {"frames": True, **options}
         request = self.request(prompt, **chosen)
-        engine = Engine(self.model, self.tokenizer, 1)
+        engine = Engine(self.network, self.tokenizer, 1)
         for event in engine.run([request]):
             if isinstance(event, Finished):
                 self.auto.saw(event.result, alone=True)
@@ -358,11 +358,11 @@ class DiffusionGemma:
         return TextTokens(self.tokenizer, self.vocabulary, self.generation.eos_token_ids)
 
     def _plan_context(self, options: DecodingOptions) -> PlanContext:
-        return PlanContext(self._text_tokens, self.model.config, plan_config(self.generation, {**options}))
+        return PlanContext(self._text_tokens, self.network.config, plan_config(self.generation, {**options}))
 
     def _run(self, plan: Plan[T]) -> T:
         # All requests of one turn of a plan in one batch: candidates are compared, so they had better run together.
-        return drive(plan, lambda requests: Engine(self.model, self.tokenizer, len(requests)).results(requests))
+        return drive(plan, lambda requests: Engine(self.network, self.tokenizer, len(requests)).results(requests))
 
     # Files.
 
@@ -371,8 +371,8 @@ class DiffusionGemma:
 
         Raises `InputError` while the model has an unmerged adapter.
         """
-        require_plain(self.model)
-        save_model(self.model, Path(directory), source=self.directory, dtype=dtype)
+        require_plain(self.network)
+        save_model(self.network, Path(directory), source=self.directory, dtype=dtype)
 
 
 def load(

@@ -142,9 +142,9 @@ def _video() -> Check:
 
 
 def _loaded(name: str, model: DiffusionGemma) -> Check:
-    size = sum(p.numel() for p in model.model.parameters())
-    found = f"{size / 1e6:,.1f} M parameters in {str(model.model.dtype).removeprefix('torch.')}"
-    return Check(f"model {name}", True, f"{found} on {model.model.device}")
+    size = sum(p.numel() for p in model.network.parameters())
+    found = f"{size / 1e6:,.1f} M parameters in {str(model.network.dtype).removeprefix('torch.')}"
+    return Check(f"model {name}", True, f"{found} on {model.network.device}")
 
 
 def _generation(model: DiffusionGemma) -> Check:

@@ -94,7 +94,7 @@ def watched(model: DiffusionGemma, plan: Plan[EditResult], characters: int) -> E
 
         def results_of(requests: list[Request]) -> list[Result]:
             nonlocal done
-            results = Engine(model.model, model.tokenizer, len(requests)).results(requests)
+            results = Engine(model.network, model.tokenizer, len(requests)).results(requests)
             done += sum(len(result.text) for result in results)
             status.update(f"editing: about {min(1.0, done / characters):.0%} of the text")
             return results

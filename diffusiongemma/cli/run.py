@@ -109,7 +109,7 @@ def _generate(model: DiffusionGemma, request: Request, view: View | None) -> Res
     from diffusiongemma.engine.engine import Engine
     from diffusiongemma.events import Finished
 
-    engine = Engine(model.model, model.tokenizer, 1)
+    engine = Engine(model.network, model.tokenizer, 1)
     result = None
     with view or nullcontext():
         try:

@@ -98,7 +98,7 @@ def choose_view(model: DiffusionGemma, config: Decoding, *, watch: bool, thought
 
 
 def _watch_delay(model: DiffusionGemma) -> float:
-    small = sum(p.numel() for p in model.model.parameters()) < SMALL_PARAMETERS
+    small = sum(p.numel() for p in model.network.parameters()) < SMALL_PARAMETERS
     return WATCH_DELAY if small else 0.0
 
 

@@ -54,7 +54,7 @@ class Session:
             return self._cache
         if self._prompt_cache is not None and _begins(ids, self._prompt_ids):
             return self._prompt_cache.copy()
-        return self.model.model.new_sequence()
+        return self.model.network.new_sequence()
 
     def _finish(
         self,

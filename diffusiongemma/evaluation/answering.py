@@ -105,7 +105,7 @@ def ask(
         model.request(question.prompt, id=i, seed=(seed + i) % 2**64, **decoding, **_held(question, setting))
         for i, question in enumerate(suite.questions)
     ]
-    yield from _answers(Engine(model.model, model.tokenizer, batch), requests, suite.questions, model.tokenizer)
+    yield from _answers(Engine(model.network, model.tokenizer, batch), requests, suite.questions, model.tokenizer)
 
 
 def _held(question: Question, setting: Setting) -> dict[str, Any]:

@@ -141,9 +141,9 @@ def likelihoods(model: DiffusionGemma, passages: Sequence[Passage], batch: int) 
     """The likelihood of each passage under the encoder: every token predicted from BOS and the true tokens before."""
     for start in range(0, len(passages), batch):
         rows = passages[start : start + batch]
-        ids = [torch.tensor(_ids(model, passage.text), device=model.model.device) for passage in rows]
-        embeddings = [model.model.backbone.embed(row[:-1]) for row in ids]
-        hidden = model.model.encode_rows([model.model.new_sequence() for _ in rows], embeddings)  # [sum S - 1, D]
+        ids = [torch.tensor(_ids(model, passage.text), device=model.network.device) for passage in rows]
+        embeddings = [model.network.backbone.embed(row[:-1]) for row in ids]
+        hidden = model.network.encode_rows([model.network.new_sequence() for _ in rows], embeddings)  # [sum S - 1, D]
         nats = _cross_entropies(model, hidden, torch.cat([row[1:] for row in ids]))
         for row, passage, part in zip(ids, rows, nats.split([len(row) - 1 for row in ids]), strict=True):
             yield Likelihood(float(part.double().sum()), len(row) - 1, len(passage.text.encode()))
@@ -156,7 +156,7 @@ def _ids(model: DiffusionGemma, text: str) -> list[int]:
 def _cross_entropies(model: DiffusionGemma, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Nats per token [N], the logits of few positions at a time in memory."""
     parts = [
-        F.cross_entropy(model.model.backbone.logits(h), t, reduction="none")
+        F.cross_entropy(model.network.backbone.logits(h), t, reduction="none")
         for h, t in zip(hidden.split(_ROWS), targets.split(_ROWS), strict=True)
     ]
     return torch.cat(parts)

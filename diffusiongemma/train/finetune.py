@@ -80,16 +80,16 @@ class FineTune:
         base = _loaded(options, lora is not None)
         settings = _resolved(preset, options.changes, base)
         if lora is None:
-            _open_weights(base.model)
+            _open_weights(base.network)
             return cls(base, options, settings)
-        if adapters(base.model):
+        if adapters(base.network):
             raise InputError(f"{options.model} is an adapter already: give its base model, or `lora` 0 to train all")
-        add_lora(base.model, lora, settings.train.seed)
+        add_lora(base.network, lora, settings.train.seed)
         return cls(base, options, settings)
 
     @property
     def model(self) -> Model:
-        return self.base.model
+        return self.base.network
 
     def run(self, batches: Batches, facts: dict[str, Any], hooks: Hooks) -> None:
         """Train, leaving in `out` what `load` and `run --model` take. `facts` about the data must not change."""
@@ -162,7 +162,7 @@ def _resolved(preset: Run, changes: Mapping[str, Any], base: DiffusionGemma) -> 
     objective = replace(run.objective, encoder_weight=run.objective.encoder_weight * run.data.encoder_every)
     # Rollouts go by the rules by which the model decodes.
     rollouts = replace(run.rollouts, decoding=base.generation) if run.rollouts else None
-    return replace(run, train=run.train.on(base.model.device), objective=objective, rollouts=rollouts)
+    return replace(run, train=run.train.on(base.network.device), objective=objective, rollouts=rollouts)
 
 
 def _base_name(model: str) -> str:

@@ -152,9 +152,9 @@ def test_a_prompt_with_an_image_has_the_vision_tower_ready():
     """It takes a second or two to import: nobody who only shares the server is to wait for it."""
     model = dg.load("nano")
     model.prompt("words alone")
-    assert "vision" not in dict(model.model.named_children())
+    assert "vision" not in dict(model.network.named_children())
     model.prompt([user([{"type": "image", "image": quarters()}])])
-    assert "vision" in dict(model.model.named_children())
+    assert "vision" in dict(model.network.named_children())
 
 
 def test_frames_are_written_as_transformers_writes_them():

@@ -242,7 +242,7 @@ def test_a_form_that_closes_with_the_last_token_there_is_room_for_is_complete(na
 
 def test_the_next_step_is_conditioned_on_the_models_own_prediction(model):
     """The constrained marginals may be surer than the model: told so, it does not correct itself (see the log)."""
-    backbone, width = model.model.backbone, 8
+    backbone, width = model.network.backbone, 8
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(width, model.config.hidden_size, generator=generator)
     uniforms = torch.rand(width, generator=generator, dtype=torch.float64)

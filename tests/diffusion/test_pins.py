@@ -55,7 +55,7 @@ def test_pins_stand_at_every_step_with_every_sampler(model, sampler, temperature
 
 
 def test_the_first_canvas_and_the_soft_embedding_have_the_pin(model):
-    backbone, width = model.model.backbone, 6
+    backbone, width = model.network.backbone, 6
     pins = Pins.of({1: 40, 4: 41, 9: 1}, width)
     canvas = Canvas.open(None, width, 4096, Noise(1, 0), Decoding(), "cpu", pins)
     bare = Canvas.open(None, width, 4096, Noise(1, 0), Decoding(), "cpu")
@@ -241,7 +241,7 @@ def nano_tokenizer(model):
 def test_traces_keep_pins_and_what_was_sent(model, tmp_path):
     options = dict(early_steps=1, early_entropy=100.0, steps=8, eos_token_ids=(), trace=True)
     requests = [model.request("hello", pins={0: 50}, id=seed, seed=seed, **options) for seed in range(2)]
-    results = Engine(model.model, model.tokenizer).results(requests)
+    results = Engine(model.network, model.tokenizer).results(requests)
     request, result = next(pair for pair in zip(requests, results, strict=True) if any(s.sent for s in pair[1].trace))
     save_trace(tmp_path / "a.npz", result, prompt="", prompt_ids=[], model="", config=request.config, text_of=str)
     again = load_trace(tmp_path / "a.npz").result

@@ -90,7 +90,7 @@ def test_what_has_been_checked_is_trusted(tiny, monkeypatch):
     monkeypatch.setattr(Constraint, "begin", lambda *a: begun.append(1) or begin(*a))
     request = tiny.request("x", regex="[a-f]{4,9}", max_new_tokens=20, steps=2)
     choices = [replace(request.with_seed(seed), id=seed) for seed in range(3)]
-    results = Engine(tiny.model, tiny.tokenizer).results(choices)
+    results = Engine(tiny.network, tiny.tokenizer).results(choices)
     assert len(begun) == 1 and [r.seed for r in results] == [0, 1, 2]
     assert results[2].tokens == tiny.generate("x", regex="[a-f]{4,9}", max_new_tokens=20, steps=2, seed=2).tokens
 
@@ -104,7 +104,7 @@ def test_nobody_writes_into_a_request(tiny):
 def test_a_form_that_is_compiled_can_be_given(tiny):
     form = tiny.request("x", choices=["yes", "no"]).constraint.constraint
     assert tiny.request("x", constraint=form).has_form
-    result = Engine(tiny.model, tiny.tokenizer).results([tiny.request("x", constraint=form, steps=2)])[0]
+    result = Engine(tiny.network, tiny.tokenizer).results([tiny.request("x", constraint=form, steps=2)])[0]
     assert result.text in ("yes", "no")
     with pytest.raises(dg.InputError) as caught:
         tiny.request("x", constraint=form, regex="a")
@@ -114,9 +114,9 @@ def test_a_form_that_is_compiled_can_be_given(tiny):
 def test_a_cache_that_holds_all_of_the_prompt_is_refused(tiny):
     """There would be nothing to read the first canvas behind, and no end."""
     ids = [5, 6, 7]
-    cache = tiny.model.new_sequence()
+    cache = tiny.network.new_sequence()
     with torch.no_grad():
-        tiny.model.encode_rows([cache], [tiny.model.backbone.embed(torch.tensor(ids))])
+        tiny.network.encode_rows([cache], [tiny.network.backbone.embed(torch.tensor(ids))])
     with pytest.raises(dg.InputError, match="cache: it holds all"):
         tiny.request(ids, cache=cache)
     assert tiny.request([*ids, 8], cache=cache).cache is cache

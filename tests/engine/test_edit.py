@@ -109,7 +109,7 @@ def test_strength_is_where_the_schedule_is_entered(model):
     for strength, most in ((0.25, 2), (0.5, 4), (1.0, 8)):
         plan = model.edit_plan(text, strength=strength, steps=8, temperature=0)
         (request,) = next(plan)
-        generation = Generation(request, model.model, model.tokenizer)
+        generation = Generation(request, model.network, model.tokenizer)
         canvas = generation.open_canvas()
         assert canvas.decoding.steps - canvas.step == most
         same = np.mean([a == b for a, b in zip(canvas.tokens.tolist(), ids, strict=False)])
@@ -124,7 +124,7 @@ def test_a_sampler_that_is_asked_for_is_used(model):
 
 def test_events_of_an_edit_count_the_steps_of_the_schedule(model):
     (request,) = next(model.edit_plan("some text", strength=0.5, steps=8))
-    events = list(Engine(model.model, model.tokenizer).run([replace(request, record=True)]))
+    events = list(Engine(model.network, model.tokenizer).run([replace(request, record=True)]))
     steps = [e.step for e in events if isinstance(e, CanvasStep) and e.canvas == 0]
     assert steps[0] == 5 and events[-1].result.steps[0] == len(steps)
 
@@ -181,7 +181,7 @@ def test_without_an_instruction_the_strength_is_what_changes(model, strength, sp
     same: list[bool] = []
 
     def results_of(requests):
-        results = Engine(model.model, model.tokenizer).results(requests)
+        results = Engine(model.network, model.tokenizer).results(requests)
         (region,), written = requests[0].regions, results[0].tokens
         before = requests[0].start.tokens[: region.stop - region.start]
         same.extend(a == b for a, b in zip(before, written[region.start : region.stop], strict=True))

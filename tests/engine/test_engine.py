@@ -76,9 +76,9 @@ def test_a_step_encodes_once_denoises_once_and_reads_what_it_can_together(model,
     """Whatever phases the requests are in."""
     calls = []
     for name in ("encode_rows", "denoise_rows"):
-        run = getattr(model.model, name)
+        run = getattr(model.network, name)
         counted = lambda rows, *rest, name=name, run=run: calls.append((name, len(rows))) or run(rows, *rest)  # noqa: E731
-        monkeypatch.setattr(model.model, name, counted)
+        monkeypatch.setattr(model.network, name, counted)
     monkeypatch.setattr(
         engine_module,
         "read_each",
@@ -87,7 +87,7 @@ def test_a_step_encodes_once_denoises_once_and_reads_what_it_can_together(model,
     options = dict(max_new_tokens=16, steps=3, eos_token_ids=())
     modes = [{"mode": "ar"}, {"mode": "ar", "top_p": 0.5}, {}, {"verify": "always"}, {}]
     requests = [model.request("hello", id=i, seed=i, **options, **mode) for i, mode in enumerate(modes)]
-    engine = Engine(model.model, model.tokenizer)
+    engine = Engine(model.network, model.tokenizer)
     for request in requests:
         engine.submit(request)
     seen = []
@@ -140,7 +140,7 @@ def test_seeds_matter_and_repeat(model):
 
 
 def test_a_finished_request_frees_its_place(model):
-    engine = Engine(model.model, model.tokenizer, max_batch=2)
+    engine = Engine(model.network, model.tokenizer, max_batch=2)
     lengths = [8, 40, 8, 8]
     for i, n in enumerate(lengths):
         options = dict(steps=2, max_new_tokens=n, eos_token_ids=())
@@ -153,7 +153,7 @@ def test_a_finished_request_frees_its_place(model):
 
 
 def test_a_cancelled_request_leaves_with_what_it_had(model):
-    engine = Engine(model.model, model.tokenizer, max_batch=1)
+    engine = Engine(model.network, model.tokenizer, max_batch=1)
     config = Decoding.of(steps=2, max_new_tokens=80, eos_token_ids=())
     for i in (0, 1):
         engine.submit(Request(Prompt([5, 6], [], []), config, id=i))
@@ -198,7 +198,7 @@ def test_auto_measures_and_says_why(model):
 
 
 def test_auto_measures_again_when_requests_run_otherwise(model):
-    auto, once = Auto(model.model, 0.01, 0.01), model.generate("hello", max_new_tokens=16)
+    auto, once = Auto(model.network, 0.01, 0.01), model.generate("hello", max_new_tokens=16)
     slow = replace(once, forward_passes=10, seconds=1.0)
     as_measured = replace(slow, seconds=0.1)
     for result in (slow, as_measured, slow):
@@ -217,10 +217,13 @@ def test_a_second_turn_encodes_only_what_is_new(model, mode, monkeypatch):
     chat = model.chat(system="Be brief.", steps=2, max_new_tokens=16, mode=mode)
     first = chat.send("hello")
     encoded = []
-    original = model.model.encode_rows
-    monkeypatch.setattr(
-        model.model, "encode_rows", lambda rows, x, images=None: encoded.append(len(x[0])) or original(rows, x, images)
-    )
+    original = model.network.encode_rows
+
+    def counted(rows, x, images=None):
+        encoded.append(len(x[0]))
+        return original(rows, x, images)
+
+    monkeypatch.setattr(model.network, "encode_rows", counted)
     second = chat.send("and again")
     assert first.cached_tokens == 0 and second.cached_tokens >= first.prompt_tokens
     assert encoded[0] == second.prompt_tokens - second.cached_tokens

@@ -94,7 +94,7 @@ def run_together(model, jobs):
     while waiting:
         asked = [request for requests in waiting.values() for request in requests]
         batch = [replace(request, id=number) for number, request in enumerate(asked)]
-        results = iter(Engine(model.model, model.tokenizer, len(batch)).results(batch))
+        results = iter(Engine(model.network, model.tokenizer, len(batch)).results(batch))
         for i, requests in list(waiting.items()):
             try:
                 waiting[i] = plans[i].send([next(results) for _ in requests])
@@ -186,7 +186,7 @@ def test_many_holes_over_several_canvases(model):
     result = model.infill_text("<<>>".join([*texts[:4], *texts[5:]]), length=(2, 4), steps=2)
     check_whole(result, [*texts[:4], *texts[5:]])
     assert len(result.steps) > 1 and all(2 <= length <= 4 for length in result.lengths)
-    adjacent = drive(model.infill_plan(texts, length=2, steps=2), Engine(model.model, model.tokenizer).results)
+    adjacent = drive(model.infill_plan(texts, length=2, steps=2), Engine(model.network, model.tokenizer).results)
     check_whole(adjacent, texts)
 
 

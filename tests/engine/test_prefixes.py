@@ -38,8 +38,8 @@ def run(engine, model, prompts, **options):
 
 
 def engine_of(model, budget=BIG, block=32):
-    prefixes = Prefixes(model.model, budget, block)
-    return Engine(model.model, model.tokenizer, 4, budget=BIG, prefixes=prefixes), prefixes
+    prefixes = Prefixes(model.network, budget, block)
+    return Engine(model.network, model.tokenizer, 4, budget=BIG, prefixes=prefixes), prefixes
 
 
 @settings(deadline=None)
@@ -80,9 +80,9 @@ def test_restored_caches_are_bitwise_those_of_encoding(model):
     run(engine, model, [prompt])
     restored = prefixes.restore(prompt)
     assert restored.length == 192
-    fresh = model.model.new_sequence()
+    fresh = model.network.new_sequence()
     for start, end in prefixes.bounds(0, 200)[:-1]:
-        model.model.encode_rows([fresh], [model.model.backbone.embed(torch.tensor(prompt[start:end]))])
+        model.network.encode_rows([fresh], [model.network.backbone.embed(torch.tensor(prompt[start:end]))])
     for ours, theirs in zip(restored.layers, fresh.layers, strict=True):
         held = slice(ours.start, ours.end), slice(theirs.start, theirs.end)
         assert torch.equal(ours.keys[:, held[0]], theirs.keys[:, held[1]])
@@ -112,21 +112,21 @@ def test_prompts_with_images_are_left_alone(model):
 
 @pytest.mark.parametrize("tokens", [1, 40, 300, 1500, 4000])
 def test_the_estimate_is_above_what_caches_take_and_not_far(model, tokens):
-    caches = model.model.new_sequence()
-    x = model.model.backbone.embed(torch.zeros(tokens, dtype=torch.long))
+    caches = model.network.new_sequence()
+    x = model.network.backbone.embed(torch.zeros(tokens, dtype=torch.long))
     most = 0
     for chunk in x.split(1024):
-        model.model.encode_rows([caches], [chunk])
+        model.network.encode_rows([caches], [chunk])
         most = max(most, caches.nbytes())
-    model.model.denoise_rows([caches], [torch.zeros(16, dtype=torch.long)], [None])
+    model.network.denoise_rows([caches], [torch.zeros(16, dtype=torch.long)], [None])
     most = max(most, caches.nbytes())
-    estimate = cache_bytes(model.model, tokens + 16)
+    estimate = cache_bytes(model.network, tokens + 16)
     assert most <= estimate <= 4 * most
 
 
 def test_requests_wait_for_memory_and_none_is_started_beyond_it(model):
-    need = cache_bytes(model.model, 100 + 32)
-    engine = Engine(model.model, model.tokenizer, 8, budget=2 * need + 1)
+    need = cache_bytes(model.network, 100 + 32)
+    engine = Engine(model.network, model.tokenizer, 8, budget=2 * need + 1)
     for i in range(5):
         engine.submit(model.request(Prompt(ids(100, i), [], []), max_new_tokens=20, id=i))
     most, done = 0, []
@@ -148,7 +148,7 @@ class Broken:
 
 @pytest.mark.parametrize("place", ["sampler", "constraint"])
 def test_what_breaks_in_one_request_ends_that_one_only(model, place):
-    engine = Engine(model.model, model.tokenizer, 4, isolate=True)
+    engine = Engine(model.network, model.tokenizer, 4, isolate=True)
     requests = [model.request("hello", seed=i, max_new_tokens=20, id=i, regex="[a-z ]{1,19}") for i in range(3)]
     expected = [engine.results([r])[0].tokens for r in requests]
     if place == "sampler":
@@ -159,7 +159,7 @@ def test_what_breaks_in_one_request_ends_that_one_only(model, place):
     assert set(results) == {0, 2} and set(engine.failed) == {1} and not engine.running
     assert [results[i].tokens for i in (0, 2)] == [expected[0], expected[2]]
     with pytest.raises(RuntimeError, match="on purpose"):
-        Engine(model.model, model.tokenizer).results([model.request("hello", sampler=Broken(), max_new_tokens=20)])
+        Engine(model.network, model.tokenizer).results([model.request("hello", sampler=Broken(), max_new_tokens=20)])
 
 
 # --- branches -------------------------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def test_what_breaks_in_one_request_ends_that_one_only(model, place):
 
 def trace(model, branch=None, seed=7):
     request = model.request("hello", seed=seed, max_new_tokens=40, trace=True, branch=branch)
-    return Engine(model.model, model.tokenizer).results([request])[0]
+    return Engine(model.network, model.tokenizer).results([request])[0]
 
 
 @pytest.mark.parametrize(("canvas", "step"), [(0, 0), (0, 3), (1, 2), (9, 1)])

@@ -190,7 +190,7 @@ def test_sent_text_stands(nano):
 
 
 def test_a_cancelled_request_leaves_with_what_it_had(tiny):
-    engine = Engine(tiny.model, tiny.tokenizer)
+    engine = Engine(tiny.network, tiny.tokenizer)
     config = Decoding.of(max_new_tokens=40, steps=2, verify="always", eos_token_ids=())
     engine.submit(Request(Prompt([2, 5, 6], [], []), config))
     for _ in range(8):
@@ -218,7 +218,7 @@ def test_a_second_turn_goes_on_behind_a_checked_one(tiny):
 
 def test_a_trace_keeps_it(tiny, tmp_path):
     request = tiny.request("hello", verify="always", steps=3, max_new_tokens=40, trace=True, eos_token_ids=())
-    events = list(Engine(tiny.model, tiny.tokenizer).run([request]))
+    events = list(Engine(tiny.network, tiny.tokenizer).run([request]))
     result, path = events[-1].result, tmp_path / "t.npz"
     ids = request.prompt.ids
     save_trace(path, result, prompt="hello", prompt_ids=ids, model="tiny", config=request.config, text_of=str)
@@ -234,7 +234,7 @@ def test_a_trace_keeps_it(tiny, tmp_path):
 @pytest.mark.parametrize("before", [3, 40, 1400])
 def test_a_cache_forgets_the_last_tokens(tiny, before):
     """Within the sliding window, beyond it, and where a long prompt has been trimmed."""
-    model, made = tiny.model, torch.Generator().manual_seed(0)
+    model, made = tiny.network, torch.Generator().manual_seed(0)
     prompt, draft, rest = (torch.randint(20, 4096, (1, n), generator=made) for n in (before, 16, 5))
     cache, other = model.encode(prompt), model.encode(prompt)
     model.denoise(draft, cache)
@@ -259,13 +259,13 @@ def test_what_cannot_be_checked_is_refused(tiny):
 def test_a_checkpoint_may_ask_for_it(tiny, tiny_directory, tmp_path):
     """In a file of its own: transformers refuses such fields in the one it reads. It goes with copies."""
     asked, once, twice = replace(tiny.generation, verify="always", patience=4), tmp_path / "once", tmp_path / "twice"
-    save_model(tiny.model, once, asked, source=tiny_directory)
-    save_model(tiny.model, twice, source=once)
+    save_model(tiny.network, once, asked, source=tiny_directory)
+    save_model(tiny.network, twice, source=once)
     for directory in (once, twice):
         assert json.loads((directory / "decoding.json").read_text()) == {"verify": "always", "patience": 4}
         assert "verify" not in (directory / "generation_config.json").read_text()
         assert load_decoding(directory, tiny.config) == asked
-    save_model(tiny.model, once, tiny.generation)
+    save_model(tiny.network, once, tiny.generation)
     assert not (once / "decoding.json").exists()
     assert set(decoding_files(Decoding(), tiny.config)) == {"generation_config.json"}
     assert not (tiny_directory / "decoding.json").exists()
@@ -276,7 +276,7 @@ def test_a_checkpoint_may_ask_for_it(tiny, tiny_directory, tmp_path):
     [('{"verify": "now"}', "choose never"), ('{"patience": -1}', "patience"), ('{"steps": 3}', "'steps' is none of")],
 )
 def test_a_bad_decoding_file_is_named(content, words, tiny, tiny_directory, tmp_path):
-    save_model(tiny.model, tmp_path / "m", source=tiny_directory)
+    save_model(tiny.network, tmp_path / "m", source=tiny_directory)
     (tmp_path / "m" / "decoding.json").write_text(content)
     with pytest.raises(CheckpointError, match=f"decoding.json: .*{words}"):
         load_decoding(tmp_path / "m", tiny.config)

@@ -348,10 +348,10 @@ def test_likelihood_is_the_sum_over_tokens_one_at_a_time(model):
     together = list(text.likelihoods(model, passages, batch=3))
     for passage, likelihood in zip(passages, together, strict=True):
         ids = [model.config.bos_token_id, *model.tokenizer(passage.text, add_special_tokens=False).input_ids]
-        row, nats = model.model.new_sequence(), 0.0
+        row, nats = model.network.new_sequence(), 0.0
         for token, following in pairwise(ids):
-            embedding = model.model.backbone.embed(torch.tensor([token]))
-            logits = model.model.backbone.logits(model.model.encode_rows([row], [embedding]))
+            embedding = model.network.backbone.embed(torch.tensor([token]))
+            logits = model.network.backbone.logits(model.network.encode_rows([row], [embedding]))
             nats -= float(logits[0].log_softmax(-1)[following])
         assert likelihood.nats == pytest.approx(nats, rel=1e-4)
         assert (likelihood.tokens, likelihood.bytes) == (len(ids) - 1, len(passage.text.encode()))

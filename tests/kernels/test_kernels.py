@@ -83,7 +83,7 @@ def test_short_prompts_have_the_same_probabilities_in_company(tiny_directory, mo
         replace(model.request(p, mode=mode, seed=i, max_new_tokens=3 + 5 * i, steps=6), id=i)
         for i, p in enumerate(prompts)
     ]
-    together = Engine(model.model, model.tokenizer, 4).results(requests)
+    together = Engine(model.network, model.tokenizer, 4).results(requests)
     for request, result in zip(requests, together, strict=True):
-        (alone,) = Engine(model.model, model.tokenizer, 4).results([request])
+        (alone,) = Engine(model.network, model.tokenizer, 4).results([request])
         assert (alone.tokens, alone.logprobs) == (result.tokens, result.logprobs)

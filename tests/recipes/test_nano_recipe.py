@@ -47,7 +47,7 @@ def test_the_embedded_models_recipe(tmp_path, few_seeds, capsys):
     main(["train", str(tmp_path / "b"), *arguments, "--init", str(tmp_path / "a"), "--seed", "1", "--resume"])
     first, second = (dg.load(tmp_path / name) for name in "ab")
     assert first.config == second.config and first.config.vocab_size == 4096
-    distance = (first.model.backbone.embed_tokens.weight - second.model.backbone.embed_tokens.weight).abs().max()
+    distance = (first.network.backbone.embed_tokens.weight - second.network.backbone.embed_tokens.weight).abs().max()
     assert 0 < float(distance) < 0.01
     with pytest.raises(SystemExit, match="holds a run of 2 steps"):
         main(["train", str(tmp_path / "a"), *arguments])

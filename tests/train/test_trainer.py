@@ -100,7 +100,7 @@ def test_it_learns(tmp_path):
     batch = random_batch(torch.Generator().manual_seed(999))
     draw = Draw.sample(4, 6, 41, Objective(), torch.Generator().manual_seed(1))
     with torch.no_grad():
-        before, after = (loss(model, batch, draw, Objective()) for model in (tiny_model(), dg.load(tmp_path).model))
+        before, after = (loss(model, batch, draw, Objective()) for model in (tiny_model(), dg.load(tmp_path).network))
     assert float(after.encoder) < 2 < 3.5 < float(before.encoder) and float(after.denoise) < 3 < float(before.denoise)
 
 

@@ -315,11 +315,11 @@ def test_the_same_seed_gives_the_same_adapters(model, base):
 def test_load_takes_an_adapter_or_its_directory_as_the_model(model, base, tmp_path):
     save_adapter(adapted(model), tmp_path / "adapter", str(base))
     for loaded in (dg.load(base, adapter=tmp_path / "adapter"), dg.load(tmp_path / "adapter")):
-        assert torch.equal(logits(loaded.model), logits(model))
+        assert torch.equal(logits(loaded.network), logits(model))
         assert len(loaded.generate([5, 6, 7], steps=2, max_new_tokens=8, eos_token_ids=()).tokens) == 8
         with pytest.raises(dg.InputError, match="merge"):
             loaded.save_pretrained(tmp_path / "full")
-    merge(loaded.model)
+    merge(loaded.network)
     loaded.save_pretrained(tmp_path / "full")
     assert_same(logits(load_model(tmp_path / "full")), logits(model))
 

@@ -100,10 +100,10 @@ class Worker:
         self, model: DiffusionGemma, settings: Settings, observe: Callable[[WorkerEvent], None] = lambda _: None
     ):
         self.model, self.settings, self._observe = model, settings, observe
-        self.budget = free_bytes(model.model.device) if settings.memory is None else settings.memory
-        prefixes = Prefixes(model.model, int(self.budget * settings.prefix_share))
+        self.budget = free_bytes(model.network.device) if settings.memory is None else settings.memory
+        prefixes = Prefixes(model.network, int(self.budget * settings.prefix_share))
         self.engine = Engine(
-            model.model, model.tokenizer, settings.max_requests, budget=self.budget, prefixes=prefixes, isolate=True
+            model.network, model.tokenizer, settings.max_requests, budget=self.budget, prefixes=prefixes, isolate=True
         )
         self.ready = threading.Event()
         self.stopping, self.dead = False, False
