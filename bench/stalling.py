@@ -100,8 +100,11 @@ def main() -> None:
     parser.add_argument("--model", default="nano")
     options = parser.parse_args()
     bodies = _bodies(json.loads(options.cases.read_text()))
-    with served(options.model) as address:
-        quiet, beside = asyncio.run(measure(address, bodies, options.seconds))
+    with served(options.model) as address:  # a server that stalls may not even stop in time
+        _report(*asyncio.run(measure(address, bodies, options.seconds)))
+
+
+def _report(quiet: Measured, beside: Measured) -> None:
     for name, phase in (("alone", quiet), (f"beside {NASTY_CLIENTS} nasty clients", beside)):
         print(name, *(phase.line(kind) for kind in phase.seconds), dict(phase.answers), sep="\n  ")
     for kind in ("plain", "health"):
