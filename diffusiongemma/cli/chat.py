@@ -22,14 +22,14 @@ BLOCK = '"""'  # opens and closes a message of several lines
 @given.takes("chat")
 def chat(
     model: given.Model = "nano",
+    device: given.Device = "auto",
+    dtype: given.Dtype = "auto",
     system: given.System = None,
     think: given.Think = False,
     *,
     options: given.Options,
     watch: given.Watch = False,
     delay: given.Delay = None,
-    device: given.Device = "auto",
-    dtype: given.Dtype = "auto",
 ) -> None:
     """Talk with the model; /help lists what can be typed.
 

@@ -11,6 +11,7 @@ from diffusiongemma.control.constraint import ConstraintState
 from diffusiongemma.control.inference.holding import Limits, Patchwork, Plain, Region, Start
 from diffusiongemma.control.inference.reader import Constrained
 from diffusiongemma.control.tokens.bias import LogitBias, combined
+from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.diffusion.denoise import Canvas
 from diffusiongemma.diffusion.pins import Pins
 from diffusiongemma.diffusion.readout import OWN, Reader
@@ -24,18 +25,12 @@ class Holds:
     pins: Mapping[int, int]
     regions: tuple[Region, ...]
     start: Start | None
-    end_ids: tuple[int, ...]
-    min_tokens: int = 0
-    bias: LogitBias | None = None
-    top_p: float = 1.0
-    top: int = 0  # how many of the most probable tokens are reported
+    bias: LogitBias | None
+    decoding: Decoding
 
     @classmethod
     def of(cls, request: Request) -> Holds:
-        ends = tuple(request.config.eos_token_ids)
-        config, given = request.config, (request.pins, request.regions, request.start)
-        reading = config.reading
-        return cls(*given, ends, config.min_tokens, request.bias, reading.top_p, reading.top_logprobs)
+        return cls(request.pins, request.regions, request.start, request.bias, request.config)
 
     @property
     def on_canvas(self) -> bool:
@@ -45,8 +40,8 @@ class Holds:
     @property
     def no_end_before(self) -> int:
         """The answer may not end before its least length, nor before its last pin: the pin would be lost."""
-        last = max(self.pins, default=-1)
-        return max(self.min_tokens, last if self.pins.get(last) in self.end_ids else last + 1)
+        last, ends = max(self.pins, default=-1), self.decoding.eos_token_ids
+        return max(self.decoding.min_tokens, last if self.pins.get(last) in ends else last + 1)
 
     def canvas_pins(self, offset: int, width: int, device: torch.device) -> Pins | None:
         """Those of the canvas that begins at answer position `offset`; None if it has none."""
@@ -71,28 +66,32 @@ class Holds:
 
         Raises `InputError` where pins and constraint leave nothing.
         """
+        reading = self.decoding.reading
         ahead = {p - offset: (token,) for p, token in self.pins.items() if p >= offset}
         ahead |= {position: (token,) for position, token in enumerate(frozen)}
         if constrained is not None:
             chain = constrained.open_canvas(positions, device, ahead)
             mine = {p: token for p, token in ahead.items() if p < chain.positions}
             adjust = combined(self.bias, Limits(mine) if mine else None)
-            return Constrained(chain, adjust, paths=False, top_p=self.top_p, top=self.top)
-        limits = Limits({}, self.end_ids, min(positions, max(0, self.no_end_before - offset)))
+            return Constrained(chain, adjust, paths=False, top_p=reading.top_p, top=reading.top_logprobs)
+        limits = Limits({}, self.decoding.eos_token_ids, min(positions, max(0, self.no_end_before - offset)))
         regions = [r for r in self.regions if offset <= r.start < offset + positions]
         if regions:
             return self._patchwork(regions, offset, positions, limits, set(ahead), device)
         open_before = any(p not in ahead for p in range(limits.no_end_before))
         adjust = combined(self.bias, limits if limits and open_before else None)
-        return Plain(adjust, self.top_p, self.top) if adjust is not None or self.top_p < 1 else OWN
+        own = adjust is None and reading.top_p == 1
+        return OWN if own else Plain(adjust, reading.top_p, reading.top_logprobs)
 
     def _patchwork(
         self, regions: list[Region], offset: int, positions: int, limits: Limits, pinned: set[int], device: torch.device
     ) -> Patchwork:
+        reading = self.decoding.reading
+        top_p, top = reading.top_p, reading.top_logprobs
         free = torch.tensor([p not in pinned for p in range(positions)])
         parts: list[tuple[int, int, Reader]] = []
         for region in regions:
             first, last = region.start - offset, region.stop - offset
             free[first:last] = False
-            parts.append((first, last, region.reader(device, self.bias, self.top_p, self.top)))
-        return Patchwork(tuple(parts), free, limits, self.bias, self.top_p, self.top)
+            parts.append((first, last, region.reader(device, self.bias, top_p, top)))
+        return Patchwork(tuple(parts), free, limits, self.bias, top_p, top)
