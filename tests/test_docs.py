@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ LINK = re.compile(r"(?<!!)\[[^]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 PLACE = re.compile(r"`((?:diffusiongemma|docs|tests|bench|examples|recipes)/[\w./-]*)`")
 COMMAND = re.compile(r"^(?:.*\| *)?(?:\.venv/bin/)?(?:diffusiongemma|dgemma) ([^|<>\n]*)", re.MULTILINE)
 DEFAULT_ADDRESS = "http://127.0.0.1:8000"  # of `diffusiongemma serve`; a server of the test stands in for it
+TRACE = "diffusiongemma run 'Name the color of a lemon.' --seed 7 --trace a.trace.npz"
 SUDOKU = "530070000600195000098000060800060003400803001700020006060000280000419005000080079"
 
 
@@ -60,6 +63,13 @@ def test_what_is_not_run():
         ("CONTRIBUTING.md", "it would call itself"),
         ("README.md", "installs the package"),
         ("README.md", "a server that stays"),
+        ("docs/cli.md", "needs a model that sees"),
+        ("docs/cli.md", "a server that stays"),
+        ("docs/evaluation.md", "minutes"),
+        ("docs/evaluation.md", "downloads a model"),
+        ("docs/serving.md", "a server that stays"),
+        ("docs/training.md", "minutes"),
+        ("docs/training.md", "minutes, or GPUs"),
         ("docs/training.md", "a sketch"),
     ]
 
@@ -88,14 +98,15 @@ def test_commands(snippet, tmp_path):
     shell = (
         f'diffusiongemma() {{ "{sys.executable}" -m diffusiongemma "$@"; }}\npython() {{ "{sys.executable}" "$@"; }}\n'
     )
-    script = "set -eu -o pipefail\n" + shell + snippet.text
+    trace = TRACE if "a.trace.npz" in snippet.text else ""
+    script = "\n".join(["set -eu -o pipefail", shell, trace, snippet.text])
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
 def write_files(folder: Path) -> None:
     (folder / "examples").symlink_to(ROOT / "examples")
-    (folder / "letter.txt").write_text("In the morning, Jack sends <<>>. Jack watches the boats.\n" * 20)
+    (folder / "letter.txt").write_text("In the morning, Jack sends <<>>. Jack watches the boats.\n")
     (folder / "draft.txt").write_text("In the morning, Jack sends flowers. Jack watches the boats.\n")
     (folder / "notes.md").write_text("Jack has <<>> and <<>>.\n")
     (folder / "a.py").write_text("def add(a, b):\n    return ???\n")
@@ -145,6 +156,39 @@ def test_links_lead_somewhere(page):
 def test_places_are_there(page):
     places = PLACE.findall((ROOT / page).read_text())
     assert [place for place in places if not (ROOT / place).exists()] == []
+
+
+def test_imports_point_down_the_list_of_the_architecture():
+    layers = re.search(r"## The layers\n+```\n(.*?)```", (ROOT / "docs/architecture.md").read_text(), re.DOTALL)[1]
+    rows = [re.findall(r"[a-z_]+(?=/|\.py)", line[:26]) for line in layers.splitlines() if line[0] != " "]
+    place = {name: number for number, row in enumerate(rows) for name in row}
+    parts = {path.stem for path in (ROOT / "diffusiongemma").iterdir() if path.is_dir() or path.suffix == ".py"}
+    assert set(place) == parts - {"__init__", "__main__", "__pycache__", "assets"}
+    upwards = [
+        (part, other)
+        for part, number in place.items()
+        for other in imported(part) & set(place)
+        if place[other] < number
+    ]
+    assert upwards == []
+
+
+def imported(part: str) -> set[str]:
+    """The parts that one part imports when it runs: what only a type checker reads does not count."""
+    home = ROOT / "diffusiongemma" / part
+    files = home.rglob("*.py") if home.is_dir() else [home.with_suffix(".py")]
+    found: set[str] = set()
+    for file in files:
+        found |= {name.split(".")[1] for name in imports_in(ast.parse(file.read_text()))}
+    return found - {part}
+
+
+def imports_in(node: ast.AST) -> Iterator[str]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.ImportFrom) and (child.module or "").startswith("diffusiongemma."):
+            yield child.module or ""
+        elif not (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test)):
+            yield from imports_in(child)
 
 
 def test_the_site_has_every_page():
