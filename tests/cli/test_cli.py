@@ -327,6 +327,7 @@ UNHEARD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", UNHEARD)
 def test_output_that_cannot_be_written_is_no_traceback(where: str, tmp_path: Path):
     """Of help, which rich writes, and of a text, in bytes."""
@@ -461,6 +462,7 @@ def terminal(*arguments: object) -> pexpect.spawn:
     return pexpect.spawn("bash", script, dimensions=(30, 80), encoding="utf-8", timeout=60, env=environment)
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_watching_leaves_the_terminal_sane(model, tiny):
     child = terminal("run", "hello", *model, "--watch", "--max-new-tokens", 4000, "--delay", 0.02)
     child.expect("canvas 2 · step [3-8]")
