@@ -174,6 +174,7 @@ def test_lengths_on_the_command_line():
             parsed_length(wrong)
 
 
+@pytest.mark.slow
 def test_as_a_filter_of_an_editor(tiny_directory: Path):
     """A process of its own between two pipes, in a locale that is not UTF-8."""
     arguments = ["infill", "-", "--length", "2", "--model", str(tiny_directory), *FAST]
