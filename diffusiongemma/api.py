@@ -35,7 +35,7 @@ from diffusiongemma.model.cache import KVCache, SequenceCache
 from diffusiongemma.model.model import Model
 from diffusiongemma.options import HOLE, STRENGTH
 from diffusiongemma.request_options import RequestOptions
-from diffusiongemma.signatures import BatchOptions, DecodingOptions, GenerateOptions, StreamOptions
+from diffusiongemma.signatures import AnswerOptions, BatchOptions, DecodingOptions, GenerateOptions, StreamOptions
 from diffusiongemma.text.holes import split_at
 from diffusiongemma.text.seams import TextTokens
 from diffusiongemma.weights.adapter import load_adapter
@@ -155,7 +155,7 @@ class DiffusionGemma:
         frames: bool = False,
         cache: SequenceCache | None = None,
         constraint: Constraint | None = None,
-        **options: Any,
+        **options: Unpack[AnswerOptions],
     ) -> Request:
         """A checked request for an `Engine`; `options` are the fields of `RequestOptions` and those of decoding.
 
@@ -163,7 +163,7 @@ class DiffusionGemma:
         it does with `trace`. `cache` holds the beginning of the prompt; `constraint` is a form that has been compiled
         already. Raises `InputError` for what cannot be guaranteed or does not fit `max_new_tokens`.
         """
-        asked, decoding = RequestOptions.split(options)
+        asked, decoding = RequestOptions.split({**options})
         config, note = self._decoding(decoding)
         if not isinstance(prompt, Prompt):
             prompt = self.prompt(prompt, tools=asked.tools, think=asked.think, raw=asked.raw)

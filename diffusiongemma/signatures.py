@@ -53,10 +53,9 @@ class DecodingOptions(TypedDict, total=False):
     eos_token_ids: Sequence[int]
 
 
-class GenerateOptions(DecodingOptions, total=False):
-    """`generate` and `chat` take these: how to decode, and the fields of `RequestOptions`."""
+class AnswerOptions(DecodingOptions, total=False):
+    """`request` takes these: how to decode, and the fields of `RequestOptions`."""
 
-    trace: bool
     tools: Sequence[dict[str, Any]] | None
     think: bool
     raw: bool
@@ -69,6 +68,12 @@ class GenerateOptions(DecodingOptions, total=False):
     logit_bias: Mapping[int | str, float] | Mapping[int, float] | Mapping[str, float] | None
     pins: Mapping[int, int | str] | Mapping[int, int] | Mapping[int, str] | None
     branch: Branch | None
+
+
+class GenerateOptions(AnswerOptions, total=False):
+    """`generate` and `chat` take these."""
+
+    trace: bool
 
 
 class StreamOptions(GenerateOptions, total=False):

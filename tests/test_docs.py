@@ -26,7 +26,7 @@ LINK = re.compile(r"(?<!!)\[[^]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 PLACE = re.compile(r"`((?:diffusiongemma|docs|tests|bench|examples|recipes)/[\w./-]*)`")
 COMMAND = re.compile(r"^(?:.*\| *)?(?:\.venv/bin/)?(?:diffusiongemma|dgemma) ([^|<>\n]*)", re.MULTILINE)
 DEFAULT_ADDRESS = "http://127.0.0.1:8000"  # of `diffusiongemma serve`; a server of the test stands in for it
-TRACE = "diffusiongemma run 'Name the color of a lemon.' --seed 7 --trace a.trace.npz"
+TRACE = "diffusiongemma run 'Tell me the color of an emerald.' --seed 7 --trace a.trace.npz"
 SUDOKU = "530070000600195000098000060800060003400803001700020006060000280000419005000080079"
 
 

@@ -42,6 +42,9 @@ for event in events:
     if isinstance(event, dg.Finished):
         assert_type(event.result.tokens_per_forward, float)
 
+model.request("Hello", id=1, regex="a+", frames=True)
+model.request("Hello", regexp="a+")  # type: ignore[call-arg]
+
 chat = model.chat("Be brief.", seed=1)
 assert_type(chat, Session)
 assert_type(chat.send("Hello", think=True), dg.Result)
