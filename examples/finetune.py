@@ -15,7 +15,9 @@ lines = [{"prompt": f"Say the word {word}.", "response": word} for word in ("app
 (folder / "mine.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 train = [sys.executable, "-m", "diffusiongemma", "train", "sft", "--data", str(folder / "mine.jsonl")]
-subprocess.run([*train, "--lora", "4", "--steps", "3", "--batch", "2", "--out", str(folder / "adapter")], check=True)
+subprocess.run(
+    [*train, "--lora", "4", "--steps", "3", "--set", "data.batch=2", "--out", str(folder / "adapter")], check=True
+)
 
 model = dg.load(folder / "adapter")  # the adapter names its base model
 print(model.generate("Say the word pear.", seed=7).text)
