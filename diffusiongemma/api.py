@@ -33,9 +33,9 @@ from diffusiongemma.host import round_alike
 from diffusiongemma.media import MediaSettings
 from diffusiongemma.model.cache import KVCache, SequenceCache
 from diffusiongemma.model.model import Model
-from diffusiongemma.options import HOLE, STRENGTH
+from diffusiongemma.options import HOLE, STRENGTH, DecodingOptions
 from diffusiongemma.request_options import RequestOptions
-from diffusiongemma.signatures import AnswerOptions, BatchOptions, DecodingOptions, GenerateOptions, StreamOptions
+from diffusiongemma.signatures import AnswerOptions, BatchOptions, GenerateOptions, StreamOptions
 from diffusiongemma.text.holes import split_at
 from diffusiongemma.text.seams import TextTokens
 from diffusiongemma.weights.adapter import load_adapter

@@ -6,12 +6,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from diffusiongemma.errors import InputError
+
+if TYPE_CHECKING:
+    from diffusiongemma.diffusion.samplers import Sampler
+    from diffusiongemma.diffusion.stop import StopRule
 
 MODES = ("auto", "diffusion", "ar")
 VERIFY = ("never", "unconverged", "always")
@@ -280,6 +284,61 @@ _ROWS = (
 OPTIONS: Mapping[str, Option] = {row.name: row for row in _ROWS}
 OF_DECODING: Mapping[str, Option] = {row.name: row for row in _ROWS if row.panel == DECODING}
 
+# --- what type checkers know of them --------------------------------------------------------------------------------
+
+Mode = Literal["auto", "diffusion", "ar"]
+Verify = Literal["never", "unconverged", "always"]
+
+
+class DecodingOptions(TypedDict, total=False):
+    """How to decode: what `Decoding.of` takes. `infill` and `edit` take these."""
+
+    max_new_tokens: int
+    min_tokens: int
+    mode: Mode
+    steps: int
+    seed: int
+    temperature: float | None
+    t_min: float
+    t_max: float
+    top_p: float
+    sampler: Sampler | str | None
+    entropy_bound: float
+    stop_rule: StopRule | None
+    stability_threshold: int
+    confidence_threshold: float
+    patience: int
+    verify: Verify
+    early_steps: int
+    early_entropy: float
+    top_logprobs: int
+    eos_token_ids: Sequence[int]
+
+
+class BatchDecodingOptions(TypedDict, total=False):
+    """The same for several prompts: one value, or a list of them."""
+
+    max_new_tokens: int | list[int]
+    min_tokens: int | list[int]
+    mode: Mode | list[Mode] | list[str]
+    steps: int | list[int]
+    seed: int | list[int]
+    temperature: float | list[float | None] | list[float] | None
+    t_min: float | list[float]
+    t_max: float | list[float]
+    top_p: float | list[float]
+    sampler: Sampler | str | list[Sampler | str | None] | None
+    entropy_bound: float | list[float]
+    stop_rule: StopRule | list[StopRule | None] | None
+    stability_threshold: int | list[int]
+    confidence_threshold: float | list[float]
+    patience: int | list[int]
+    verify: Verify | list[Verify] | list[str]
+    early_steps: int | list[int]
+    early_entropy: float | list[float]
+    top_logprobs: int | list[int]
+    eos_token_ids: Sequence[int] | list[Sequence[int]]
+
 
 def of_surface(surface: str) -> list[Option]:
     return [option for option in OPTIONS.values() if option.on(surface)]
@@ -304,13 +363,3 @@ def refuse_unknown(given: Iterable[str], known: Iterable[str], others: Iterable[
     if unknown := sorted(set(given) - set(known)):
         names = [*known, *(name for name in others if name not in ("self", "prompt", "options"))]
         raise InputError(f"unknown option {unknown[0]!r}: known are {', '.join(names)}")
-
-
-def flag_of(name: str) -> str:
-    """How the command line spells an option of Python."""
-    return OPTIONS[name].on_command_line if name in OPTIONS else "--" + name.replace("_", "-")
-
-
-def field_of(name: str) -> str:
-    """How a field of an HTTP body spells an option of Python."""
-    return OPTIONS[name].in_body if name in OPTIONS else name

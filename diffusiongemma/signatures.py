@@ -1,24 +1,23 @@
 """What the public methods take, for type checkers: prompts, and the options by name.
 
-The options themselves are in `options.OPTIONS` and `RequestOptions`; a test holds these names to theirs.
+Those of decoding stand beside their table, in `options`; the others are the fields of `RequestOptions`. A test holds
+these names to theirs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any
+
+from diffusiongemma.options import BatchDecodingOptions, DecodingOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from diffusiongemma.control.constraint import Constraint
-    from diffusiongemma.diffusion.samplers import Sampler
-    from diffusiongemma.diffusion.stop import StopRule
     from diffusiongemma.engine.branch import Branch
     from diffusiongemma.model.cache import SequenceCache
 
-Mode = Literal["auto", "diffusion", "ar"]
-Verify = Literal["never", "unconverged", "always"]
 Message = Mapping[str, Any]  # role, content and what else a chat template reads
 Content = str | Sequence[Mapping[str, Any]]  # of a message: a text, or parts that may be images and video
 Schema = dict[str, Any] | str
@@ -26,31 +25,6 @@ if TYPE_CHECKING:
     # A text (one user message), messages, or token ids.
     PromptLike = str | Sequence[Message] | Sequence[int] | Tensor
     Prompts = list[str] | list[list[Message]] | list[list[dict[str, Any]]] | list[list[int]] | list[Tensor]
-
-
-class DecodingOptions(TypedDict, total=False):
-    """How to decode: what `Decoding.of` takes. `infill` and `edit` take these."""
-
-    max_new_tokens: int
-    min_tokens: int
-    mode: Mode
-    steps: int
-    seed: int
-    temperature: float | None
-    t_min: float
-    t_max: float
-    top_p: float
-    sampler: Sampler | str | None
-    entropy_bound: float
-    stop_rule: StopRule | None
-    stability_threshold: int
-    confidence_threshold: float
-    patience: int
-    verify: Verify
-    early_steps: int
-    early_entropy: float
-    top_logprobs: int
-    eos_token_ids: Sequence[int]
 
 
 class AnswerOptions(DecodingOptions, total=False):
@@ -85,29 +59,9 @@ class StreamOptions(GenerateOptions, total=False):
     constraint: Constraint | None
 
 
-class BatchOptions(TypedDict, total=False):
+class BatchOptions(BatchDecodingOptions, total=False):
     """`generate` of several prompts takes these: the options of one prompt, or a list of them."""
 
-    max_new_tokens: int | list[int]
-    min_tokens: int | list[int]
-    mode: Mode | list[Mode] | list[str]
-    steps: int | list[int]
-    seed: int | list[int]
-    temperature: float | list[float | None] | list[float] | None
-    t_min: float | list[float]
-    t_max: float | list[float]
-    top_p: float | list[float]
-    sampler: Sampler | str | list[Sampler | str | None] | None
-    entropy_bound: float | list[float]
-    stop_rule: StopRule | list[StopRule | None] | None
-    stability_threshold: int | list[int]
-    confidence_threshold: float | list[float]
-    patience: int | list[int]
-    verify: Verify | list[Verify] | list[str]
-    early_steps: int | list[int]
-    early_entropy: float | list[float]
-    top_logprobs: int | list[int]
-    eos_token_ids: Sequence[int] | list[Sequence[int]]
     trace: bool | list[bool]
     tools: Sequence[dict[str, Any]] | list[Sequence[dict[str, Any]]] | None
     think: bool | list[bool]
