@@ -71,13 +71,16 @@ def test_the_page_works_though_the_server_does_not_say_what_it_is(browser: Any, 
     """Asked again once; when that fails too, the views open all the same and the server's own model answers."""
     for failures, model in ((1, "nano · canvas of 96"), (9, "no server")):
         context = browser.new_context(base_url=server)
-        page, left = context.new_page(), iter(range(failures))
-        page.route(
-            "**/v1/info", lambda route, left=left: route.continue_() if next(left, None) is None else route.abort()
-        )
+        page, left = context.new_page(), [True] * failures
+        page.route("**/v1/info", broken_at_first(left))
         generate(open_view(page, "Watch"))
         assert page.locator("#model").inner_text() == model
         context.close()
+
+
+def broken_at_first(left: list[bool]) -> Any:
+    """Breaks off as many requests as are left to be broken off."""
+    return lambda route: route.abort() if left and left.pop() else route.continue_()
 
 
 def test_race_runs_both_ways_and_names_the_faster(page: Any, server: str) -> None:
