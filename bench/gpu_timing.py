@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import torch
 
-from diffusiongemma.diffusion import denoise as denoise_module
+from diffusiongemma.diffusion import readout
 from diffusiongemma.model.attention import Denoise
 from diffusiongemma.model.model import Model
 
@@ -92,7 +92,7 @@ def taken_apart(model: Model, parts: Parts) -> Iterator[None]:
         ("attention", Denoise, "attend"),
         ("head", backbone, "logits"),
         ("soft embedding", backbone, "soft_embedding"),
-        ("sampling", denoise_module, "read"),
+        ("sampling", readout, "read"),
     ]
     for layer in backbone.layers:
         places += [
