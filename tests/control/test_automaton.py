@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from diffusiongemma.control.compiling import compile_constraint
 from diffusiongemma.control.constraint import Constraint
+from diffusiongemma.control.inference.bundles import Bundles
 from diffusiongemma.control.languages.nfa import compile_language
 from diffusiongemma.control.languages.regex import regex_language
 from diffusiongemma.control.languages.utf8 import to_bytes
@@ -201,7 +202,7 @@ def test_far_counts_are_kept_with_fewer_states():
     for favourite in (b"ab", b"abc", b"a", "é".encode(), b"cab"):
         scores = torch.randn(400, len(VOCABULARY), generator=generator)
         scores[:, [t for t, written in enumerate(VOCABULARY.token_bytes) if written == favourite]] += 20
-        chain = Constraint(coarse).begin(400).open_canvas(400)
+        chain = Constraint(coarse, Bundles.of(coarse)).begin(400).open_canvas(400)
         text = VOCABULARY.decode(chain.most_probable_path(scores).tolist())
         assert dfa.matches(text), text
         longest = max(longest, len(text))

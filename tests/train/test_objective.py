@@ -31,7 +31,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def draw_of(level: Tensor, uniforms: Tensor, tokens: Tensor) -> Draw:
-    return Draw(level, uniforms, tokens, None, None, 0, 0)
+    return Draw(level, uniforms, tokens, conditioned=0, read=0)
 
 
 def one_example(model, width: int, prompt: int = 4) -> Batch:

@@ -247,7 +247,7 @@ def test_two_processes_keep_canvases_of_their_own(tmp_path):
         )
         for rank in range(2)
     ]
-    assert [process.wait(60) for process in processes] == [0, 0]
+    assert [process.wait(180) for process in processes] == [0, 0]
     tensors, _ = RunDirectory(tmp_path).load()
     assert {name.rsplit("/", 1)[0] for name in tensors["rollouts"]} == {"0/0", "0/1", "1/0", "1/1"}
     seeds = [tensors["rollouts"][f"{rank}/0/seed"] for rank in (0, 1)]
