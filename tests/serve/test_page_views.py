@@ -97,8 +97,8 @@ def trace_file(path: Path) -> Path:
         CanvasStep(0, 2, ids, ids, np.ones(5, bool), np.zeros(5, np.float32), 0.6, 0.01),
     )
     result = Result(
-        "Cats sleep.", (10, 11, 12, 1), "stop", "diffusion", 7, 1, (2,), 2, 0.02, (-0.1,) * 4, (0.0,) * 4, (1,) * 4,
-        trace=steps,
+        "Cats sleep.", (10, 11, 12, 1), "stop", "diffusion", 7, canvases=1, steps=(2,), forward_passes=2, seconds=0.02,
+        logprobs=(-0.1,) * 4, entropies=(0.0,) * 4, settled=(1,) * 4, converged=(True,), trace=steps,
     )  # fmt: skip
     config = Decoding.of(eos_token_ids=(1,), steps=2)
     save_trace(path, result, prompt=STORY, prompt_ids=(2,), model="nano", config=config, text_of=texts.__getitem__)

@@ -240,6 +240,7 @@ def test_another_kind_of_rollouts_is_refused(tmp_path):
 def test_two_processes_keep_canvases_of_their_own(tmp_path):
     """All of them are saved; one process cannot go on with what two had."""
     address = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    address["PYTHONPATH"] = os.pathsep.join(sys.path)
     processes = [
         subprocess.Popen(
             [sys.executable, __file__, tmp_path],
