@@ -254,7 +254,7 @@ def test_a_turn_that_is_broken_off_leaves_the_conversation_as_it_was(model):
         ([-1], {}, "outside the vocabulary"),
         ([5] * 4090, {}, "shorten the prompt"),
         ([5], dict(max_new_tokens=5000), "max_new_tokens is 5000: .* lower it"),
-        ("x", dict(max_new_tokens=0), "max-new-tokens"),
+        ("x", dict(max_new_tokens=0), "max_new_tokens"),
         ("x", dict(steps=-1), "steps"),
         ("x", dict(nonsense=1), "nonsense"),
         (["x", "y"], dict(seed=[1, 2, 3]), "one per prompt"),
