@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -28,18 +30,23 @@ def expert_mlp(x: Tensor, weights: Tensor, experts: Tensor, gate_up: Tensor, dow
 
 
 def sorted_expert_mlp(x: Tensor, weights: Tensor, experts: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
-    """Tokens sorted by expert, one matrix product per expert that is hit.
+    """Tokens sorted by expert, one matrix product per expert that is hit."""
+    return by_expert(x, weights, experts, len(gate_up), lambda e, rows: _gated_mlp(rows, gate_up[e], down[e]))
+
+
+def by_expert(x: Tensor, weights: Tensor, experts: Tensor, count: int, mlp: Callable[[int, Tensor], Tensor]) -> Tensor:
+    """Weighted sum of `mlp(expert, its tokens [n, D]) -> [n, D]` over each token's choice among `count` experts.
 
     An expert adds to a token at most once and experts come in order, so the sums are the same in any batch.
     """
     order = experts.flatten().argsort(stable=True)  # [N*k], slots sorted by expert
-    counts = torch.bincount(experts.flatten(), minlength=gate_up.shape[0]).tolist()
+    counts = torch.bincount(experts.flatten(), minlength=count).tolist()
     tokens = (order // experts.shape[1]).split(counts)
     shares = weights.flatten()[order, None].split(counts)
     out = torch.zeros_like(x)
     for expert, (token, share) in enumerate(zip(tokens, shares, strict=True)):
         if len(token):
-            part = _gated_mlp(filled(x[token]), gate_up[expert], down[expert])[: len(token)] * share
+            part = mlp(expert, filled(x[token]))[: len(token)] * share
             out.index_add_(0, token, part.to(out.dtype))
     return out
 

@@ -52,13 +52,25 @@ class Layer(nn.Module):
         return x * scalar
 
 
+class Embedding(nn.Embedding):
+    """The vocabulary's rows, which are also the output head: tied in every DiffusionGemma."""
+
+    def __init__(self, size: int, dim: int):
+        # Given a weight, nn.Embedding skips its random initialisation, which is slow to set up on the meta device.
+        super().__init__(size, dim, _weight=torch.empty(size, dim))
+
+    def scores(self, hidden: Tensor) -> Tensor:  # [..., D] -> [..., V]
+        return F.linear(hidden, self.weight)
+
+    def mean(self, probabilities: Tensor) -> Tensor:  # [..., V] -> [..., D]
+        return probabilities.to(self.weight.dtype) @ self.weight
+
+
 class Backbone(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
-        # Given a weight, Embedding skips its random initialisation, which is slow to set up on the meta device.
-        size, dim = config.vocab_size, config.hidden_size
-        self.embed_tokens = nn.Embedding(size, dim, _weight=torch.empty(size, dim))
+        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Layer(config, i) for i in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.self_conditioning = SelfConditioner(config)
@@ -67,7 +79,8 @@ class Backbone(nn.Module):
     @property
     def embedding_scale(self) -> Tensor:
         # Rounded to the weights' dtype, as the reference does: in bfloat16 sqrt(2816) becomes 53.0.
-        weight = self.embed_tokens.weight
+        weight = self.norm.weight
+        assert weight is not None
         return torch.tensor(self.config.hidden_size**0.5, dtype=weight.dtype, device=weight.device)
 
     def embed(self, ids: Tensor) -> Tensor:  # [N] -> [N, D]
@@ -92,10 +105,9 @@ class Backbone(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """Soft-capped float32 logits [..., V] of hidden states [..., D]."""
         cap = self.config.final_logit_softcapping
-        raw = F.linear(hidden, self.embed_tokens.weight).float()
+        raw = self.embed_tokens.scores(hidden).float()
         return raw.div_(cap).tanh_().mul_(cap) if not raw.requires_grad else (raw / cap).tanh() * cap
 
     def soft_embedding(self, probabilities: Tensor) -> Tensor:
         """Expected scaled embedding [..., D] under probabilities [..., V]."""
-        weight = self.embed_tokens.weight
-        return (probabilities.to(weight.dtype) @ weight) * self.embedding_scale
+        return self.embed_tokens.mean(probabilities) * self.embedding_scale

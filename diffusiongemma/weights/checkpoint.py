@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,7 +20,10 @@ from diffusiongemma.config import ModelConfig, read_json
 from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.errors import CheckpointError, UserError
 from diffusiongemma.model.model import Model
+from diffusiongemma.weights.formats.quantised import QuantisedShards, is_quantised
 from diffusiongemma.weights.generation import decoding_files
+from diffusiongemma.weights.packed import Packed
+from diffusiongemma.weights.packed_modules import can_be_packed, packed_of, put
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 5 * 10**9
@@ -63,6 +66,20 @@ def _tied_to(name: str) -> str | None:
     return "model.decoder." + name.removeprefix(encoder) if name.startswith(encoder) else None
 
 
+def _full(shards: Tensors, name: str) -> Tensor:
+    tensor = shards.tensor(name)
+    return tensor.unpack() if isinstance(tensor, Packed) else tensor
+
+
+class Tensors(Protocol):
+    """What a reader gives: tensors of one model, by the release's names."""
+
+    directory: Path
+    where: dict[str, Path]  # the file of each
+
+    def tensor(self, name: str) -> Tensor | Packed: ...
+
+
 class Shards:
     """Memory-mapped tensors of a checkpoint directory, by name."""
 
@@ -98,7 +115,7 @@ class Shards:
         return self.files[self.where[name]].get_tensor(name)
 
 
-def load_weights(model: Model, shards: Shards, dtype: torch.dtype | None, device: torch.device) -> None:
+def load_weights(model: Model, shards: Tensors, dtype: torch.dtype | None, device: torch.device) -> None:
     """Fill the text stack of `model`, built on the meta device.
 
     With `dtype` None tensors stay as they are in the file, on the CPU as views of the memory-mapped file.
@@ -110,7 +127,7 @@ def load_weights(model: Model, shards: Shards, dtype: torch.dtype | None, device
     model.file_dtypes |= _fill(model, expected, shards, dtype, device)
 
 
-def load_vision(shards: Shards, dtype: torch.dtype | None, device: torch.device, model: Model) -> nn.Module:
+def load_vision(shards: Tensors, dtype: torch.dtype | None, device: torch.device, model: Model) -> nn.Module:
     """The vision tower of the checkpoint that `model` is from. Raises `CheckpointError` as `load_weights` does."""
     from diffusiongemma.model.vision import Vision
 
@@ -124,26 +141,33 @@ def load_vision(shards: Shards, dtype: torch.dtype | None, device: torch.device,
 
 
 def _fill(
-    model: nn.Module, expected: dict[str, str], shards: Shards, dtype: torch.dtype | None, device: torch.device
+    model: nn.Module, expected: dict[str, str], shards: Tensors, dtype: torch.dtype | None, device: torch.device
 ) -> dict[str, torch.dtype]:
     """Put tensors of the file, by their names there, in their places -> their dtypes in the file."""
-    dtypes = {}
+    dtypes, packed = {}, {}
     for name, own in expected.items():
         parent, _, leaf = own.rpartition(".")
         module = model.get_submodule(parent)
-        old = getattr(module, leaf)
-        if shards.shape(name) != tuple(old.shape):
+        old, tensor = getattr(module, leaf), shards.tensor(name)
+        if tuple(tensor.shape) != tuple(old.shape):
             raise CheckpointError(
-                f"{shards.where[name]}: {name} has shape {shards.shape(name)}, config.json asks for {tuple(old.shape)}"
+                f"{shards.where[name]}: {name} has shape {tuple(tensor.shape)}, "
+                f"the configuration asks for {tuple(old.shape)}"
             )
-        tensor = shards.tensor(name)
+        if isinstance(tensor, Packed):
+            if can_be_packed(model, own):
+                packed[own] = tensor
+                continue
+            tensor = tensor.unpack()
         dtypes[name] = tensor.dtype
         tensor = tensor.to(device, dtype if tensor.is_floating_point() else None)
         setattr(module, leaf, nn.Parameter(tensor, requires_grad=False) if isinstance(old, nn.Parameter) else tensor)
+    if isinstance(model, Model):
+        put(model, packed)
     return dtypes
 
 
-def _check_names(shards: Shards, expected: dict[str, str], others: set[str]) -> None:
+def _check_names(shards: Tensors, expected: dict[str, str], others: set[str]) -> None:
     """Raises `CheckpointError` unless the file has what is expected, and beside it `others` alone."""
     for name in expected:
         if name not in shards.where:
@@ -154,14 +178,30 @@ def _check_names(shards: Shards, expected: dict[str, str], others: set[str]) -> 
         original = _tied_to(name)
         if original not in expected or original is None:
             raise CheckpointError(f"{shards.where[name]}: tensor {name} is not part of this architecture")
-        if not torch.equal(shards.tensor(name), shards.tensor(original)):
+        if not torch.equal(_full(shards, name), _full(shards, original)):
             raise CheckpointError(f"{shards.where[name]}: tensor {name} differs from {original}, which it must equal")
+
+
+def open_checkpoint(path: Path) -> tuple[ModelConfig, Tensors]:
+    """A checkpoint directory or a GGUF file: its model's shape, and its tensors by the release's names.
+
+    Raises `CheckpointError` for a format that is not read here.
+    """
+    if path.suffix == ".gguf":
+        from diffusiongemma.weights.formats.gguf import GGUF, config_of
+
+        file = GGUF(path)
+        return config_of(file), file
+    raw = read_json(path / "config.json")
+    if is_quantised(raw):
+        return ModelConfig.from_hf(raw), QuantisedShards(Shards(path), raw)
+    return ModelConfig.from_hf(raw), Shards(path)
 
 
 def load_model(directory: Path, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> Model:
     """The model in a checkpoint directory, ready for inference."""
-    config = ModelConfig.from_file(directory / "config.json")
-    shards, place = Shards(directory), torch.device(device)
+    config, shards = open_checkpoint(directory)
+    place = torch.device(device)
     with torch.device("meta"):
         model = Model(config, partial(load_vision, shards, dtype, place))
     load_weights(model, shards, dtype, place)
@@ -187,8 +227,10 @@ def save_model(
 
     Tensors keep the dtype they were loaded from unless `dtype` says otherwise. Configuration, tokenizer and
     template files are copied from `source`, the directory the model came from, where there is one.
-    Raises `UserError` when the target is not writable or the disk is full.
+    Raises `UserError` when the target is not writable or the disk is full, and for a model with packed weights.
     """
+    if packed_of(model):
+        raise UserError(f"cannot write {directory}: the model has packed weights, copy the directory it came from")
     directory.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
     try:

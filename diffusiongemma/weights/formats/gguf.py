@@ -1,0 +1,166 @@
+"""GGUF files: weights as they lie in the file, configuration, tokenizer and chat template, with no second download."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffusiongemma.config import FULL, SLIDING, ModelConfig
+from diffusiongemma.errors import CheckpointError
+from diffusiongemma.weights.formats.gguf_names import ARCHITECTURE, MADE_BY_CONVERTERS, SPLIT_EXPERTS, release_name
+from diffusiongemma.weights.packed import Blocks, Packed, Rows
+
+PLAIN = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_SPLIT = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
+
+
+class GGUF:
+    """One model in one file or several (`…-00001-of-00003.gguf`), memory-mapped; its tensors by the release's names.
+
+    Raises `CheckpointError` for files that are no GGUF, of another architecture, cut off, or not all there.
+    """
+
+    def __init__(self, path: Path):
+        self.directory = path
+        self.files = [_reader(one) for one in parts_of(path)]
+        self.fields = {name: field for file in reversed(self.files) for name, field in file.fields.items()}
+        architecture = self.value("general.architecture", str)
+        if architecture != ARCHITECTURE:
+            raise CheckpointError(f"{path} holds a model of architecture {architecture!r}, expected {ARCHITECTURE!r}")
+        found = {tensor.name: tensor for file in self.files for tensor in file.tensors}
+        self._readers = {name: read for tensor in found.values() for name, read in self._known(tensor)}
+        self._join_split_experts(found)
+        self.where: dict[str, Path] = dict.fromkeys(self._readers, path)
+
+    def value(self, key: str, kind: type, default: Any = None) -> Any:
+        """A key's value. Raises `CheckpointError` where it is missing, without a default, or of another kind."""
+        if key not in self.fields:
+            if default is None:
+                raise CheckpointError(f"{self.directory} has no {key}")
+            return default
+        value = self.fields[key].contents()
+        if kind is float and isinstance(value, (int, float)):
+            value = float(str(np.float32(value)))  # 1e-6, not the double that its float32 is
+        if not isinstance(value, kind):
+            raise CheckpointError(f"{self.directory}: {key} is a {type(value).__name__}, expected {kind.__name__}")
+        return value
+
+    def tensor(self, name: str) -> Tensor | Packed:
+        return self._readers[name]()
+
+    def _known(self, tensor: Any) -> list[tuple[str, Callable[[], Tensor | Packed]]]:
+        if tensor.name in MADE_BY_CONVERTERS or tensor.name.partition(".")[2].partition(".")[2] in SPLIT_EXPERTS:
+            return []
+        name = release_name(tensor.name)
+        if name is None:
+            raise CheckpointError(f"{self.directory}: tensor {tensor.name} is not part of this architecture")
+        return [(name, partial(_weight, tensor))]
+
+    def _join_split_experts(self, found: dict[str, Any]) -> None:
+        for name in found:
+            base, _, rest = name.partition(f".{SPLIT_EXPERTS[0]}")
+            if rest == "" and name.endswith(SPLIT_EXPERTS[0]):
+                up = f"{base}.{SPLIT_EXPERTS[1]}"
+                if up not in found:
+                    raise CheckpointError(f"{self.directory}: tensor {up} is missing beside {name}")
+                fused = release_name(f"{base}.ffn_gate_up_exps.weight")
+                assert fused is not None
+                self._readers[fused] = partial(_fused, found[name], found[up])
+
+
+def parts_of(path: Path) -> list[Path]:
+    """All files of a model of which `path` is one. Raises `CheckpointError` where one is missing."""
+    match = _SPLIT.fullmatch(path.name)
+    if match is None:
+        return [path]
+    count = int(match[3])
+    paths = [path.with_name(f"{match[1]}-{i:05d}-of-{count:05d}.gguf") for i in range(1, count + 1)]
+    if missing := [one for one in paths if not one.exists()]:
+        raise CheckpointError(f"{missing[0]} is missing: {path.name} is one of {count} files of a model")
+    return paths
+
+
+def config_of(file: GGUF) -> ModelConfig:
+    """The model's shape. Vision is not in such files."""
+
+    def of(key: str, kind: type = int, default: Any = None) -> Any:
+        return file.value(f"{ARCHITECTURE}.{key}", kind, default)
+
+    sliding = of("attention.sliding_window_pattern", list)
+    heads = of("attention.head_count_kv", list)
+    layers = of("block_count")
+    if len(sliding) != layers or len(heads) != layers:
+        raise CheckpointError(f"{file.directory}: {layers} layers, {len(sliding)} of them said to slide or not")
+    end = file.value("tokenizer.ggml.eos_token_id", int, 1)
+    return ModelConfig(
+        vocab_size=file.tensor("model.decoder.embed_tokens.weight").shape[0],
+        hidden_size=of("embedding_length"),
+        intermediate_size=of("feed_forward_length"),
+        num_attention_heads=of("attention.head_count"),
+        num_key_value_heads=_only(file, [h for h, slides in zip(heads, sliding, strict=True) if slides]),
+        head_dim=of("attention.key_length_swa"),
+        num_global_key_value_heads=_only(file, [h for h, slides in zip(heads, sliding, strict=True) if not slides]),
+        global_head_dim=of("attention.key_length"),
+        layer_types=tuple(SLIDING if slides else FULL for slides in sliding),
+        sliding_window=of("attention.sliding_window"),
+        num_experts=of("expert_count"),
+        top_k_experts=of("expert_used_count"),
+        moe_intermediate_size=of("expert_feed_forward_length"),
+        rope_theta=of("rope.freq_base_swa", float),
+        global_rope_theta=of("rope.freq_base", float),
+        rms_norm_eps=of("attention.layer_norm_rms_epsilon", float),
+        final_logit_softcapping=of("final_logit_softcapping", float),
+        max_position_embeddings=of("context_length"),
+        canvas_length=file.value("diffusion.canvas_length", int),
+        pad_token_id=file.value("tokenizer.ggml.padding_token_id", int, 0),
+        eos_token_id=end,
+        bos_token_id=file.value("tokenizer.ggml.bos_token_id", int, 2),
+    )
+
+
+def _only(file: GGUF, heads: list[int]) -> int:
+    if len(set(heads)) != 1:
+        raise CheckpointError(f"{file.directory}: layers of one kind with {sorted(set(heads))} key-value heads")
+    return heads[0]
+
+
+def _reader(path: Path) -> Any:
+    from gguf import GGUFReader
+
+    try:
+        return GGUFReader(path)
+    except (ValueError, IndexError, OSError, OverflowError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} is not a whole GGUF file: {error}") from error
+
+
+def _weight(tensor: Any) -> Tensor | Packed:
+    kind = tensor.tensor_type.name
+    if kind not in PLAIN:
+        return _packed(tensor)
+    shape = tuple(int(n) for n in reversed(tensor.shape))
+    return _mapped(tensor.data).view(PLAIN[kind]).view(shape)
+
+
+def _fused(gate: Any, up: Any) -> Rows:
+    return Rows((_packed(gate), _packed(up)))
+
+
+def _packed(tensor: Any) -> Blocks:
+    """`data` lies [..., out, bytes] already."""
+    return Blocks(tensor.tensor_type.name, _mapped(tensor.data))
+
+
+def _mapped(data: np.ndarray) -> Tensor:
+    """The bytes of the file themselves. They cannot be written to, which torch has no word for and warns of."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(data.view(np.uint8) if data.dtype != np.uint8 else data)

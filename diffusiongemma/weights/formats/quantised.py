@@ -1,0 +1,209 @@
+"""Quantised safetensors: what compressed-tensors, ModelOpt, AutoRound, GPTQ and MLX write, told apart tensor by tensor.
+
+| beside each other in the file | is |
+|---|---|
+| `weight_packed` of int32, `weight_scale` | int4, code − 8 (compressed-tensors) |
+| `weight_packed` of uint8, `weight_scale`, `weight_global_scale` | FP4, divided by the last (compressed-tensors) |
+| `weight` of uint8, `weight_scale`, `weight_scale_2` | FP4, times the last (ModelOpt) |
+| `weight` of float8 or int8, `weight_scale` | FP8 or int8 (either) |
+| `qweight`, `qzeros`, `scales` | int4 along the input (GPTQ, AutoRound) |
+| `weight` of uint32, `scales`, `biases` | MLX's affine 2 to 8 bits |
+
+Experts that lie one by one are stacked, gate on top of up, without being moved.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusiongemma.errors import CheckpointError
+from diffusiongemma.weights.packed import Groups, Packed, Rows, Stack
+
+Part = Callable[[str], Tensor]  # a tensor of the file, by what follows the common beginning of its name
+METHODS = ("compressed-tensors", "modelopt", "auto-round", "gptq")
+INSTEAD = {
+    "awq": "compressed-tensors, as in …-AWQ-INT4 repositories that say so in config.json",
+    "bitsandbytes": "the released bfloat16 files, which --quantize packs while loading",
+    "torchao": "the released bfloat16 files, which --quantize packs while loading",
+}
+# Says nothing about the weights: ranges of activations, the shape that codes and scales show, GPTQ's plain order.
+_BESIDE = ("input_scale", "input_global_scale", "weight_shape", "k_scale", "v_scale")
+_EXPERT = re.compile(r"(.*\.experts)\.(\d+)\.(gate_proj|up_proj|down_proj)\.weight")
+_SWITCH = re.compile(r"(.*\.experts)\.switch_glu\.(gate_proj|up_proj|down_proj)\.weight")
+
+
+def is_quantised(config: dict[str, Any]) -> bool:
+    """Whether a `config.json` speaks of packed weights. Raises `CheckpointError` for a method that is not read here."""
+    block = config.get("quantization_config") or (config.get("text_config") or {}).get("quantization_config")
+    if block is None:
+        return isinstance(config.get("quantization"), dict)
+    method = block.get("quant_method")
+    if method not in METHODS:
+        instead = INSTEAD.get(method, f"one of {', '.join(METHODS)}, MLX or GGUF")
+        raise CheckpointError(f"config.json: weights quantised by {method!r} are not read here: use {instead}")
+    return True
+
+
+class QuantisedShards:
+    """A checkpoint directory's tensors by the release's names, like `Shards`, which it reads from."""
+
+    def __init__(self, shards: Any, config: dict[str, Any]):
+        self.directory, self._shards = shards.directory, shards
+        self._gptq_zero = _gptq_zero(config.get("quantization_config") or {})
+        self._mlx = config.get("quantization") or {}
+        self._readers: dict[str, Callable[[], Packed]] = {}
+        left = self._find(set(shards.where))
+        self._stack()
+        self.where: dict[str, Path] = {name: shards.where[name] for name in left}
+        self.where |= dict.fromkeys(self._readers, shards.directory)
+
+    def tensor(self, name: str) -> Tensor | Packed:
+        return self._readers[name]() if name in self._readers else self._shards.tensor(name)
+
+    def _find(self, names: set[str]) -> set[str]:
+        """Note how each packed weight is read -> names of the other tensors."""
+        for name in sorted(names):
+            base, _, last = name.rpartition(".")
+            for marks, read in _RULES:
+                if last == marks[0] and all(f"{base}.{mark}" in names for mark in marks[1:]):
+                    self._readers[_own_name(base)] = self._reader(base, read)
+                    names -= {f"{base}.{part}" for part in (*marks, *_OPTIONAL.get(marks[0], ()))}
+                    break
+        return {name for name in names if name.rpartition(".")[2] not in _BESIDE}
+
+    def _reader(self, base: str, read: Callable[[QuantisedShards, str, Part], Packed]) -> Callable[[], Packed]:
+        def part(last: str) -> Tensor:
+            return self._shards.tensor(f"{base}.{last}")
+
+        def checked() -> Packed:
+            try:
+                return read(self, base, part)
+            except (ValueError, RuntimeError, KeyError, IndexError) as error:
+                raise CheckpointError(f"{self.directory}: {base} is not what its names promise: {error}") from error
+
+        return checked
+
+    def _stack(self) -> None:
+        """Experts one by one, and MLX's gate and up apart, as the release's two fused tensors."""
+        found: dict[str, dict[str, dict[int, Callable[[], Packed]]]] = {}
+        for name in list(self._readers):
+            if match := _EXPERT.fullmatch(name):
+                found.setdefault(match[1], {}).setdefault(match[3], {})[int(match[2])] = self._readers.pop(name)
+            elif match := _SWITCH.fullmatch(name):
+                found.setdefault(match[1], {}).setdefault(match[2], {})[-1] = self._readers.pop(name)
+        for base, parts in found.items():
+            if missing := {"gate_proj", "up_proj", "down_proj"} - set(parts):
+                raise CheckpointError(f"{self.directory}: {base} has no {min(missing)}")
+            self._readers[f"{base}.gate_up_proj"] = partial(_gate_over_up, parts)
+            self._readers[f"{base}.down_proj"] = partial(_all, parts["down_proj"])
+
+
+def _gate_over_up(parts: dict[str, dict[int, Callable[[], Packed]]]) -> Packed:
+    return Rows((_all(parts["gate_proj"]), _all(parts["up_proj"])))
+
+
+def _all(parts: dict[int, Callable[[], Packed]]) -> Packed:
+    """All experts of one projection: as they lie in one tensor, or stacked in order."""
+    if -1 in parts:
+        return parts[-1]()
+    if sorted(parts) != list(range(len(parts))):
+        raise CheckpointError(f"expert {min(set(range(len(parts))) - set(parts))} is missing among {len(parts)}")
+    return Stack(tuple(parts[i]() for i in range(len(parts))))
+
+
+def _own_name(base: str) -> str:
+    """The release's name: fused experts are parameters of their own, everything else is some module's weight."""
+    return base if base.endswith((".experts.gate_up_proj", ".experts.down_proj")) else f"{base}.weight"
+
+
+def _words(_: QuantisedShards, base: str, part: Part) -> Groups:
+    codes, scales = part("weight_packed"), part("weight_scale")
+    if codes.dtype == torch.int32:
+        return _checked(Groups("int4", codes.view(torch.uint8), scales, zero=8))
+    if codes.dtype == torch.uint8:
+        return _checked(Groups("fp4", codes, scales, factor=1 / float(part("weight_global_scale"))))
+    raise ValueError(f"weight_packed of {codes.dtype}, expected int32 (int4) or uint8 (FP4)")
+
+
+def _modelopt(_: QuantisedShards, base: str, part: Part) -> Groups:
+    codes = part("weight")
+    if codes.dtype != torch.uint8:
+        raise ValueError(f"weight of {codes.dtype} beside a second scale, expected uint8 (FP4)")
+    return _checked(Groups("fp4", codes, part("weight_scale"), factor=float(part("weight_scale_2"))))
+
+
+def _bytes(_: QuantisedShards, base: str, part: Part) -> Groups:
+    codes, scales = part("weight"), part("weight_scale")
+    if codes.dtype not in (torch.float8_e4m3fn, torch.int8):
+        raise ValueError(f"weight of {codes.dtype} beside a scale, expected float8_e4m3fn or int8")
+    if scales.numel() == 1:
+        scales = scales.reshape(1, 1).expand(*codes.shape[:-1], 1)
+    kind = "int8" if codes.dtype == torch.int8 else "fp8"
+    return _checked(Groups(kind, codes, scales.reshape(*codes.shape[:-1], -1)))
+
+
+def _gptq(shards: QuantisedShards, base: str, part: Part) -> Groups:
+    """Eight inputs to a word, words of all outputs side by side: turned round once, nibbles untouched."""
+    words, scales = part("qweight").T.contiguous(), part("scales").T.contiguous()  # [out, in / 8], [out, groups]
+    zeros = part("qzeros").contiguous().view(torch.uint8)  # [groups, out / 2], two to a byte
+    zeros = torch.stack([zeros & 15, zeros >> 4], dim=-1).flatten(1).T + shards._gptq_zero  # [out, groups]
+    packed = Groups("int4", words.view(torch.uint8), scales, zero=8)
+    if bool((zeros == 8).all()):
+        return _checked(packed)
+    offsets = -(zeros.float() * scales.float())
+    return _checked(Groups("int4", packed.codes, scales, offsets))
+
+
+def _gptq_zero(block: dict[str, Any]) -> int:
+    """What is to be added to the zeros of the file: the first version of the format stores them less one."""
+    return 0 if block.get("checkpoint_format") == "gptq_v2" else 1
+
+
+def _mlx(shards: QuantisedShards, base: str, part: Part) -> Groups:
+    words, scales, biases = part("weight"), part("scales"), part("biases")
+    own = shards._mlx.get(base, {}) if isinstance(shards._mlx.get(base, {}), dict) else {}
+    group = int(own.get("group_size", shards._mlx.get("group_size", 64)))
+    width = scales.shape[-1] * group
+    bits = words.shape[-1] * 32 / width
+    if words.dtype not in (torch.uint32, torch.int32) or bits not in (2, 3, 4, 5, 6, 8):
+        raise ValueError(
+            f"weight of {words.dtype} {tuple(words.shape)} and scales {tuple(scales.shape)} in groups of {group}"
+        )
+    codes = words.contiguous().view(torch.uint8)
+    if bits == 4:
+        return _checked(Groups("int4", codes, scales, biases))
+    return _checked(Groups("uint8", codes if bits == 8 else _spread(codes, int(bits)), scales, biases))
+
+
+def _spread(packed: Tensor, bits: int) -> Tensor:
+    """Codes of 2, 3, 5 or 6 bits, the lowest first, each in a byte of its own."""
+    singles = (packed[..., None] >> torch.arange(8, dtype=torch.uint8)) & 1  # [..., bytes, 8]
+    codes = singles.flatten(-2).unflatten(-1, (-1, bits))  # [..., in, bits]
+    return (codes << torch.arange(bits, dtype=torch.uint8)).sum(-1, dtype=torch.uint8)
+
+
+def _checked(packed: Groups) -> Groups:
+    *outer, width = packed.shape
+    for name in ("scales", "offsets"):
+        scales = getattr(packed, name)
+        if scales is not None and (list(scales.shape[:-1]) != outer or width % scales.shape[-1]):
+            raise ValueError(f"{name} {tuple(scales.shape)} do not fit codes for {tuple(packed.shape)}")
+    return packed
+
+
+Rule = Callable[[QuantisedShards, str, Part], Packed]
+_RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
+    (("weight_packed", "weight_scale"), _words),
+    (("weight", "weight_scale", "weight_scale_2"), _modelopt),
+    (("weight", "weight_scale"), _bytes),
+    (("qweight", "qzeros", "scales"), _gptq),
+    (("weight", "scales", "biases"), _mlx),
+)
+_OPTIONAL = {"weight_packed": ("weight_global_scale",)}
