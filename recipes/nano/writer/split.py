@@ -1,6 +1,6 @@
 """Which topics are kept for measuring."""
 
-from diffusiongemma.train.tasks.example import in_split
+from diffusiongemma.tasks.example import in_split
 
 
 def split_of(topic: str) -> str:
