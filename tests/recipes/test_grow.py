@@ -7,6 +7,7 @@ import torch
 from recipes.nano.grow import grown
 
 import diffusiongemma
+from diffusiongemma.train.objective import Batch, Draw, Objective, loss
 from diffusiongemma.weights.checkpoint import load_model
 
 NANO = Path(diffusiongemma.__file__).parent / "assets" / "nano"
@@ -39,11 +40,12 @@ def test_a_grown_model_predicts_what_it_did(wider: dict[str, int]):
 def test_everything_new_gets_a_gradient():
     larger = grown(load_model(NANO, torch.float32), hidden_size=192, intermediate_size=384, num_attention_heads=6)
     larger.requires_grad_(True)
-    ids, canvas = torch.arange(300, 340)[None], torch.arange(500, 596)[None]
-    with torch.no_grad():
-        cache = larger.encode(ids)
-    soft = torch.randn(1, 96, 192)
-    larger.denoise(canvas, cache, soft).logsumexp(-1).sum().backward()
+    batch = Batch(
+        ids=torch.arange(300, 340)[None], start=torch.tensor([40]), canvas=torch.arange(500, 596)[None], supervised=torch.zeros(1, 40, dtype=torch.bool)
+    )  # fmt: skip
+    objective = Objective(self_conditioning=1.0)
+    draw = Draw.sample(1, 96, larger.config.vocab_size, objective, torch.Generator().manual_seed(0))
+    loss(larger, batch, draw, objective).total.backward()
     for name in ("layers.0.mlp.down_proj.weight", "layers.3.self_attn.o_proj.weight", "embed_tokens.weight"):
         gradient = larger.backbone.get_parameter(name).grad
         assert gradient is not None and bool((gradient != 0).any(0).all())

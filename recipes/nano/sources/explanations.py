@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -345,22 +347,29 @@ def generate(rng: np.random.Generator, split: Split) -> Example:
 
 # --- definitions of WordNet -------------------------------------------------------------------------------------------------
 
-_GLOSS = re.compile(r"(?P<words>[^(]+) \((?P<kind>noun|verb|adjective)\): (?P<meaning>[^.;]+)")
 _PLAIN = re.compile(r"[a-z][a-z ,'-]+")
+FREQUENT = 3  # times that a word was counted in WordNet's texts, at least
 
 
-def definitions(documents: Iterable[str], known: Sequence[str] = ()) -> list[tuple[str, str, str]]:
-    """(word, kind, sentence) of WordNet's documents (see `read_wordnet`): short plain ones; of the `known` words, if given."""
+def definitions(root: Path) -> list[tuple[str, str, str]]:
+    """(word, kind, sentence) out of WordNet's files: the first sense of frequent words, where it is short and plain."""
+    folder = next(root.rglob("data.noun")).parent
+    counts = Counter[tuple[str, str]]()
+    for line in (folder / "cntlist.rev").read_text().splitlines():
+        key, _sense, count = line.split()
+        word, _, rest = key.partition("%")
+        counts[word, rest[0]] += int(count)
     found = []
-    wanted = frozenset(known)
-    for document in documents:
-        match = _GLOSS.match(document)
-        if not match:
-            continue
-        word, meaning = match["words"].split(",")[0].strip(), re.sub(r"\([^)]*\) ?", "", match["meaning"]).strip()
-        if _PLAIN.fullmatch(meaning) and word.islower() and word.replace(" ", "").isalpha() and 3 <= len(meaning.split()) <= 16:
-            if not wanted or word in wanted:
-                found.append((word, match["kind"], _defined(word, match["kind"], meaning)))
+    for kind, number, name in (("noun", "1", "noun"), ("verb", "2", "verb"), ("adj", "3", "adjective")):
+        with (folder / f"data.{kind}").open("rb") as data:
+            for line in (folder / f"index.{kind}").read_text().splitlines():
+                word, *_, offset = line.split()[: 4 + int(line.split()[3]) + 3] if not line.startswith(" ") else ("", "")
+                if word.isalpha() and counts[word, number] >= FREQUENT:
+                    data.seek(int(offset))
+                    gloss = data.readline().decode().split(" | ", 1)[1]
+                    meaning = re.sub(r"\([^)]*\) ?", "", re.split(r'[;"]', gloss)[0]).strip()
+                    if _PLAIN.fullmatch(meaning) and 3 <= len(meaning.split()) <= 16 and word not in meaning.split():
+                        found.append((word, name, _defined(word, name, meaning)))
     return found
 
 

@@ -1,0 +1,127 @@
+"""What nano learns from: small talk, facts, writing, mending, editing, reading, deciding and sudoku, as batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffusiongemma.config import ModelConfig
+from diffusiongemma.evaluation.corpora import fetch_corpora
+from diffusiongemma.evaluation.held_out import training_documents
+from diffusiongemma.tasks import TASKS, Example, extraction, sudoku
+from diffusiongemma.train.data import Tokenised, tokenise
+from diffusiongemma.train.recipes import RUNS, Mixture, Part, Source
+from recipes.nano.sources import (
+    boards,
+    deciding,
+    editing,
+    explanations,
+    knowledge,
+    lists,
+    mending,
+    reading,
+    summing_up,
+    sums,
+    talk,
+    verses,
+    writing,
+)
+from recipes.nano.sources.sentences import Sentences, of_definitions, of_writer
+
+Make = Callable[[np.random.Generator], Example]
+
+GIVENS = (21, 50)  # of sudokus
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where seed puzzles are kept, where packages of text are fetched to, and where the writer's texts are."""
+
+    cache: Path
+    corpora: Path
+    written: Path
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What is read once: sentences to mend, definitions, and the writer's texts."""
+
+    sentences: Sentences
+    defined: list[tuple[str, str, str]]
+    written: writing.Written
+
+    @classmethod
+    def read(cls, places: Places) -> Materials:
+        wordnet = fetch_corpora(places.corpora, ("wordnet",))["wordnet"]
+        texts = [*of_definitions(training_documents(wordnet)), *of_writer(places.written)]
+        return cls(Sentences(texts), explanations.definitions(wordnet.root), writing.Written.load(places.written, "train"))
+
+
+def short_answers(materials: Materials) -> list[tuple[Make, float]]:
+    """Questions and requests whose prompts and answers are short, with their shares."""
+    return [
+        (partial(talk.generate, split="train"), 2.0),
+        (partial(knowledge.generate, split="train"), 4.0),
+        (partial(explanations.generate, split="train"), 1.5),
+        (partial(lists.generate, split="train"), 1.5),
+        (partial(sums.generate, split="train"), 3.0),
+        (partial(summing_up.generate, split="train"), 0.8),
+        (partial(deciding.generate, split="train"), 1.2),
+        (partial(mending.generate, split="train", sentences=materials.sentences), 5.0),
+        (partial(explanations.generate_definition, split="train", defined=materials.defined), 0.7),
+    ]
+
+
+def longer_texts(materials: Materials) -> list[tuple[Make, float]]:
+    """Texts to read, to change or to write, with their shares."""
+    made: list[tuple[Make, float]] = [
+        (partial(editing.generate, split="train", sentences=materials.sentences), 3.0),
+        (partial(reading.generate_extraction, split="train"), 4.0),
+        (partial(extraction.generate, split="train"), 1.5),
+        (partial(reading.generate_question, split="train"), 1.0),
+        (partial(TASKS["repair"].generate, split="train"), 1.5),
+        (partial(verses.generate, split="train"), 2.0),
+    ]
+    return [*made, (partial(writing.generate, written=materials.written), 3.0)] if materials.written.texts else made
+
+
+def source(makers: list[tuple[Make, float]], tokenizer: Any, config: ModelConfig) -> Source:
+    """Examples of several makers, each with its share."""
+    shares = np.array([share for _, share in makers])
+
+    def draw(rng: np.random.Generator, count: int, step: int) -> list[Tokenised]:
+        chosen = rng.choice(len(makers), size=count, p=shares / shares.sum())
+        examples = [makers[int(i)][0](rng) for i in chosen]
+        return tokenise([(e.prompt, e.answer) for e in examples], tokenizer, config)
+
+    return draw
+
+
+def board_source(tokenizer: Any, config: ModelConfig, seeds: sudoku.Seeds) -> Source:
+    """Sudokus in all spellings."""
+
+    def draw(rng: np.random.Generator, count: int, step: int) -> list[Tokenised]:
+        drawn = zip(*sudoku.sample_boards(seeds, count, rng, givens=GIVENS), strict=True)
+        return tokenise([boards.pair(rng, puzzle, solution) for puzzle, solution in drawn], tokenizer, config)
+
+    return draw
+
+
+def mixture(tokenizer: Any, config: ModelConfig, places: Places, sudokus: float = 0.2) -> Mixture:
+    """Everything at once; `sudokus` is their share, of which the encoder learns nothing."""
+    materials = Materials.read(places)
+    seeds = sudoku.SeedBank.load_or_build(places.cache).train
+    texts = 1 - sudokus
+    return Mixture(
+        (
+            Part(board_source(tokenizer, config, seeds), sudokus, encoder=False),
+            Part(source(short_answers(materials), tokenizer, config), 0.55 * texts, length=160, runs=RUNS),
+            Part(source(longer_texts(materials), tokenizer, config), 0.45 * texts, length=320, runs=RUNS),
+        ),
+        encoder_every=2,
+    )
