@@ -1,8 +1,8 @@
 """A wider model that begins by computing nearly what a trained one does, so that its skills need not be learnt again.
 
-All new entries of the residual stream are small and random, all new units of MLPs and heads are read by nobody yet. With
-hidden size D' for D, the stream is sqrt(D'/D) times as long: embeddings are scaled by sqrt(D') already, norms that write into
-it do the same, and norms that read from it are divided by as much (compare Net2Net, Chen et al. 2016).
+All new entries of the residual stream are small and random, all new units of MLPs and heads are read by nobody yet.
+With hidden size D' for D, the stream is sqrt(D'/D) times as long: embeddings are scaled by sqrt(D') already, norms that
+write into it do the same, and norms that read from it are divided by as much (compare Net2Net, Chen et al. 2016).
 """
 
 from __future__ import annotations
@@ -18,11 +18,17 @@ from diffusiongemma.model.model import Model
 from diffusiongemma.train.optimisation import initialise
 
 SMALL = 0.1  # new entries of the stream, relative to what is there
-READERS = ("input_layernorm", "pre_feedforward_layernorm", "pre_feedforward_layernorm_2", "self_conditioning.pre_norm", "backbone.norm")
+READERS = (
+    "input_layernorm",
+    "pre_feedforward_layernorm",
+    "pre_feedforward_layernorm_2",
+    "self_conditioning.pre_norm",
+    "backbone.norm",
+)
 
 
 def grown(model: Model, seed: int = 0, **wider: Any) -> Model:
-    """`model` with the fields `wider` of its config: hidden_size, intermediate_size, moe_intermediate_size, num_attention_heads."""
+    """`model` with other numbers in its config: `hidden_size`, those of intermediate sizes, `num_attention_heads`."""
     old = model.config
     new = replace(old, **wider)
     made = Model(new)
@@ -37,7 +43,15 @@ def grown(model: Model, seed: int = 0, **wider: Any) -> Model:
     return made
 
 
-def _fill(name: str, tensor: Tensor, was: Tensor, old: ModelConfig, new: ModelConfig, stretch: float, generator: torch.Generator) -> None:
+def _fill(
+    name: str,
+    tensor: Tensor,
+    was: Tensor,
+    old: ModelConfig,
+    new: ModelConfig,
+    stretch: float,
+    generator: torch.Generator,
+) -> None:
     """`was` at its places in `tensor`, what is new beside it."""
     if tensor.shape == was.shape and not _reads(name):
         tensor.copy_(was)

@@ -59,7 +59,9 @@ class Materials:
     def read(cls, places: Places) -> Materials:
         wordnet = fetch_corpora(places.corpora, ("wordnet",))["wordnet"]
         texts = [*of_definitions(training_documents(wordnet)), *of_writer(places.written)]
-        return cls(Sentences(texts), explanations.definitions(wordnet.root), writing.Written.load(places.written, "train"))
+        return cls(
+            Sentences(texts), explanations.definitions(wordnet.root), writing.Written.load(places.written, "train")
+        )
 
 
 def short_answers(materials: Materials) -> list[tuple[Make, float]]:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from recipes.nano.grow import grown
 
 import diffusiongemma
 from diffusiongemma.train.objective import Batch, Draw, Objective, loss
 from diffusiongemma.weights.checkpoint import load_model
+from recipes.nano.grow import grown
 
 NANO = Path(diffusiongemma.__file__).parent / "assets" / "nano"
 
@@ -41,8 +41,11 @@ def test_everything_new_gets_a_gradient():
     larger = grown(load_model(NANO, torch.float32), hidden_size=192, intermediate_size=384, num_attention_heads=6)
     larger.requires_grad_(True)
     batch = Batch(
-        ids=torch.arange(300, 340)[None], start=torch.tensor([40]), canvas=torch.arange(500, 596)[None], supervised=torch.zeros(1, 40, dtype=torch.bool)
-    )  # fmt: skip
+        ids=torch.arange(300, 340)[None],
+        start=torch.tensor([40]),
+        canvas=torch.arange(500, 596)[None],
+        supervised=torch.zeros(1, 40, dtype=torch.bool),
+    )
     objective = Objective(self_conditioning=1.0)
     draw = Draw.sample(1, 96, larger.config.vocab_size, objective, torch.Generator().manual_seed(0))
     loss(larger, batch, draw, objective).total.backward()

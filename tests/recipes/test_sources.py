@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from diffusiongemma.tasks import Example, sudoku
 from recipes.nano.sources import (
     boards,
     deciding,
@@ -25,9 +27,9 @@ from recipes.nano.sources import (
 from recipes.nano.sources.phrasing import is_probe, varied
 from recipes.nano.sources.sentences import Sentences, everyday, third
 
-from diffusiongemma.tasks import Example, sudoku
-
-SENTENCES = Sentences(["She has two old cats.", "They were late because of the snow.", "He went to the market.", "I like this song."])
+SENTENCES = Sentences(
+    ["She has two old cats.", "They were late because of the snow.", "He went to the market.", "I like this song."]
+)
 MAKERS: dict[str, Callable[..., Example]] = {
     "talk": talk.generate,
     "knowledge": knowledge.generate,
@@ -53,7 +55,10 @@ def draws(name: str, split: str, count: int = 60, seed: int = 0) -> list[Example
 def test_every_source(name: str):
     examples = draws(name, "train")
     assert examples == draws(name, "train")
-    assert all(e.prompt.strip() and e.answer.strip() and "{" not in e.answer.replace('{"', "").replace("[{", "") for e in examples)
+    assert all(
+        e.prompt.strip() and e.answer.strip() and "{" not in e.answer.replace('{"', "").replace("[{", "")
+        for e in examples
+    )
     assert not any(is_probe(e.prompt) for e in examples)
     assert len({e.prompt for e in examples}) > 40
 
@@ -66,9 +71,24 @@ def test_what_is_held_out_is_never_trained_on(name: str):
 
 
 def test_probes_and_their_close_variants_are_recognised():
-    for asked in ("Hello", "hello!", "What is 2+2?", "please what is 2+2", "WHAT IS THE CAPITAL OF FRANCE", "what is the captal of france", "thanks", "She have two dogs."):
+    for asked in (
+        "Hello",
+        "hello!",
+        "What is 2+2?",
+        "please what is 2+2",
+        "WHAT IS THE CAPITAL OF FRANCE",
+        "what is the captal of france",
+        "thanks",
+        "She have two dogs.",
+    ):
         assert is_probe(asked), asked
-    for asked in ("Hello nano", "What is 2+3?", "What is the capital of Greece?", "Name three birds.", "He have two dogs, I think."):
+    for asked in (
+        "Hello nano",
+        "What is 2+3?",
+        "What is the capital of Greece?",
+        "Name three birds.",
+        "He have two dogs, I think.",
+    ):
         assert not is_probe(asked), asked
 
 
@@ -82,7 +102,15 @@ def test_sums_are_right():
     rng = np.random.default_rng(2)
     for _ in range(500):
         one = sums.draw_sum(rng)
-        assert one.result == {"plus": one.a + one.b, "minus": one.a - one.b, "times": one.a * one.b, "divided by": one.a / max(1, one.b)}[one.operation]
+        assert (
+            one.result
+            == {
+                "plus": one.a + one.b,
+                "minus": one.a - one.b,
+                "times": one.a * one.b,
+                "divided by": one.a / max(1, one.b),
+            }[one.operation]
+        )
     assert [sums.in_words(n) for n in (0, 13, 20, 42)] == ["zero", "thirteen", "twenty", "forty-two"]
 
 
@@ -126,8 +154,18 @@ def test_questions_why():
 def test_everyday_sentences_agree():
     rng = np.random.default_rng(3)
     texts = [everyday(rng) for _ in range(300)]
-    assert not any(bad in f" {text}" for text in texts for bad in (" He have ", " She are ", " They is ", " I is ", " We was ", " it don't ", "There are a dog"))
-    assert [third(verb) for verb in ("go", "try", "play", "catch", "like")] == ["goes", "tries", "plays", "catches", "likes"]
+    assert not any(
+        bad in f" {text}"
+        for text in texts
+        for bad in (" He have ", " She are ", " They is ", " I is ", " We was ", " it don't ", "There are a dog")
+    )
+    assert [third(verb) for verb in ("go", "try", "play", "catch", "like")] == [
+        "goes",
+        "tries",
+        "plays",
+        "catches",
+        "likes",
+    ]
 
 
 def test_sudokus_in_all_spellings_hold_the_same_digits():
@@ -144,9 +182,24 @@ def test_sudokus_in_all_spellings_hold_the_same_digits():
 
 def test_writing_takes_texts_that_agree_and_are_likely(tmp_path: Path):
     records = [
-        {"topic": "snail", "text": "A snail is a small animal with a shell.", "likelihood": -1.0, "request": "What is a snail?"},
-        {"topic": "snail", "text": "A snail is a slow animal with a shell.", "likelihood": -0.9, "request": "What is a snail?"},
-        {"topic": "snail", "text": "Snails make excellent presidents.", "likelihood": -0.1, "request": "What is a snail?"},
+        {
+            "topic": "snail",
+            "text": "A snail is a small animal with a shell.",
+            "likelihood": -1.0,
+            "request": "What is a snail?",
+        },
+        {
+            "topic": "snail",
+            "text": "A snail is a slow animal with a shell.",
+            "likelihood": -0.9,
+            "request": "What is a snail?",
+        },
+        {
+            "topic": "snail",
+            "text": "Snails make excellent presidents.",
+            "likelihood": -0.1,
+            "request": "What is a snail?",
+        },
         {"topic": "frog", "text": "Frogs live in trains mostly.", "likelihood": -0.1, "request": "What is a frog?"},
     ]
     kept = writing.agreeing(records)
@@ -155,9 +208,11 @@ def test_writing_takes_texts_that_agree_and_are_likely(tmp_path: Path):
 
 def test_definitions_of_wordnets_files(tmp_path: Path):
     (tmp_path / "cntlist.rev").write_text("snail%1:05:00:: 1 7\nrare%1:05:00:: 1 1\n")
-    line = "00000000 05 n 01 snail 0 001 @ 1 n 0000 | freshwater or marine creature with a shell; \"a snail\"\n"
+    line = '00000000 05 n 01 snail 0 001 @ 1 n 0000 | freshwater or marine creature with a shell; "a snail"\n'
     for kind in ("noun", "verb", "adj"):
         (tmp_path / f"data.{kind}").write_text(line)
         (tmp_path / f"index.{kind}").write_text("  licence\n")
     (tmp_path / "index.noun").write_text("  licence\nrare n 1 1 @ 1 0 00000000\nsnail n 1 1 @ 1 1 00000000\n")
-    assert explanations.definitions(tmp_path) == [("snail", "noun", "Snail: freshwater or marine creature with a shell.")]
+    assert explanations.definitions(tmp_path) == [
+        ("snail", "noun", "Snail: freshwater or marine creature with a shell.")
+    ]

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
 from recipes.nano.writer.__main__ import written
 from recipes.nano.writer.filters import judge, loops, names
 from recipes.nano.writer.kinds import BY_NAME, KINDS, item
@@ -62,9 +63,19 @@ def test_a_run_goes_on_with_the_shards_that_are_missing(tmp_path: Path):
         ("describe", "dog", "As an AI language model I like a dog very much.", "refused words"),
         ("describe", "dog", "Ein Hund ist größer als eine Maus, the dog.", "characters"),
         ("describe", "dog", "Dog.", "length"),
-        ("story", "key", "Anna lost her key. She looked in the garden and in the house. A bird had it in its nest.", ""),
+        (
+            "story",
+            "key",
+            "Anna lost her key. She looked in the garden and in the house. A bird had it in its nest.",
+            "",
+        ),
         ("story", "key", "Anna lost her key. Anna lost her key. Anna lost her key, the key of her house.", "loop"),
-        ("poem", "rain", "Here is a poem about rain:\n\nThe rain falls down\non roof and town,\nit sings to me,\na melody.", ""),
+        (
+            "poem",
+            "rain",
+            "Here is a poem about rain:\n\nThe rain falls down\non roof and town,\nit sings to me,\na melody.",
+            "",
+        ),
         ("poem", "rain", "The rain falls down on the roof and on the town and sings.", "lines"),
     ],
 )

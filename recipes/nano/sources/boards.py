@@ -1,4 +1,4 @@
-"""Sudokus in the spellings that people use: dots, zeros or other signs for blanks, apart or in a row, with or without a request."""
+"""Sudokus as people type them: dots, zeros or other signs for blanks, apart or in a row, with or without a request."""
 
 from __future__ import annotations
 
@@ -9,15 +9,27 @@ from diffusiongemma.tasks.example import choose
 from recipes.nano.sources.phrasing import varied
 
 _REQUESTS = (
-    "Solve this sudoku:", "Solve this sudoku.", "Can you solve this sudoku?", "Sudoku:", "Please solve:", "Solve:", "Solve this puzzle:", "Fill in the blanks of this sudoku:",
-    "What is the solution of this sudoku?", "Here is a sudoku.", "Complete this sudoku.", "Fill in the missing digits.", "Can you do this one?", "Solve the following sudoku",
-)  # fmt: skip
+    "Solve this sudoku:",
+    "Solve this sudoku.",
+    "Can you solve this sudoku?",
+    "Sudoku:",
+    "Please solve:",
+    "Solve:",
+    "Solve this puzzle:",
+    "Fill in the blanks of this sudoku:",
+    "What is the solution of this sudoku?",
+    "Here is a sudoku.",
+    "Complete this sudoku.",
+    "Fill in the missing digits.",
+    "Can you do this one?",
+    "Solve the following sudoku",
+)
 _BLANKS = (".", "0", "_", "*", "-", "x", "?")
 _BLANK_SHARES = (0.3, 0.4, 0.1, 0.05, 0.05, 0.03, 0.07)
 
 
 def spelled(rng: np.random.Generator, puzzle: np.ndarray) -> str:
-    """A prompt with the puzzle [81] in one of the usual ways; the first of them is the one of `sudoku.format_puzzle`."""
+    """A prompt with the puzzle [81] in one of the usual ways."""
     blank = _BLANKS[int(rng.choice(len(_BLANKS), p=_BLANK_SHARES))]
     cells = [str(int(digit)) if digit else blank for digit in puzzle]
     rows = [cells[i : i + 9] for i in range(0, 81, 9)]

@@ -1,4 +1,4 @@
-"""What things are, why things happen and what ideas mean, in a sentence: a table by hand, and definitions of WordNet."""
+"""What things are, why they happen and what ideas mean, in a sentence: a table by hand, and WordNet's definitions."""
 
 from __future__ import annotations
 
@@ -306,13 +306,42 @@ REASONS = _entries(
     """
 )
 _WHAT = (
-    "What is {k}?", "What is {k}?", "What's {k}?", "Explain {k} in one sentence.", "Explain {k} in a sentence.", "Explain {k}.", "Explain {k} to me.",
-    "Explain {k} to a child.", "Explain briefly what {k} is.", "Can you explain {k}?", "Define {k}.", "Tell me what {k} is.", "What do you know about {k}?",
-    "What does {b} mean?", "Describe {k} in one sentence.", "Tell me about {k}.", "In one sentence, what is {k}?", "Do you know what {k} is?", "{K}?",
-    "What exactly is {k}?", "Give a short explanation of {k}.", "What is meant by {b}?", "Please explain {k} in simple words.",
-)  # fmt: skip
-_WHY = ("{q}?", "{q}?", "{q}?", "Explain why {s}.", "Explain in one sentence why {s}.", "Tell me why {s}.", "Do you know why {s}?", "What is the reason that {s}?",
-        "How come {s}?", "Can you tell me why {s}?")  # fmt: skip
+    "What is {k}?",
+    "What is {k}?",
+    "What's {k}?",
+    "Explain {k} in one sentence.",
+    "Explain {k} in a sentence.",
+    "Explain {k}.",
+    "Explain {k} to me.",
+    "Explain {k} to a child.",
+    "Explain briefly what {k} is.",
+    "Can you explain {k}?",
+    "Define {k}.",
+    "Tell me what {k} is.",
+    "What do you know about {k}?",
+    "What does {b} mean?",
+    "Describe {k} in one sentence.",
+    "Tell me about {k}.",
+    "In one sentence, what is {k}?",
+    "Do you know what {k} is?",
+    "{K}?",
+    "What exactly is {k}?",
+    "Give a short explanation of {k}.",
+    "What is meant by {b}?",
+    "Please explain {k} in simple words.",
+)
+_WHY = (
+    "{q}?",
+    "{q}?",
+    "{q}?",
+    "Explain why {s}.",
+    "Explain in one sentence why {s}.",
+    "Tell me why {s}.",
+    "Do you know why {s}?",
+    "What is the reason that {s}?",
+    "How come {s}?",
+    "Can you tell me why {s}?",
+)
 _BASE = {"are": "be", "is": "be"}
 
 
@@ -345,7 +374,7 @@ def generate(rng: np.random.Generator, split: Split) -> Example:
                 return Example(prompt, answer, {"kind": kind, "key": key})
 
 
-# --- definitions of WordNet -------------------------------------------------------------------------------------------------
+# --- definitions of WordNet -----------------------------------------------------------------------------------------
 
 _PLAIN = re.compile(r"[a-z][a-z ,'-]+")
 FREQUENT = 3  # times that a word was counted in WordNet's texts, at least
@@ -363,10 +392,14 @@ def definitions(root: Path) -> list[tuple[str, str, str]]:
     for kind, number, name in (("noun", "1", "noun"), ("verb", "2", "verb"), ("adj", "3", "adjective")):
         with (folder / f"data.{kind}").open("rb") as data:
             for line in (folder / f"index.{kind}").read_text().splitlines():
-                word, *_, offset = line.split()[: 4 + int(line.split()[3]) + 3] if not line.startswith(" ") else ("", "")
+                word, *_, offset = (
+                    line.split()[: 4 + int(line.split()[3]) + 3] if not line.startswith(" ") else ("", "")
+                )
                 if word.isalpha() and counts[word, number] >= FREQUENT:
                     data.seek(int(offset))
-                    gloss = data.readline().decode().split(" | ", 1)[1]
+                    names, gloss = data.readline().decode().split(" | ", 1)
+                    if word not in names.split():  # written with capitals
+                        continue
                     meaning = re.sub(r"\([^)]*\) ?", "", re.split(r'[;"]', gloss)[0]).strip()
                     if _PLAIN.fullmatch(meaning) and 3 <= len(meaning.split()) <= 16 and word not in meaning.split():
                         found.append((word, name, _defined(word, name, meaning)))
@@ -382,8 +415,21 @@ def _defined(word: str, kind: str, meaning: str) -> str:
 
 
 _MEANS = {
-    "noun": ("What does {w} mean?", 'What does the word "{w}" mean?', "Define {w}.", "What is the meaning of {w}?", "Definition of {w}?", 'Explain the word "{w}".'),
-    "verb": ("What does to {w} mean?", "What does {w} mean?", 'What does the verb "{w}" mean?', "Define to {w}.", 'Explain the verb "{w}".'),
+    "noun": (
+        "What does {w} mean?",
+        'What does the word "{w}" mean?',
+        "Define {w}.",
+        "What is the meaning of {w}?",
+        "Definition of {w}?",
+        'Explain the word "{w}".',
+    ),
+    "verb": (
+        "What does to {w} mean?",
+        "What does {w} mean?",
+        'What does the verb "{w}" mean?',
+        "Define to {w}.",
+        'Explain the verb "{w}".',
+    ),
     "adjective": ("What does {w} mean?", 'What does the word "{w}" mean?', 'Explain the word "{w}".', 'Define "{w}".'),
 }
 

@@ -23,7 +23,7 @@ Asked = tuple[str, str]  # question, answer
 
 @dataclass(frozen=True)
 class Facts:
-    """`{k}` and `{v}` stand for key and value, `{K}` and `{V}` for them with a capital, `{a}` for the key with an article."""
+    """`{k}` and `{v}` stand for key and value, `{a}` for the key with an article, `{K}`, `{V}`, `{A}` capitals."""
 
     wordings: tuple[str, ...]
     answer: str
@@ -32,7 +32,14 @@ class Facts:
     def draw(self, rng: np.random.Generator) -> Asked:
         key = choose(rng, tuple(self.table))
         value = self.table[key]
-        shown = {"k": key, "v": value, "K": capital(key), "V": capital(value), "a": with_article(key), "A": capital(with_article(key))}
+        shown = {
+            "k": key,
+            "v": value,
+            "K": capital(key),
+            "V": capital(value),
+            "a": with_article(key),
+            "A": capital(with_article(key)),
+        }
         return capital(choose(rng, self.wordings).format(**shown)), self.answer.format(**shown)
 
 
@@ -396,19 +403,28 @@ FACTS: dict[str, Facts] = {
 }
 
 
-# --- questions that need more than a table -------------------------------------------------------------------------------
+# --- questions that need more than a table --------------------------------------------------------------------------
 
 
 def _counted(rng: np.random.Generator) -> Asked:
     key = choose(rng, tuple(tables.COUNTS))
     value = tables.COUNTS[key]
-    wordings = (f"How many {key}?", f"Tell me how many {key}.", f"Do you know how many {key}?", f"What is the number: how many {key}?")
+    wordings = (
+        f"How many {key}?",
+        f"Tell me how many {key}.",
+        f"Do you know how many {key}?",
+        f"What is the number: how many {key}?",
+    )
     thing, verb, place = key.partition(" are in ")
     if verb:
         wordings += (
-            f"How many {thing} does {place} have?", f"How many {thing} has {place}?", f"How many {thing} make up {place}?",
-            f"Number of {thing} in {place}?", f"{capital(place)} has how many {thing}?", f"How many {thing} in {place}?",
-        )  # fmt: skip
+            f"How many {thing} does {place} have?",
+            f"How many {thing} has {place}?",
+            f"How many {thing} make up {place}?",
+            f"Number of {thing} in {place}?",
+            f"{capital(place)} has how many {thing}?",
+            f"How many {thing} in {place}?",
+        )
         return choose(rng, wordings), f"There are {value} {thing} in {place}."
     thing, verb, owner = key.partition(" does ")
     if not verb:
@@ -423,21 +439,35 @@ def _word_abroad(rng: np.random.Generator) -> Asked:
     key = choose(rng, tuple(tables.WORDS_ABROAD))
     word, language = key.rsplit(" in ", 1)
     wordings = (
-        f"How do you say {word} in {language}?", f"What is {word} in {language}?", f"Say {word} in {language}.",
-        f"Translate {word} into {language}.", f'What is the {language} word for "{word}"?', f"Translate to {language}: {word}",
+        f"How do you say {word} in {language}?",
+        f"What is {word} in {language}?",
+        f"Say {word} in {language}.",
+        f"Translate {word} into {language}.",
+        f'What is the {language} word for "{word}"?',
+        f"Translate to {language}: {word}",
         f"{capital(word)} in {language}?",
-    )  # fmt: skip
+    )
     return choose(rng, wordings), f"{capital(word)} in {language} is: {tables.WORDS_ABROAD[key]}."
 
 
 _NEXT = (
-    "What {unit} comes after {x}?", "Which {unit} comes after {x}?", "Which {unit} follows {x}?", "What is the {unit} after {x}?",
-    "What {unit} is after {x}?", "Name the {unit} after {x}.", "Today it is {x}. Which {unit} comes next?", "After {x} comes which {unit}?",
-)  # fmt: skip
+    "What {unit} comes after {x}?",
+    "Which {unit} comes after {x}?",
+    "Which {unit} follows {x}?",
+    "What is the {unit} after {x}?",
+    "What {unit} is after {x}?",
+    "Name the {unit} after {x}.",
+    "Today it is {x}. Which {unit} comes next?",
+    "After {x} comes which {unit}?",
+)
 _LAST = (
-    "What {unit} comes before {x}?", "Which {unit} comes before {x}?", "Which {unit} is before {x}?", "What is the {unit} before {x}?",
-    "Name the {unit} before {x}.", "Which {unit} precedes {x}?",
-)  # fmt: skip
+    "What {unit} comes before {x}?",
+    "Which {unit} comes before {x}?",
+    "Which {unit} is before {x}?",
+    "What is the {unit} before {x}?",
+    "Name the {unit} before {x}.",
+    "Which {unit} precedes {x}?",
+)
 
 
 def _neighbour(rng: np.random.Generator) -> Asked:
@@ -475,9 +505,14 @@ def _compared(rng: np.random.Generator) -> Asked:
         asked = f"Is {a} {quality} than {b}?"
         return asked, f"Yes, {a} is {quality} than {b}." if yes else f"No, {answer[0].lower()}{answer[1:]}"
     wordings = (
-        f"Which is {quality}, {a} or {b}?", f"What is {quality}, {a} or {b}?", f"What is {quality}: {a} or {b}?", f"Which one is {quality}, {a} or {b}?",
-        f"{capital(a)} or {b}: which is {quality}?", f"Is {a} or {b} {quality}?", f"Tell me which is {quality}, {a} or {b}.",
-    )  # fmt: skip
+        f"Which is {quality}, {a} or {b}?",
+        f"What is {quality}, {a} or {b}?",
+        f"What is {quality}: {a} or {b}?",
+        f"Which one is {quality}, {a} or {b}?",
+        f"{capital(a)} or {b}: which is {quality}?",
+        f"Is {a} or {b} {quality}?",
+        f"Tell me which is {quality}, {a} or {b}.",
+    )
     return choose(rng, wordings), answer
 
 
@@ -485,7 +520,16 @@ def _quality(rng: np.random.Generator) -> Asked:
     thing = choose(rng, tuple(tables.QUALITIES))
     quality = tables.QUALITIES[thing]
     asked = quality if rng.random() < 0.55 else tables.CONTRARY[quality]
-    wording = choose(rng, ("Is {t} {q}?", "Is {t} {q} or not?", "Would you say that {t} is {q}?", "Is it true that {t} is {q}?", "{T} is {q}, right?"))
+    wording = choose(
+        rng,
+        (
+            "Is {t} {q}?",
+            "Is {t} {q} or not?",
+            "Would you say that {t} is {q}?",
+            "Is it true that {t} is {q}?",
+            "{T} is {q}, right?",
+        ),
+    )
     said = wording.format(t=thing, T=capital(thing), q=asked)
     return said, f"Yes, {thing} is {quality}." if asked == quality else f"No, {thing} is {quality}."
 
@@ -494,7 +538,16 @@ def _able(rng: np.random.Generator) -> Asked:
     yes = rng.random() < 0.5
     table = tables.ABLE if yes else tables.UNABLE
     thing = choose(rng, tuple(table))
-    wording = choose(rng, ("Can {t} {v}?", "Is {t} able to {v}?", "Is it true that {t} can {v}?", "Do you think {t} can {v}?", "{T} can {v}, right?"))
+    wording = choose(
+        rng,
+        (
+            "Can {t} {v}?",
+            "Is {t} able to {v}?",
+            "Is it true that {t} can {v}?",
+            "Do you think {t} can {v}?",
+            "{T} can {v}, right?",
+        ),
+    )
     said = wording.format(t=thing, T=capital(thing), v=table[thing])
     return said, f"Yes, {thing} can {table[thing]}." if yes else f"No, {thing} cannot {table[thing]}."
 
@@ -506,15 +559,27 @@ def _grouped(rng: np.random.Generator) -> Asked:
     answer = f"{capital(shown)} is {group}."
     kind = rng.random()
     if kind < 0.35:
-        return choose(rng, (f"What is {shown}?", f"What kind of thing is {shown}?", f"What sort of thing is {shown}?", f"{capital(shown)} is what?")), answer
+        return choose(
+            rng,
+            (
+                f"What is {shown}?",
+                f"What kind of thing is {shown}?",
+                f"What sort of thing is {shown}?",
+                f"{capital(shown)} is what?",
+            ),
+        ), answer
     other = choose(rng, tuple(set(tables.GROUPS.values()) - {group}))
     if kind < 0.65:
-        wording = choose(rng, ("Is {t} {g}?", "Is it true that {t} is {g}?", "{T} is {g}, right?", "Would you call {t} {g}?"))
+        wording = choose(
+            rng, ("Is {t} {g}?", "Is it true that {t} is {g}?", "{T} is {g}, right?", "Would you call {t} {g}?")
+        )
         asked = group if rng.random() < 0.5 else other
         said = wording.format(t=shown, T=capital(shown), g=asked)
         return said, f"Yes, {shown} is {group}." if asked == group else f"No, {shown} is {group}."
     a, b = (group, other) if rng.random() < 0.5 else (other, group)
-    return choose(rng, (f"Is {shown} {a} or {b}?", f"What is {shown}, {a} or {b}?", f"{capital(shown)}: {a} or {b}?")), answer
+    return choose(
+        rng, (f"Is {shown} {a} or {b}?", f"What is {shown}, {a} or {b}?", f"{capital(shown)}: {a} or {b}?")
+    ), answer
 
 
 _UNCOUNTED = frozenset(("metal", "sport", "language", "colour", "number", "month", "day", "clothing"))
@@ -525,29 +590,86 @@ def _spelling(rng: np.random.Generator) -> Asked:
     word = choose(rng, [w for w in THINGS[kind] if " " not in w and len(w) <= 8] or ["dog"])
     task = choose(rng, ("backwards", "spell", "first", "last", "count", "double", "upper"))
     if task == "backwards":
-        said = choose(rng, ("Spell {w} backwards.", "Spell the word {w} backwards.", "Write {w} backwards.", "What is {w} backwards?", "Reverse the word {w}.",
-                            "What is {w} spelled backwards?"))  # fmt: skip
+        said = choose(
+            rng,
+            (
+                "Spell {w} backwards.",
+                "Spell the word {w} backwards.",
+                "Write {w} backwards.",
+                "What is {w} backwards?",
+                "Reverse the word {w}.",
+                "What is {w} spelled backwards?",
+            ),
+        )
         return said.format(w=word), word[::-1]
     if task == "spell":
-        said = choose(rng, ("Spell the word {w}.", "How do you spell {w}?", "Spell {w}.", "Spell {w} for me.", "What are the letters of {w}?"))
+        said = choose(
+            rng,
+            (
+                "Spell the word {w}.",
+                "How do you spell {w}?",
+                "Spell {w}.",
+                "Spell {w} for me.",
+                "What are the letters of {w}?",
+            ),
+        )
         return said.format(w=word), "-".join(word.upper())
     if task == "first":
-        said = choose(rng, ("What is the first letter of {w}?", "Which letter does {w} begin with?", "{w} starts with which letter?", "First letter of {w}?"))
+        said = choose(
+            rng,
+            (
+                "What is the first letter of {w}?",
+                "Which letter does {w} begin with?",
+                "{w} starts with which letter?",
+                "First letter of {w}?",
+            ),
+        )
         return said.format(w=word), f"The first letter of {word} is {word[0].upper()}."
     if task == "last":
-        said = choose(rng, ("What is the last letter of {w}?", "Which letter does {w} end with?", "{w} ends with which letter?", "Last letter of {w}?"))
+        said = choose(
+            rng,
+            (
+                "What is the last letter of {w}?",
+                "Which letter does {w} end with?",
+                "{w} ends with which letter?",
+                "Last letter of {w}?",
+            ),
+        )
         return said.format(w=word), f"The last letter of {word} is {word[-1].upper()}."
     if task == "count":
-        said = choose(rng, ("How many letters does {w} have?", "How many letters are in {w}?", "Count the letters of {w}.", "How long is the word {w}?",
-                            "How many letters are in the word {w}?"))  # fmt: skip
+        said = choose(
+            rng,
+            (
+                "How many letters does {w} have?",
+                "How many letters are in {w}?",
+                "Count the letters of {w}.",
+                "How long is the word {w}?",
+                "How many letters are in the word {w}?",
+            ),
+        )
         return said.format(w=word), f"The word {word} has {len(word)} letters."
     if task == "double":
-        return choose(rng, ("Write {w} twice.", "Say {w} twice.", "Write the word {w} two times.")).format(w=word), f"{word} {word}"
-    said = choose(rng, ("Write {w} in capital letters.", "Write {w} in capitals.", "Put {w} in upper case.", "{w} in capital letters?"))
+        return choose(rng, ("Write {w} twice.", "Say {w} twice.", "Write the word {w} two times.")).format(
+            w=word
+        ), f"{word} {word}"
+    said = choose(
+        rng,
+        (
+            "Write {w} in capital letters.",
+            "Write {w} in capitals.",
+            "Put {w} in upper case.",
+            "{w} in capital letters?",
+        ),
+    )
     return said.format(w=word), word.upper()
 
 
-_SHORTER: dict[str, str] = {"capital": "The capital of ", "opposite": "The opposite of ", "plural": "The plural of ", "past": "The past tense of "}
+_SHORTER: dict[str, str] = {
+    "capital": "The capital of ",
+    "opposite": "The opposite of ",
+    "plural": "The plural of ",
+    "past": "The past tense of ",
+}
 
 MORE: dict[str, tuple[Callable[[np.random.Generator], Asked], float]] = {
     "count": (_counted, 3.0),
@@ -559,7 +681,17 @@ MORE: dict[str, tuple[Callable[[np.random.Generator], Asked], float]] = {
     "group": (_grouped, 2.5),
     "spelling": (_spelling, 3.0),
 }
-_WEIGHTS = {"capital": 4.0, "country": 2.0, "opposite": 3.0, "colour": 2.5, "legs": 2.0, "superlative": 2.5, "hello abroad": 1.5, "plural": 1.5, "past": 2.0}
+_WEIGHTS = {
+    "capital": 4.0,
+    "country": 2.0,
+    "opposite": 3.0,
+    "colour": 2.5,
+    "legs": 2.0,
+    "superlative": 2.5,
+    "hello abroad": 1.5,
+    "plural": 1.5,
+    "past": 2.0,
+}
 _ONE_WORD = (" Answer with one word.", " One word only.", " Just the word, please.", " Only the answer.")
 
 

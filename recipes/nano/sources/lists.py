@@ -11,22 +11,40 @@ from recipes.nano.sources.knowledge import capital
 from recipes.nano.sources.phrasing import is_probe, varied
 from recipes.nano.writer.topics import THINGS, UNCOUNTABLE, with_article
 
-KINDS = {name: things for name, things in THINGS.items() if name not in ("weather", "nature", "body parts", "household things")} | {
+KINDS = {
+    name: things
+    for name, things in THINGS.items()
+    if name not in ("weather", "nature", "body parts", "household things")
+} | {
     "colours": words("red, blue, green, yellow, black, white, brown, orange, purple, pink, grey"),
     "colors": words("red, blue, green, yellow, black, white, brown, orange, purple, pink, grey"),
-    "countries": words("France, Italy, Spain, Germany, Japan, China, India, Brazil, Canada, Mexico, Egypt, Kenya, Norway, Poland, Greece"),
-    "cities": words("Paris, London, Rome, Berlin, Madrid, Tokyo, Vienna, Athens, Oslo, Cairo, Lima, Sydney, Toronto, Boston, Prague"),
-    "languages": words("English, French, German, Spanish, Italian, Greek, Polish, Arabic, Chinese, Japanese, Turkish, Russian, Swedish"),
+    "countries": words(
+        """
+    France, Italy, Spain, Germany, Japan, China, India, Brazil, Canada, Mexico, Egypt, Kenya, Norway, Poland, Greece
+    """
+    ),
+    "cities": words(
+        "Paris, London, Rome, Berlin, Madrid, Tokyo, Vienna, Athens, Oslo, Cairo, Lima, Sydney, Toronto, Boston, Prague"
+    ),
+    "languages": words(
+        "English, French, German, Spanish, Italian, Greek, Polish, Arabic, Chinese, Japanese, Turkish, Russian, Swedish"
+    ),
     "planets": words("Mercury, Venus, Earth, Mars, Jupiter, Saturn, Uranus, Neptune"),
     "metals": words("iron, gold, silver, copper, tin, zinc, lead, aluminium, nickel"),
     "continents": words("Europe, Asia, Africa, Australia, North America, South America, Antarctica"),
     "days of the week": WEEKDAYS,
     "months": MONTHS,
     "seasons": words("spring, summer, autumn, winter"),
-    "rivers": words("the Nile, the Amazon, the Rhine, the Danube, the Thames, the Seine, the Volga, the Ganges, the Mississippi"),
+    "rivers": words(
+        "the Nile, the Amazon, the Rhine, the Danube, the Thames, the Seine, the Volga, the Ganges, the Mississippi"
+    ),
     "numbers": words("one, two, three, four, five, six, seven, eight, nine, ten"),
-    "first names": words("Anna, Ben, Clara, David, Emma, Felix, Grace, Henry, Ida, Jack, Laura, Max, Nina, Oscar, Rosa, Tom"),
-    "professions": words("teacher, baker, doctor, nurse, farmer, pilot, painter, cook, judge, tailor, carpenter, dentist, plumber"),
+    "first names": words(
+        "Anna, Ben, Clara, David, Emma, Felix, Grace, Henry, Ida, Jack, Laura, Max, Nina, Oscar, Rosa, Tom"
+    ),
+    "professions": words(
+        "teacher, baker, doctor, nurse, farmer, pilot, painter, cook, judge, tailor, carpenter, dentist, plumber"
+    ),
     "pets": words("dog, cat, hamster, goldfish, rabbit, parrot, canary, guinea pig, turtle"),
     "farm animals": words("cow, pig, sheep, goat, horse, hen, duck, goose, donkey"),
     "wild animals": words("lion, tiger, elephant, wolf, bear, fox, giraffe, zebra, monkey, deer"),
@@ -40,7 +58,9 @@ KINDS = {name: things for name, things in THINGS.items() if name not in ("weathe
     "cold things": words("ice, snow, ice cream, frost, iceberg, winter, snowman"),
     "hot things": words("fire, the sun, soup, tea, coffee, oven, stove, volcano"),
 }
-_PROPER = frozenset(("countries", "cities", "languages", "planets", "continents", "days of the week", "months", "rivers", "first names"))
+_PROPER = frozenset(
+    ("countries", "cities", "languages", "planets", "continents", "days of the week", "months", "rivers", "first names")
+)
 
 # "a fruit that is yellow": kind, quality, what fits.
 FITTING = {
@@ -107,16 +127,43 @@ FITTING = {
 }
 
 _ASKED = (
-    "Name {n} {kind}.", "Name {n} {kind}.", "List {n} {kind}.", "Give me {n} {kind}.", "Tell me {n} {kind}.", "Can you name {n} {kind}?", "Write down {n} {kind}.",
-    "I need {n} {kind}.", "{N} {kind}, please.", "What are {n} {kind}?", "Give {n} examples of {kind}.", "Which {n} {kind} do you know?", "Enumerate {n} {kind}.",
-)  # fmt: skip
+    "Name {n} {kind}.",
+    "Name {n} {kind}.",
+    "List {n} {kind}.",
+    "Give me {n} {kind}.",
+    "Tell me {n} {kind}.",
+    "Can you name {n} {kind}?",
+    "Write down {n} {kind}.",
+    "I need {n} {kind}.",
+    "{N} {kind}, please.",
+    "What are {n} {kind}?",
+    "Give {n} examples of {kind}.",
+    "Which {n} {kind} do you know?",
+    "Enumerate {n} {kind}.",
+)
 _AS_LINES = (" One per line.", " One in each line.", " Each on a line of its own.", " As a list with one per line.")
 _AS_NUMBERS = (" Number them.", " As a numbered list.", " With numbers.")
 _ONE = (
-    "Name {a}.", "Name {a}.", "Tell me {a}.", "Can you name {a}?", "Give me an example of {a}.", "Which {b}?", "I am looking for {a}.", "Do you know {a}?",
-    "Give me {a}.", "What is {a}?", "Say {a}.", "Give an example: {a}.",
-)  # fmt: skip
-_LETTER = ("Name {a} that begins with {l}.", "Name {a} that starts with {l}.", "Give me {a} with {l}.", "Which {b} begins with {l}?", "Tell me {a} starting with {l}.")
+    "Name {a}.",
+    "Name {a}.",
+    "Tell me {a}.",
+    "Can you name {a}?",
+    "Give me an example of {a}.",
+    "Which {b}?",
+    "I am looking for {a}.",
+    "Do you know {a}?",
+    "Give me {a}.",
+    "What is {a}?",
+    "Say {a}.",
+    "Give an example: {a}.",
+)
+_LETTER = (
+    "Name {a} that begins with {l}.",
+    "Name {a} that starts with {l}.",
+    "Give me {a} with {l}.",
+    "Which {b} begins with {l}?",
+    "Tell me {a} starting with {l}.",
+)
 
 
 def generate(rng: np.random.Generator, split: Split) -> Example:
@@ -156,13 +203,28 @@ def _fitting(rng: np.random.Generator) -> tuple[str, str, dict]:
 
 
 def _with_letter(rng: np.random.Generator) -> tuple[str, str, dict]:
-    kind, one = choose(rng, (("animals", "animal"), ("fruits", "fruit"), ("vegetables", "vegetable"), ("birds", "bird"), ("countries", "country"),
-                             ("cities", "city"), ("tools", "tool"), ("people", "profession")))  # fmt: skip
+    kind, one = choose(
+        rng,
+        (
+            ("animals", "animal"),
+            ("fruits", "fruit"),
+            ("vegetables", "vegetable"),
+            ("birds", "bird"),
+            ("countries", "country"),
+            ("cities", "city"),
+            ("tools", "tool"),
+            ("people", "profession"),
+        ),
+    )
     first = choose(rng, KINDS[kind])
     right = [name for name in KINDS[kind] if name[0].lower() == first[0].lower()]
     article = f"a{'n' if one[0] in 'aeiou' else ''} {one}"
     asked = choose(rng, _LETTER).format(a=article, b=one, l=first[0].upper())
-    return asked, f"{capital(_shown(choose(rng, right)))}.", {"kind": f"{kind} with {first[0]}", "number": 1, "right": right}
+    return (
+        asked,
+        f"{capital(_shown(choose(rng, right)))}.",
+        {"kind": f"{kind} with {first[0]}", "number": 1, "right": right},
+    )
 
 
 def _shown(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Mistakes put into human-like sentences by rule, to be mended: agreement, tense, articles, spelling, marks, capitals, words."""
+"""Mistakes put into plain sentences by rule, to be mended: agreement, tense, articles, spelling, marks, capitals."""
 
 from __future__ import annotations
 
@@ -16,32 +16,74 @@ Damage = Callable[[str, np.random.Generator], str]
 
 # Wrong forms that learners write, by the right one.
 _AGREEMENT = table(
-    """has/have, have/has, is/are, are/is, was/were, were/was, does/do, do/does, doesn't/don't, don't/doesn't, isn't/aren't, aren't/isn't, wasn't/weren't,
-    weren't/wasn't, hasn't/haven't, haven't/hasn't, goes/go, wants/want, likes/like, lives/live, works/work, looks/look, makes/make, needs/need, says/say,
-    takes/take, gives/give, comes/come, runs/run, plays/play, eats/eat, sees/see, knows/know, thinks/think, feels/feel, keeps/keep, helps/help, sits/sit,
-    stands/stand, reads/read, writes/write, sings/sing, sleeps/sleep, grows/grow, shines/shine, brings/bring, loves/love, enjoys/enjoy, uses/use, am/is"""
+    """
+    has/have, have/has, is/are, are/is, was/were, were/was, does/do, do/does, doesn't/don't, don't/doesn't,
+    isn't/aren't, aren't/isn't, wasn't/weren't, weren't/wasn't, hasn't/haven't, haven't/hasn't, goes/go, wants/want,
+    likes/like, lives/live, works/work, looks/look, makes/make, needs/need, says/say, takes/take, gives/give,
+    comes/come, runs/run, plays/play, eats/eat, sees/see, knows/know, thinks/think, feels/feel, keeps/keep,
+    helps/help, sits/sit, stands/stand, reads/read, writes/write, sings/sing, sleeps/sleep, grows/grow, shines/shine,
+    brings/bring, loves/love, enjoys/enjoy, uses/use, am/is
+    """
 )
 _COMMON_MISSPELLINGS = table(
-    """receive/recieve, believe/beleive, friend/freind, their/thier, piece/peice, field/feild, because/becuase, beautiful/beautifull, weather/wether,
-    letter/leter, tomorrow/tommorow, until/untill, which/wich, necessary/neccessary, different/diffrent, really/realy, separate/seperate, definitely/definately,
-    surprise/suprise, beginning/begining, writing/writting, coming/comming, running/runing, happened/happend, interesting/intresting, favourite/favorit,
-    family/famly, school/scool, people/peaple, would/woud, could/coud, should/shoud, again/agian, every/evry, always/allways, almost/allmost, together/togehter,
-    through/throught, enough/enought, thought/tought, brought/brougth, night/nigth, light/ligth, right/rigth, eight/eigth, straight/strait, knife/nife, know/kno,
-    write/rite, answer/anser, island/iland, listen/lisen, castle/casel, autumn/autum, difficult/dificult, important/importent, address/adress, business/buisness,
-    calendar/calender, cemetery/cemetary, committee/comittee, conscious/concious, embarrass/embarass, environment/enviroment, existence/existance,
-    experience/experiance, foreign/foriegn, government/goverment, grammar/grammer, guarantee/garantee, height/heigth, immediately/immediatly,
-    independent/independant, knowledge/knowlege, language/langauge, library/libary, lightning/lightening, minute/minit, neighbour/nieghbour, noticeable/noticable,
-    occasion/ocasion, occurred/occured, opportunity/oportunity, parallel/paralel, particular/particuler, possible/posible, probably/probaly, question/qestion,
-    quiet/queit, recommend/recomend, restaurant/restaraunt, science/sience, secretary/secratary, sincerely/sincerly, special/speshal, strength/strenght,
-    success/succes, sudden/suden, temperature/temprature, usually/usualy, vegetable/vegtable, weird/wierd, yesterday/yesteday, station/staton, kitchen/kichen,
-    garden/gardan, morning/mornig, evening/evning, window/windo, little/litle, bottle/botle, dinner/diner, summer/sumer, winter/wintter, water/watter, house/hous,
-    mother/mohter, brother/borther, sister/sistre, children/childern, teacher/techer, doctor/docter, picture/pictur, chocolate/choclate, breakfast/brekfast,
-    money/mony, market/maket, forest/forrest, mountain/mountin, river/rivver, flower/flowr, colour/coulor, second/secnd, first/frist, third/thrid, line/lin"""
+    """
+    receive/recieve, believe/beleive, friend/freind, their/thier, piece/peice, field/feild, because/becuase,
+    beautiful/beautifull, weather/wether, letter/leter, tomorrow/tommorow, until/untill, which/wich,
+    necessary/neccessary, different/diffrent, really/realy, separate/seperate, definitely/definately,
+    surprise/suprise, beginning/begining, writing/writting, coming/comming, running/runing, happened/happend,
+    interesting/intresting, favourite/favorit, family/famly, school/scool, people/peaple, would/woud, could/coud,
+    should/shoud, again/agian, every/evry, always/allways, almost/allmost, together/togehter, through/throught,
+    enough/enought, thought/tought, brought/brougth, night/nigth, light/ligth, right/rigth, eight/eigth,
+    straight/strait, knife/nife, know/kno, write/rite, answer/anser, island/iland, listen/lisen, castle/casel,
+    autumn/autum, difficult/dificult, important/importent, address/adress, business/buisness, calendar/calender,
+    cemetery/cemetary, committee/comittee, conscious/concious, embarrass/embarass, environment/enviroment,
+    existence/existance, experience/experiance, foreign/foriegn, government/goverment, grammar/grammer,
+    guarantee/garantee, height/heigth, immediately/immediatly, independent/independant, knowledge/knowlege,
+    language/langauge, library/libary, lightning/lightening, minute/minit, neighbour/nieghbour, noticeable/noticable,
+    occasion/ocasion, occurred/occured, opportunity/oportunity, parallel/paralel, particular/particuler,
+    possible/posible, probably/probaly, question/qestion, quiet/queit, recommend/recomend, restaurant/restaraunt,
+    science/sience, secretary/secratary, sincerely/sincerly, special/speshal, strength/strenght, success/succes,
+    sudden/suden, temperature/temprature, usually/usualy, vegetable/vegtable, weird/wierd, yesterday/yesteday,
+    station/staton, kitchen/kichen, garden/gardan, morning/mornig, evening/evning, window/windo, little/litle,
+    bottle/botle, dinner/diner, summer/sumer, winter/wintter, water/watter, house/hous, mother/mohter,
+    brother/borther, sister/sistre, children/childern, teacher/techer, doctor/docter, picture/pictur,
+    chocolate/choclate, breakfast/brekfast, money/mony, market/maket, forest/forrest, mountain/mountin, river/rivver,
+    flower/flowr, colour/coulor, second/secnd, first/frist, third/thrid, line/lin
+    """
 )
 _PREPOSITIONS = ("in", "on", "at", "to", "for", "of", "with", "from", "by")
-_SMALL = frozenset("a an the to of in on at is are was were and for with his her their its my our".split())
+_SMALL = frozenset(
+    [
+        "a",
+        "an",
+        "the",
+        "to",
+        "of",
+        "in",
+        "on",
+        "at",
+        "is",
+        "are",
+        "was",
+        "were",
+        "and",
+        "for",
+        "with",
+        "his",
+        "her",
+        "their",
+        "its",
+        "my",
+        "our",
+    ]
+)
 _PRESENT = {past: base for base, past in PASTS.items() if base not in ("be", "read", "lie", "have", "do")}
-_ADJECTIVES = table("better/gooder, best/goodest, worse/badder, bigger/more big, smaller/more small, faster/more fast, happier/more happy, older/more old, easier/more easy")
+_ADJECTIVES = table(
+    """
+    better/gooder, best/goodest, worse/badder, bigger/more big, smaller/more small, faster/more fast,
+    happier/more happy, older/more old, easier/more easy
+    """
+)
 _PRONOUNS = table("he/him, she/her, they/them, I/me, we/us")
 
 
@@ -114,7 +156,11 @@ def lost(text: str, rng: np.random.Generator) -> str:
 def order(text: str, rng: np.random.Generator) -> str:
     """Two neighbouring lower-case words exchanged."""
     words = text.split(" ")
-    places = [i for i in range(1, len(words) - 2) if words[i].islower() and words[i + 1].islower() and words[i].isalpha() and words[i + 1].isalpha()]
+    places = [
+        i
+        for i in range(1, len(words) - 2)
+        if words[i].islower() and words[i + 1].islower() and words[i].isalpha() and words[i + 1].isalpha()
+    ]
     if not places:
         return text
     i = choose(rng, places)
@@ -148,8 +194,15 @@ def forms(text: str, rng: np.random.Generator) -> str:
 
 
 GRAMMAR: tuple[tuple[Damage, float], ...] = (
-    (agreement, 4.0), (tense, 1.5), (articles, 2.0), (prepositions, 0.5), (doubled, 0.7), (lost, 0.8), (order, 0.5), (forms, 0.8),
-)  # fmt: skip
+    (agreement, 4.0),
+    (tense, 1.5),
+    (articles, 2.0),
+    (prepositions, 0.5),
+    (doubled, 0.7),
+    (lost, 0.8),
+    (order, 0.5),
+    (forms, 0.8),
+)
 
 
 def grammar(text: str, rng: np.random.Generator) -> str:
@@ -172,25 +225,71 @@ def everything(text: str, rng: np.random.Generator) -> str:
 
 _REQUESTS: dict[str, tuple[str, ...]] = {
     "grammar": (
-        "Correct the grammar.", "Correct the grammar.", "Fix the grammar.", "Fix the grammar mistakes.", "Correct the grammar of this sentence.", "Is this correct? Fix it.",
-        "Put this into correct English.", "Mend the grammar.", "Correct my English.", "Make this grammatically correct.", "Correct this sentence.",
+        "Correct the grammar.",
+        "Correct the grammar.",
+        "Fix the grammar.",
+        "Fix the grammar mistakes.",
+        "Correct the grammar of this sentence.",
+        "Is this correct? Fix it.",
+        "Put this into correct English.",
+        "Mend the grammar.",
+        "Correct my English.",
+        "Make this grammatically correct.",
+        "Correct this sentence.",
     ),
     "spelling": (
-        "Correct the spelling.", "Correct the spelling.", "Fix the spelling.", "Fix the typos.", "Correct the typos.", "Fix the spelling mistakes.", "Spell this correctly.",
-        "Correct the spelling mistakes in this text.", "Repair the misspelled words.",
+        "Correct the spelling.",
+        "Correct the spelling.",
+        "Fix the spelling.",
+        "Fix the typos.",
+        "Correct the typos.",
+        "Fix the spelling mistakes.",
+        "Spell this correctly.",
+        "Correct the spelling mistakes in this text.",
+        "Repair the misspelled words.",
     ),
     "capitals and marks": (
-        "Add capital letters and punctuation.", "Add punctuation and capitals.", "Restore capitals and punctuation.", "Write this with capital letters and punctuation.",
+        "Add capital letters and punctuation.",
+        "Add punctuation and capitals.",
+        "Restore capitals and punctuation.",
+        "Write this with capital letters and punctuation.",
         "Put in the missing punctuation and capitals.",
     ),
     "all": (
-        "Correct the text.", "Correct this text.", "Correct this.", "Fix all mistakes.", "Fix this text.", "Proofread this text.", "Proofread this.", "Correct all mistakes.",
-        "Fix the mistakes.", "Improve this text.", "Clean up this text.", "Correct this sentence.", "Check this text and fix it.", "Edit this for me.",
+        "Correct the text.",
+        "Correct this text.",
+        "Correct this.",
+        "Fix all mistakes.",
+        "Fix this text.",
+        "Proofread this text.",
+        "Proofread this.",
+        "Correct all mistakes.",
+        "Fix the mistakes.",
+        "Improve this text.",
+        "Clean up this text.",
+        "Correct this sentence.",
+        "Check this text and fix it.",
+        "Edit this for me.",
     ),
-}  # fmt: skip
-_DAMAGES: dict[str, Damage] = {"grammar": grammar, "spelling": spelling, "capitals and marks": lambda text, rng: flatten(text), "all": everything}
-_ENDINGS = ("", "", "", " Output only the corrected text.", " Change nothing else.", " Keep the rest as it is.", " Answer with the corrected text only.")
-_FLATTENED = re.compile(r"[A-Z][a-z]*(?: [a-z]+)+[.]")  # of a sentence in lower case without marks nothing else can be restored
+}
+_DAMAGES: dict[str, Damage] = {
+    "grammar": grammar,
+    "spelling": spelling,
+    "capitals and marks": lambda text, rng: flatten(text),
+    "all": everything,
+}
+_ENDINGS = (
+    "",
+    "",
+    "",
+    " Output only the corrected text.",
+    " Change nothing else.",
+    " Keep the rest as it is.",
+    " Answer with the corrected text only.",
+)
+_FLATTENED = re.compile(
+    r"[A-Z][a-z]*(?: [a-z]+)+[.]"
+)  # of a sentence in lower case without marks nothing else can be restored
 
 
 def generate(rng: np.random.Generator, split: Split, sentences: Sequence[str]) -> Example:
@@ -198,7 +297,9 @@ def generate(rng: np.random.Generator, split: Split, sentences: Sequence[str]) -
     while True:
         answer = _text(rng, split, sentences)
         edit = choose(rng, ("grammar", "grammar", "spelling", "spelling", "capitals and marks", "all"))
-        if edit == "capitals and marks" and not all(_FLATTENED.fullmatch(part) for part in re.split(r"(?<=\.) ", answer)):
+        if edit == "capitals and marks" and not all(
+            _FLATTENED.fullmatch(part) for part in re.split(r"(?<=\.) ", answer)
+        ):
             continue
         source = answer if chance(rng, 0.1) and edit != "capitals and marks" else _DAMAGES[edit](answer, rng)
         if is_probe(source) or is_probe(answer):

@@ -1,4 +1,4 @@
-"""How people type: the same request in lower case, without its question mark, politely, in a hurry; and what is never asked."""
+"""How people type: the same request in lower case, without its mark, politely, in a hurry; and what is never asked."""
 
 from __future__ import annotations
 
@@ -13,13 +13,96 @@ from diffusiongemma.tasks.example import chance, choose
 from diffusiongemma.tasks.repair import misspell
 
 PROBES = Path(__file__).parents[1] / "probes.jsonl"
-_BEFORE = ("please ", "Please ", "Can you tell me: ", "Hey, ", "Hi, ", "Hello! ", "nano, ", "I have a question: ", "Quick question: ", "So, ", "ok, ")
-_BEFORE_IMPERATIVE = ("please ", "Please ", "Could you please ", "Can you ", "Could you ", "I want you to ", "Would you ", "Now ", "Hi! ", "Hey nano, ")
+_BEFORE = (
+    "please ",
+    "Please ",
+    "Can you tell me: ",
+    "Hey, ",
+    "Hi, ",
+    "Hello! ",
+    "nano, ",
+    "I have a question: ",
+    "Quick question: ",
+    "So, ",
+    "ok, ",
+)
+_BEFORE_IMPERATIVE = (
+    "please ",
+    "Please ",
+    "Could you please ",
+    "Can you ",
+    "Could you ",
+    "I want you to ",
+    "Would you ",
+    "Now ",
+    "Hi! ",
+    "Hey nano, ",
+)
 _BEFORE_ANYTHING = ("Hi! ", "Hello! ", "Quick question: ", "Listen: ", "OK: ", "Next: ")
 _IMPERATIVES = frozenset(
-    """add answer calculate capital change check clean colour complete compute continue convert correct count define delete describe double edit enumerate explain
-    extract fill find fix give go greet improve insert introduce join list make mend name number proofread put read remove repair replace restore return reverse
-    rewrite say sort spell solve split summarise summarize tell translate turn uppercase use work write""".split()
+    [
+        "add",
+        "answer",
+        "calculate",
+        "capital",
+        "change",
+        "check",
+        "clean",
+        "colour",
+        "complete",
+        "compute",
+        "continue",
+        "convert",
+        "correct",
+        "count",
+        "define",
+        "delete",
+        "describe",
+        "double",
+        "edit",
+        "enumerate",
+        "explain",
+        "extract",
+        "fill",
+        "find",
+        "fix",
+        "give",
+        "go",
+        "greet",
+        "improve",
+        "insert",
+        "introduce",
+        "join",
+        "list",
+        "make",
+        "mend",
+        "name",
+        "number",
+        "proofread",
+        "put",
+        "read",
+        "remove",
+        "repair",
+        "replace",
+        "restore",
+        "return",
+        "reverse",
+        "rewrite",
+        "say",
+        "sort",
+        "spell",
+        "solve",
+        "split",
+        "summarise",
+        "summarize",
+        "tell",
+        "translate",
+        "turn",
+        "uppercase",
+        "use",
+        "work",
+        "write",
+    ]
 )
 _AFTER = (" Thanks.", " Thank you!", " please", " Please.", " thanks")
 _QUESTION = re.compile(r"(?:what|who|where|when|why|how|which|is|are|can|does|do|did|name the)\b", re.I)
@@ -34,7 +117,7 @@ def varied(rng: np.random.Generator, request: str, keep: float = 0.45) -> str:
     if chance(rng, 0.25) and first[:1].isupper():
         imperative = first.split()[0].lower() in _IMPERATIVES
         before = choose(rng, _BEFORE if question else _BEFORE_IMPERATIVE if imperative else _BEFORE_ANYTHING)
-        stays = first.split()[0] in ("I", "I'm") or before[-2:] in ("! ", ": ") and not question
+        stays = first.split()[0] in ("I", "I'm") or (before[-2:] in ("! ", ": ") and not question)
         first = before + (first if stays else first[0].lower() + first[1:])
         if first.startswith(("Could you", "Can you ", "Would you")) and first.endswith("."):
             first = first[:-1] + "?"
@@ -56,22 +139,52 @@ def varied(rng: np.random.Generator, request: str, keep: float = 0.45) -> str:
 
 
 def is_probe(prompt: str) -> bool:
-    """Whether a prompt is one of those kept for the final test, or as good as one: the same words, each with at most one
-    letter wrong, politeness and marks aside. Numbers must differ."""
+    """Whether a prompt is one of those kept for the final test, or as good as one.
+
+    That is: the same words, each with at most one letter wrong, politeness and marks aside; numbers are the same.
+    """
     words = _plain(prompt)
     return any(len(words) == len(probe) and all(map(_alike, words, probe)) for probe in _probes())
 
 
 @lru_cache(maxsize=1)
 def _probes() -> tuple[tuple[str, ...], ...]:
-    return tuple(_plain(_prompt_of(json.loads(line))) for line in PROBES.read_text(encoding="utf-8").splitlines() if line)
+    return tuple(
+        _plain(_prompt_of(json.loads(line))) for line in PROBES.read_text(encoding="utf-8").splitlines() if line
+    )
 
 
 def _prompt_of(probe: dict[str, str]) -> str:
     return probe["prompt"] if "prompt" in probe else probe["text"]
 
 
-_POLITE = frozenset("please thanks thank you hey hi hello nano ok so now could can would tell me i have a question quick want to".split())
+_POLITE = frozenset(
+    [
+        "please",
+        "thanks",
+        "thank",
+        "you",
+        "hey",
+        "hi",
+        "hello",
+        "nano",
+        "ok",
+        "so",
+        "now",
+        "could",
+        "can",
+        "would",
+        "tell",
+        "me",
+        "i",
+        "have",
+        "a",
+        "question",
+        "quick",
+        "want",
+        "to",
+    ]
+)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -89,6 +202,9 @@ def _alike(a: str, b: str) -> bool:
         return False
     start = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
     rest_a, rest_b = a[start:], b[start:]
-    return rest_a[1:] == rest_b or rest_a == rest_b[1:] or rest_a[1:] == rest_b[1:] or (
-        rest_a[:2] == rest_b[1::-1] and rest_a[2:] == rest_b[2:]
+    return (
+        rest_a[1:] == rest_b
+        or rest_a == rest_b[1:]
+        or rest_a[1:] == rest_b[1:]
+        or (rest_a[:2] == rest_b[1::-1] and rest_a[2:] == rest_b[2:])
     )

@@ -14,9 +14,17 @@ from recipes.nano.sources.shapes import SUBJECTS, VALUES, Fact, Subject, Value
 
 _TYPES = {int: "integer", float: "number", str: "string", bool: "boolean"}
 _FILLERS = (
-    "Thank you.", "More will follow soon.", "That is all for now.", "Please keep this for later.", "Nothing else is known.", "Best wishes!", "So far, so good.",
-    "We hope to hear from you.", "This is not the first time.", "Everything else stays as it is.",
-)  # fmt: skip
+    "Thank you.",
+    "More will follow soon.",
+    "That is all for now.",
+    "Please keep this for later.",
+    "Nothing else is known.",
+    "Best wishes!",
+    "So far, so good.",
+    "We hope to hear from you.",
+    "This is not the first time.",
+    "Everything else stays as it is.",
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class Text:
 
 
 def draw_text(rng: np.random.Generator, split: Split) -> Text:
-    """A text of one to five sentences. Which half it is in depends on its opening sentence, names and numbers and all."""
+    """A text of one to five sentences. Its opening sentence, names and numbers and all, decides which half it is in."""
     while True:
         subject = choose(rng, SUBJECTS)
         values = {name: VALUES[fact.kind](rng) for name, fact in subject.facts.items()}
@@ -52,7 +60,7 @@ def draw_text(rng: np.random.Generator, split: Split) -> Text:
             return Text(subject, text[:1].upper() + text[1:], stated)
 
 
-# --- facts as JSON ----------------------------------------------------------------------------------------------------------
+# --- facts as JSON --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -90,20 +98,58 @@ def _choose_asked(rng: np.random.Generator, text: Text) -> list[Asked]:
 
 
 _KEYS = (
-    "Extract {k} as JSON.", "Extract {k} as JSON.", "Return a JSON object with the keys {k}.", "Give {k} as JSON.", "Read the text and answer with JSON. Keys: {k}.",
-    "Find {k} in this text and write JSON.", "JSON with {k}:", "Make a JSON object of {k}.", "What are {k}? Answer in JSON.", "Pull {k} out of the text, as JSON.",
-    "I need {k} as JSON.", "Write JSON with these fields: {k}.", "Which {k} does the text name? JSON only.", "Extract: {k}", "Turn this into JSON with {k}.",
-)  # fmt: skip
+    "Extract {k} as JSON.",
+    "Extract {k} as JSON.",
+    "Return a JSON object with the keys {k}.",
+    "Give {k} as JSON.",
+    "Read the text and answer with JSON. Keys: {k}.",
+    "Find {k} in this text and write JSON.",
+    "JSON with {k}:",
+    "Make a JSON object of {k}.",
+    "What are {k}? Answer in JSON.",
+    "Pull {k} out of the text, as JSON.",
+    "I need {k} as JSON.",
+    "Write JSON with these fields: {k}.",
+    "Which {k} does the text name? JSON only.",
+    "Extract: {k}",
+    "Turn this into JSON with {k}.",
+)
 _SHAPES = (
-    "Answer with JSON of this shape: {s}", "Extract the facts as {s}", "Fill in this JSON: {s}", "Extract JSON like this: {s}", "Shape: {s}", "Return {s}", "Use this shape: {s}",
-    "Extract the data in this form: {s}", "JSON of the form {s}, please.", "Extract as JSON: {s}", "Give me this: {s}",
-)  # fmt: skip
-_SCHEMAS = ("Extract JSON that follows this schema: {s}", "JSON schema: {s}", "Follow this JSON schema: {s}", "Answer with JSON for this schema: {s}")
+    "Answer with JSON of this shape: {s}",
+    "Extract the facts as {s}",
+    "Fill in this JSON: {s}",
+    "Extract JSON like this: {s}",
+    "Shape: {s}",
+    "Return {s}",
+    "Use this shape: {s}",
+    "Extract the data in this form: {s}",
+    "JSON of the form {s}, please.",
+    "Extract as JSON: {s}",
+    "Give me this: {s}",
+)
+_SCHEMAS = (
+    "Extract JSON that follows this schema: {s}",
+    "JSON schema: {s}",
+    "Follow this JSON schema: {s}",
+    "Answer with JSON for this schema: {s}",
+)
 _OPEN = (
-    "Extract the facts as JSON.", "Turn this text into JSON.", "Write the facts of this text as JSON.", "Make JSON of this.", "Extract all facts as JSON.", "As JSON, please.",
-    "Convert this text to JSON.", "Return the data as JSON.",
-)  # fmt: skip
-_NULLS = ("", "", " Use null for what is missing.", " If something is not stated, write null.", " Missing values are null.")
+    "Extract the facts as JSON.",
+    "Turn this text into JSON.",
+    "Write the facts of this text as JSON.",
+    "Make JSON of this.",
+    "Extract all facts as JSON.",
+    "As JSON, please.",
+    "Convert this text to JSON.",
+    "Return the data as JSON.",
+)
+_NULLS = (
+    "",
+    "",
+    " Use null for what is missing.",
+    " If something is not stated, write null.",
+    " Missing values are null.",
+)
 
 
 def generate_extraction(rng: np.random.Generator, split: Split) -> Example:
@@ -112,9 +158,14 @@ def generate_extraction(rng: np.random.Generator, split: Split) -> Example:
         return _several_records(rng, split)
     text = draw_text(rng, split)
     style = choose(rng, ("keys", "keys", "types", "types", "schema", "example", "lines", "open"))
-    asked = _choose_asked(rng, text) if style != "open" else [
-        Asked(text.subject.facts[name].keys[0], text.subject.facts[name], value.json, type(value.json)) for name, value in text.stated.items()
-    ]  # fmt: skip
+    asked = (
+        _choose_asked(rng, text)
+        if style != "open"
+        else [
+            Asked(text.subject.facts[name].keys[0], text.subject.facts[name], value.json, type(value.json))
+            for name, value in text.stated.items()
+        ]
+    )
     if not asked:
         return generate_extraction(rng, split)
     record = {one.key: one.value for one in asked}
@@ -125,9 +176,15 @@ def generate_extraction(rng: np.random.Generator, split: Split) -> Example:
     return _extraction(rng, request, text.text, record, _schema(asked), style)
 
 
-def _extraction(rng: np.random.Generator, request: str, text: str, record: Any, schema: dict[str, Any], style: str) -> Example:
+def _extraction(
+    rng: np.random.Generator, request: str, text: str, record: Any, schema: dict[str, Any], style: str
+) -> Example:
     parts = [request, text] if chance(rng, 0.6) else [text, request]
-    joint = choose(rng, ("\n\n", "\n\n", "\n")) if "{" in request or parts[0] == text else choose(rng, ("\n\n", "\n\n", "\n", " "))
+    joint = (
+        choose(rng, ("\n\n", "\n\n", "\n"))
+        if "{" in request or parts[0] == text
+        else choose(rng, ("\n\n", "\n\n", "\n", " "))
+    )
     return Example(joint.join(parts), compact(record), {"record": record, "schema": schema, "style": style})
 
 
@@ -139,9 +196,15 @@ def _request(rng: np.random.Generator, style: str, asked: list[Asked]) -> str:
         joined = ", ".join(keys) if len(keys) == 1 or chance(rng, 0.6) else f"{', '.join(keys[:-1])} and {keys[-1]}"
         return _lowered(rng, choose(rng, _KEYS).format(k=joined)) + choose(rng, _NULLS)
     if style == "lines":
-        return choose(rng, ("Extract as JSON:", "JSON with these keys:", "Fields:")) + "".join(f"\n- {one.key}" for one in asked)
+        return choose(rng, ("Extract as JSON:", "JSON with these keys:", "Fields:")) + "".join(
+            f"\n- {one.key}" for one in asked
+        )
     if style == "schema":
-        return choose(rng, _SCHEMAS).format(s=compact(_schema(asked) if chance(rng, 0.5) else {"type": "object", "properties": _schema(asked)["properties"]}))
+        return choose(rng, _SCHEMAS).format(
+            s=compact(
+                _schema(asked) if chance(rng, 0.5) else {"type": "object", "properties": _schema(asked)["properties"]}
+            )
+        )
     if style == "example":
         return choose(rng, _SHAPES).format(s=compact({one.key: choose(rng, ("", None, "...")) for one in asked}))
     return choose(rng, _SHAPES).format(s=_sketch(rng, asked)) + choose(rng, _NULLS)
@@ -156,12 +219,17 @@ def _sketch(rng: np.random.Generator, asked: list[Asked]) -> str:
     quoted = chance(rng, 0.5)
     gap = " " if chance(rng, 0.7) else ""
     names = [_TYPES[one.kind] + (" or null" if one.value is None and chance(rng, 0.7) else "") for one in asked]
-    pairs = [f'"{one.key}":{gap}"{name}"' if quoted else f'"{one.key}":{gap}{name}' for one, name in zip(asked, names, strict=True)]
+    pairs = [
+        f'"{one.key}":{gap}"{name}"' if quoted else f'"{one.key}":{gap}{name}'
+        for one, name in zip(asked, names, strict=True)
+    ]
     return "{" + f",{gap}".join(pairs) + "}"
 
 
 def _schema(asked: list[Asked]) -> dict[str, Any]:
-    properties = {one.key: {"type": [_TYPES[one.kind], "null"] if one.value is None else _TYPES[one.kind]} for one in asked}
+    properties = {
+        one.key: {"type": [_TYPES[one.kind], "null"] if one.value is None else _TYPES[one.kind]} for one in asked
+    }
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
@@ -193,7 +261,7 @@ _PAIRS = (  # a list of records: how one is stated, the names of its two facts, 
     ("{b} pieces of {a}", ("item", "quantity"), ("food", "number")),
     ("{a} scored {b} points", ("name", "points"), ("first", "number")),
     ("{a} speaks {b}", ("name", "language"), ("first", "language")),
-)  # fmt: skip
+)
 
 
 def _several_records(rng: np.random.Generator, split: Split) -> Example:
@@ -208,7 +276,12 @@ def _several_records(rng: np.random.Generator, split: Split) -> Example:
         if in_split(text, split):
             break
     text = text[0].upper() + text[1:]
-    many = choose(rng, ("items", "people", "list", "entries", "rows") if names[0] == "name" else ("items", "list", "entries", "rows", "order"))
+    many = choose(
+        rng,
+        ("items", "people", "list", "entries", "rows")
+        if names[0] == "name"
+        else ("items", "list", "entries", "rows", "order"),
+    )
     types = [_TYPES[type(value.json)] for value in rows[0]]
     if chance(rng, 0.3):
         record: dict[str, Any] = {f"{names[0]}s": [row[0].json for row in rows]}
@@ -217,10 +290,16 @@ def _several_records(rng: np.random.Generator, split: Split) -> Example:
     else:
         record = {many: [dict(zip(names, (value.json for value in row), strict=True)) for row in rows]}
         shape = f'{{"{many}": [{{"{names[0]}": {types[0]}, "{names[1]}": {types[1]}}}]}}'
-        item = {"type": "object", "properties": {n: {"type": t} for n, t in zip(names, types, strict=True)}, "required": list(names)}
+        item = {
+            "type": "object",
+            "properties": {n: {"type": t} for n, t in zip(names, types, strict=True)},
+            "required": list(names),
+        }
         properties = {many: {"type": "array", "items": item}}
     schema = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
-    request = choose(rng, _SHAPES).format(s=shape) if chance(rng, 0.7) else choose(rng, _SCHEMAS).format(s=compact(schema))
+    request = (
+        choose(rng, _SHAPES).format(s=shape) if chance(rng, 0.7) else choose(rng, _SCHEMAS).format(s=compact(schema))
+    )
     return _extraction(rng, request, text, record, schema, "list")
 
 
@@ -228,10 +307,25 @@ def compact(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
-# --- questions about a text ------------------------------------------------------------------------------------------------------
+# --- questions about a text -----------------------------------------------------------------------------------------
 
-_FIELD = ("What is the {k}?", "What is the {k} here?", "Which {k} is named?", "What {k} does the text give?", "Tell me the {k}.", "{K}?", "Name the {k}.", "Find the {k}.")
-_YES_NO = ("Is the {k} {v}?", "Does the text say that the {k} is {v}?", "Is it true that the {k} is {v}?", "The {k} is {v}. True?", "Is {v} the {k}?")
+_FIELD = (
+    "What is the {k}?",
+    "What is the {k} here?",
+    "Which {k} is named?",
+    "What {k} does the text give?",
+    "Tell me the {k}.",
+    "{K}?",
+    "Name the {k}.",
+    "Find the {k}.",
+)
+_YES_NO = (
+    "Is the {k} {v}?",
+    "Does the text say that the {k} is {v}?",
+    "Is it true that the {k} is {v}?",
+    "The {k} is {v}. True?",
+    "Is {v} the {k}?",
+)
 _CHOICE = ("What is the {k}: {c}?", "Which is the {k}, {c}?", "Choose the {k}: {c}.", "Pick the right {k}: {c}.")
 
 
@@ -255,7 +349,11 @@ def generate_question(rng: np.random.Generator, split: Split) -> Example:
         asked = choose(rng, _YES_NO).format(k=key, v=value.shown if right else other.shown)
         short = chance(rng, 0.6)
         asked += choose(rng, (" Answer yes or no.", " Yes or no?", " Yes/no.")) if short else ""
-        answer = ("Yes" if right else "No") if short else (f"Yes, the {key} is {value.shown}." if right else f"No, the {key} is {value.shown}.")
+        answer = (
+            ("Yes" if right else "No")
+            if short
+            else (f"Yes, the {key} is {value.shown}." if right else f"No, the {key} is {value.shown}.")
+        )
         meta["options"] = ["Yes", "No"] if short else None
     else:
         options = [value.shown, other.shown]

@@ -19,28 +19,71 @@ from recipes.nano.writer.topics import THINGS, with_article
 Rng = np.random.Generator
 
 # Subjects by the form of the verb that goes with them.
-_ONE = words("he, she, it, my brother, my sister, the teacher, the dog, our neighbour, her friend, the old man, his mother, the baby, the cat, this girl, that boy, the doctor")
-_MANY = words("we, they, you, the children, my parents, the dogs, our friends, his sisters, the teachers, many people, her cats, these boys, the birds, both girls")
+_ONE = words(
+    """
+    he, she, it, my brother, my sister, the teacher, the dog, our neighbour, her friend, the old man, his mother,
+    the baby, the cat, this girl, that boy, the doctor
+    """
+)
+_MANY = words(
+    """
+    we, they, you, the children, my parents, the dogs, our friends, his sisters, the teachers, many people, her cats,
+    these boys, the birds, both girls
+    """
+)
 _STATES = words(
-    """very tired, late, ill, hungry, happy, at home, in the garden, ready, here, alone, afraid of the dark, in a hurry, from Italy, not here, too loud, always friendly, at school,
-    in the kitchen, busy, thirsty, sorry, sad, angry, in the car, on holiday, outside, upstairs, right, wrong, cold, quite old, good at chess, new in town"""
+    """
+    very tired, late, ill, hungry, happy, at home, in the garden, ready, here, alone, afraid of the dark, in a hurry,
+    from Italy, not here, too loud, always friendly, at school, in the kitchen, busy, thirsty, sorry, sad, angry,
+    in the car, on holiday, outside, upstairs, right, wrong, cold, quite old, good at chess, new in town
+    """
 )
 _OWNED = words(
-    """two dogs, a dog, a cat, a red car, no time, three children, a new job, a big house, many books, a cold, long hair, an old piano, a good idea, blue eyes, an answer, a garden, no money,
-    a question, a lot of work, a bicycle, an umbrella, an apple, a headache, a plan, two brothers, enough food, an exam tomorrow"""
+    """
+    two dogs, a dog, a cat, a red car, no time, three children, a new job, a big house, many books, a cold, long hair,
+    an old piano, a good idea, blue eyes, an answer, a garden, no money, a question, a lot of work, a bicycle,
+    an umbrella, an apple, a headache, a plan, two brothers, enough food, an exam tomorrow
+    """
 )
 _LIKED = words(
-    """coffee, tea, music, cats, dogs, football, chess, the sea, books, snow, rain, school, cheese, to read, to swim, to dance, to sing, long walks, loud music, spiders, chocolate, the city,
-    to get up early, milk, old films, the winter, onions, fish, to cook, to travel, this song, that shop"""
+    """
+    coffee, tea, music, cats, dogs, football, chess, the sea, books, snow, rain, school, cheese, to read, to swim,
+    to dance, to sing, long walks, loud music, spiders, chocolate, the city, to get up early, milk, old films,
+    the winter, onions, fish, to cook, to travel, this song, that shop
+    """
 )
-_COUNTED = words("people, books, children, chairs, birds, cars, letters, trees, apples, flowers, houses, dogs, stars, questions, mistakes, cups")
-_SINGLE = words("a dog, a letter, a lamp, a tree, an old man, an apple, a book, a problem, a bird, a chair, a spider, an answer, a picture, a hole, no milk, some bread, a bus stop")
+_SEVERAL = words("many, two, three, some, no, a few, a lot of")
+_COUNTED = words(
+    """
+    people, books, children, chairs, birds, cars, letters, trees, apples, flowers, houses, dogs, stars, questions,
+    mistakes, cups
+    """
+)
+_SINGLE = words(
+    """
+    a dog, a letter, a lamp, a tree, an old man, an apple, a book, a problem, a bird, a chair, a spider, an answer,
+    a picture, a hole, no milk, some bread, a bus stop
+    """
+)
 _WHERE = words(
-    """in the room, on the table, in the garden, at the station, in the street, under the bed, in the kitchen, at the door, near the river, in the box, on the wall, behind the house,
-    in this town, on the roof, at the market, in my bag"""
+    """
+    in the room, on the table, in the garden, at the station, in the street, under the bed, in the kitchen,
+    at the door, near the river, in the box, on the wall, behind the house, in this town, on the roof, at the market,
+    in my bag
+    """
 )
-_WHEN = words("yesterday, last week, this morning, on Monday, in the evening, last year, two days ago, at noon, in the summer, last night, on Sunday")
-_OFTEN = words("every day, every morning, on Sundays, at night, in winter, after lunch, once a week, all the time, before breakfast")
+_WHEN = words(
+    """
+    yesterday, last week, this morning, on Monday, in the evening, last year, two days ago, at noon, in the summer,
+    last night, on Sunday
+    """
+)
+_OFTEN = words(
+    """
+    every day, every morning, on Sundays, at night, in winter, after lunch, once a week, all the time,
+    before breakfast
+    """
+)
 
 
 def _subject(rng: Rng) -> tuple[str, str]:
@@ -82,15 +125,24 @@ def everyday(rng: Rng) -> str:
         f"{subject} {do}n't like {choose(rng, _LIKED)}",
         f"{subject} {do}n't {verb} {tail}",
         f"{subject} {likes} {choose(rng, _LIKED)}",
-        f"there are {choose(rng, ('many', 'two', 'three', 'some', 'no', 'a few', 'a lot of'))} {choose(rng, _COUNTED)} {choose(rng, _WHERE)}",
+        f"there are {choose(rng, _SEVERAL)} {choose(rng, _COUNTED)} {choose(rng, _WHERE)}",
         f"there is {choose(rng, _SINGLE)} {choose(rng, _WHERE)}",
         f"the {choose(rng, THINGS['household things'])} {choose(rng, _WHERE)} is {choose(rng, COLOURS)}",
-        f"{subject} {have} been to {choose(rng, CITIES)}" if chance(rng, 0.5) else f"{subject} didn't {verb} {tail} {choose(rng, _WHEN)}",
-    )[several]  # fmt: skip
+        f"{subject} {have} been to {choose(rng, CITIES)}"
+        if chance(rng, 0.5)
+        else f"{subject} didn't {verb} {tail} {choose(rng, _WHEN)}",
+    )[several]
     if chance(rng, 0.12):
         other, person_2 = _subject(rng)
         was_2 = "were" if person_2 == "many" else "was"
-        made += choose(rng, (f" because {other} {was_2} {choose(rng, _STATES)}", f", but {other} {was_2} {choose(rng, _STATES)}", f" and {other} {was_2} {choose(rng, _STATES)}"))
+        made += choose(
+            rng,
+            (
+                f" because {other} {was_2} {choose(rng, _STATES)}",
+                f", but {other} {was_2} {choose(rng, _STATES)}",
+                f" and {other} {was_2} {choose(rng, _STATES)}",
+            ),
+        )
     elif chance(rng, 0.08):
         made = f"on {choose(rng, WEEKDAYS)} {made}"
     return made[0].upper() + made[1:] + "."
@@ -98,20 +150,46 @@ def everyday(rng: Rng) -> str:
 
 def shopping(rng: Rng) -> str:
     """About things, weather and places: words of everyday life to misspell."""
-    kind = choose(rng, ("foods", "fruits", "vegetables", "clothes", "tools", "household things", "animals", "places", "people"))
+    kind = choose(
+        rng, ("foods", "fruits", "vegetables", "clothes", "tools", "household things", "animals", "places", "people")
+    )
     thing = choose(rng, THINGS[kind])
     forms = (
-        "The {w} is beautiful today.", "I received {a} yesterday.", "Please bring {a} tomorrow.", "We bought {a} at the market.", "Where is the {t}?", "The {t} was very expensive.",
-        "My friend gave me {a}.", "I have never seen such {a}.", "Tomorrow we will look for {a}.", "She believes that the {t} is hers.", "The weather was different in {c}.",
-        "There was {a} in front of our house.", "He wrote a letter about {a}.", "Did you see the {t}?", "Nobody knows where the {t} is.", "It was a beautiful {s} morning.",
-        "I think the {t} is broken.", "The children found {a} in the forest.", "We should always be careful with {a}.", "The {t} stands next to the window.",
-    )  # fmt: skip
+        "The {w} is beautiful today.",
+        "I received {a} yesterday.",
+        "Please bring {a} tomorrow.",
+        "We bought {a} at the market.",
+        "Where is the {t}?",
+        "The {t} was very expensive.",
+        "My friend gave me {a}.",
+        "I have never seen such {a}.",
+        "Tomorrow we will look for {a}.",
+        "She believes that the {t} is hers.",
+        "The weather was different in {c}.",
+        "There was {a} in front of our house.",
+        "He wrote a letter about {a}.",
+        "Did you see the {t}?",
+        "Nobody knows where the {t} is.",
+        "It was a beautiful {s} morning.",
+        "I think the {t} is broken.",
+        "The children found {a} in the forest.",
+        "We should always be careful with {a}.",
+        "The {t} stands next to the window.",
+    )
     season = choose(rng, ("spring", "summer", "autumn", "winter"))
-    return choose(rng, forms).format(a=with_article(thing), t=thing, w=choose(rng, ("weather", "garden", "city", "sea", "forest")), c=choose(rng, CITIES), s=season)
+    return choose(rng, forms).format(
+        a=with_article(thing),
+        t=thing,
+        w=choose(rng, ("weather", "garden", "city", "sea", "forest")),
+        c=choose(rng, CITIES),
+        s=season,
+    )
 
 
 _EXAMPLE = re.compile(r'Example: "([^"]+)"')
-_BEGINS = re.compile(r"(?:he|she|it|they|we|i|you|the|his|her|my|our|their|this|that|there|a|an|these|some) [a-z]", re.I)
+_BEGINS = re.compile(
+    r"(?:he|she|it|they|we|i|you|the|his|her|my|our|their|this|that|there|a|an|these|some) [a-z]", re.I
+)
 _HAS_VERB = re.compile(
     r"\b(?:is|are|was|were|has|have|had|will|would|can|could|did|do|does|must|should|may|made|went|took|gave|got|came|put|ran|saw|said|kept|left|let|\w{3,}ed)\b"
 )
@@ -122,7 +200,12 @@ def of_definitions(documents: Iterable[str]) -> Iterator[str]:
     for document in documents:
         for example in _EXAMPLE.findall(document):
             text = example.strip().rstrip(".")
-            if _BEGINS.match(text) and _HAS_VERB.search(text) and 4 <= len(text.split()) <= 16 and re.fullmatch(r"[A-Za-z ,'-]+", text):
+            if (
+                _BEGINS.match(text)
+                and _HAS_VERB.search(text)
+                and 4 <= len(text.split()) <= 16
+                and re.fullmatch(r"[A-Za-z ,'-]+", text)
+            ):
                 text = re.sub(r"\bi\b", "I", text)
                 yield text[0].upper() + text[1:] + "."
 
@@ -132,7 +215,11 @@ def of_writer(written: Path) -> Iterator[str]:
     for record in read(written):
         if record["kind"] in ("sentence", "paragraph", "describe", "message", "story") and record["split"] == "train":
             for sentence in re.split(r"(?<=[.!?]) ", record["text"]):
-                if 4 <= len(sentence.split()) <= 20 and re.fullmatch(r"[A-Z][A-Za-z ,';-]+[.!?]", sentence) and not loops(sentence):
+                if (
+                    4 <= len(sentence.split()) <= 20
+                    and re.fullmatch(r"[A-Z][A-Za-z ,';-]+[.!?]", sentence)
+                    and not loops(sentence)
+                ):
                     yield sentence
 
 

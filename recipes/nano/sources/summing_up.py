@@ -47,14 +47,33 @@ _FORMS = (
     "Because of {c} {e}. So {w} {a} and then {b}.",
     "{E} on {day}. The reason was {c}. {W} {a}. In the end {w} {b}.",
     "There was {c} on {day}, and {e}. {W} {a} and {b}.",
-)  # fmt: skip
+)
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _REQUESTS = (
-    "Summarise: {t}", "Summarize: {t}", "Summarise this: {t}", "Sum this up: {t}", "Sum up in one sentence: {t}", "Summarise this text in one sentence.\n\n{t}",
-    "Summarize the text.\n\n{t}", "Give a short summary.\n\n{t}", "In one sentence:\n\n{t}", "What is this about, in one sentence?\n\n{t}", "{t}\n\nSummarise this in one sentence.",
-    "{t}\n\nSum it up, please.", "Make this shorter: {t}", "Shorten this text.\n\n{t}", "TL;DR: {t}", "What happened? One sentence.\n\n{t}",
-)  # fmt: skip
-_WHY = ("Why {q}?\n\n{t}", "{t}\n\nWhy {q}?", "What was the reason?\n\n{t}", "{t}\n\nWhat was the reason?", "What is the cause?\n\n{t}")
+    "Summarise: {t}",
+    "Summarize: {t}",
+    "Summarise this: {t}",
+    "Sum this up: {t}",
+    "Sum up in one sentence: {t}",
+    "Summarise this text in one sentence.\n\n{t}",
+    "Summarize the text.\n\n{t}",
+    "Give a short summary.\n\n{t}",
+    "In one sentence:\n\n{t}",
+    "What is this about, in one sentence?\n\n{t}",
+    "{t}\n\nSummarise this in one sentence.",
+    "{t}\n\nSum it up, please.",
+    "Make this shorter: {t}",
+    "Shorten this text.\n\n{t}",
+    "TL;DR: {t}",
+    "What happened? One sentence.\n\n{t}",
+)
+_WHY = (
+    "Why {q}?\n\n{t}",
+    "{t}\n\nWhy {q}?",
+    "What was the reason?\n\n{t}",
+    "{t}\n\nWhat was the reason?",
+    "What is the cause?\n\n{t}",
+)
 
 
 def generate(rng: np.random.Generator, split: Split) -> Example:
@@ -64,7 +83,16 @@ def generate(rng: np.random.Generator, split: Split) -> Example:
         if not in_split(f"event {event}", split):
             continue
         who = choose(rng, ("we", "they", "I", choose(rng, WOMEN), choose(rng, MEN)))
-        shown = {"e": event, "E": event[0].upper() + event[1:], "c": cause, "w": who, "W": who[0].upper() + who[1:], "a": first, "b": second, "day": choose(rng, _DAYS)}
+        shown = {
+            "e": event,
+            "E": event[0].upper() + event[1:],
+            "c": cause,
+            "w": who,
+            "W": who[0].upper() + who[1:],
+            "a": first,
+            "b": second,
+            "day": choose(rng, _DAYS),
+        }
         text = choose(rng, _FORMS).format(**shown)
         if chance(rng, 0.25):
             subject, verb, rest = _split(event)

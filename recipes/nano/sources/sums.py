@@ -10,19 +10,63 @@ from diffusiongemma.tasks.example import Example, Split, choose, in_split
 from diffusiongemma.tasks.vocabulary import MEN, WOMEN
 from recipes.nano.sources.phrasing import is_probe, varied
 
-_ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
-_TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
+_ONES = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+]
+_TENS = ["zero", "ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 
-_SIGNS = {"plus": ("+", " + "), "minus": ("-", " - "), "times": ("*", " * ", "x", " x ", " × "), "divided by": ("/", " / ", " : ", " ÷ ")}
+_SIGNS = {
+    "plus": ("+", " + "),
+    "minus": ("-", " - "),
+    "times": ("*", " * ", "x", " x ", " × "),
+    "divided by": ("/", " / ", " : ", " ÷ "),
+}
 _WORDS = {
     "plus": ("{a} plus {b}", "{a} and {b} together", "the sum of {a} and {b}", "{b} added to {a}"),
     "minus": ("{a} minus {b}", "{a} less {b}", "the difference of {a} and {b}", "{b} taken from {a}"),
     "times": ("{a} times {b}", "{a} multiplied by {b}", "the product of {a} and {b}"),
     "divided by": ("{a} divided by {b}", "{a} over {b}"),
 }
-_QUESTIONS = ("What is {x}?", "What is {x}?", "What's {x}?", "How much is {x}?", "Calculate {x}.", "Compute {x}.", "{x} = ?", "{x}=", "{x}", "{x}?", "Work out {x}.",
-              "Solve {x}.", "What does {x} make?", "Tell me {x}.", "{x} is?", "Can you calculate {x}?", "What do you get for {x}?", "Do you know {x}?",
-              "Please add up: {x}")  # fmt: skip
+_QUESTIONS = (
+    "What is {x}?",
+    "What is {x}?",
+    "What's {x}?",
+    "How much is {x}?",
+    "Calculate {x}.",
+    "Compute {x}.",
+    "{x} = ?",
+    "{x}=",
+    "{x}",
+    "{x}?",
+    "Work out {x}.",
+    "Solve {x}.",
+    "What does {x} make?",
+    "Tell me {x}.",
+    "{x} is?",
+    "Can you calculate {x}?",
+    "What do you get for {x}?",
+    "Do you know {x}?",
+    "Please add up: {x}",
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +86,7 @@ class Sum:
     @property
     def key(self) -> str:
         """The same for a + b and b + a."""
-        a, b = (sorted((self.a, self.b)) if self.operation in ("plus", "times") else (self.a, self.b))
+        a, b = sorted((self.a, self.b)) if self.operation in ("plus", "times") else (self.a, self.b)
         return f"{a} {self.operation} {b}"
 
 
@@ -53,7 +97,11 @@ def draw_sum(rng: np.random.Generator) -> Sum:
     if operation in ("times", "divided by"):
         a, b = int(rng.integers(1, 13)), int(rng.integers(1, 13))
         if operation == "times" and rng.random() < 0.25:
-            a, b = (int(rng.integers(2, 10)), int(rng.integers(10, 100))) if rng.random() < 0.5 else (int(rng.integers(10, 100)), int(rng.integers(2, 10)))
+            a, b = (
+                (int(rng.integers(2, 10)), int(rng.integers(10, 100)))
+                if rng.random() < 0.5
+                else (int(rng.integers(10, 100)), int(rng.integers(2, 10)))
+            )
         return Sum(a, "times", b) if operation == "times" else Sum(a * b, "divided by", b)
     a, b = int(rng.integers(0, most)), int(rng.integers(0, most))
     return Sum(max(a, b), "minus", min(a, b)) if operation == "minus" else Sum(a, "plus", b)
@@ -67,7 +115,7 @@ def in_words(number: int) -> str:
 
 
 def generate(rng: np.random.Generator, split: Split) -> Example:
-    """One sum or a question around one; meta holds the `result`. Test has pairs of numbers that training never adds up."""
+    """One sum or a question around one; meta holds the `result`. Test has pairs of numbers that training never has."""
     while True:
         one = draw_sum(rng)
         if not in_split(f"sum {one.key}", split):
@@ -115,7 +163,23 @@ _SHARED = (
     "{a} {things} are packed into {b} boxes, the same number in each. How many {things} are in a box?",
 )
 _STORIES = {"plus": _GAIN, "minus": _LOSS, "times": _EACH, "divided by": _SHARED}
-_GOODS = ("apples", "books", "coins", "marbles", "pens", "eggs", "cookies", "stamps", "flowers", "stones", "cards", "shells", "balls", "oranges", "nuts")
+_GOODS = (
+    "apples",
+    "books",
+    "coins",
+    "marbles",
+    "pens",
+    "eggs",
+    "cookies",
+    "stamps",
+    "flowers",
+    "stones",
+    "cards",
+    "shells",
+    "balls",
+    "oranges",
+    "nuts",
+)
 
 
 def _told(one: Sum, rng: np.random.Generator) -> tuple[str, str]:
@@ -128,26 +192,45 @@ def _about_numbers(rng: np.random.Generator) -> tuple[str, str]:
     a, b = int(rng.integers(0, 100)), int(rng.integers(0, 100))
     kind = choose(rng, ("after", "before", "greater", "even", "double", "half", "digits", "word", "sequence"))
     if kind == "after":
-        return choose(rng, (f"What number comes after {a}?", f"Which number follows {a}?", f"What is the number after {a}?")), f"{a + 1} comes after {a}."
+        return choose(
+            rng, (f"What number comes after {a}?", f"Which number follows {a}?", f"What is the number after {a}?")
+        ), f"{a + 1} comes after {a}."
     if kind == "before":
-        return choose(rng, (f"What number comes before {a + 1}?", f"Which number is before {a + 1}?")), f"{a} comes before {a + 1}."
+        return choose(
+            rng, (f"What number comes before {a + 1}?", f"Which number is before {a + 1}?")
+        ), f"{a} comes before {a + 1}."
     if kind == "greater" and a != b:
         more = rng.random() < 0.5
         word = choose(rng, ("greater", "larger", "bigger") if more else ("smaller", "less"))
         right, wrong = (max(a, b), min(a, b)) if more else (min(a, b), max(a, b))
-        return choose(rng, (f"Which is {word}, {a} or {b}?", f"Which number is {word}: {a} or {b}?", f"What is {word}, {a} or {b}?")), f"{right} is {word} than {wrong}."
+        return choose(
+            rng,
+            (f"Which is {word}, {a} or {b}?", f"Which number is {word}: {a} or {b}?", f"What is {word}, {a} or {b}?"),
+        ), f"{right} is {word} than {wrong}."
     if kind == "even":
         asked = choose(rng, ("even", "odd"))
         truth = "even" if a % 2 == 0 else "odd"
-        return choose(rng, (f"Is {a} {asked}?", f"Is {a} an {asked} number?", f"Is the number {a} {asked}?")), f"{'Yes' if asked == truth else 'No'}, {a} is {truth}."
+        return choose(
+            rng, (f"Is {a} {asked}?", f"Is {a} an {asked} number?", f"Is the number {a} {asked}?")
+        ), f"{'Yes' if asked == truth else 'No'}, {a} is {truth}."
     if kind == "double":
-        return choose(rng, (f"What is twice {a}?", f"Double {a}.", f"What is the double of {a}?", f"What is two times {a}?")), f"Twice {a} is {2 * a}."
+        return choose(
+            rng, (f"What is twice {a}?", f"Double {a}.", f"What is the double of {a}?", f"What is two times {a}?")
+        ), f"Twice {a} is {2 * a}."
     if kind == "half":
-        return choose(rng, (f"What is half of {2 * a}?", f"Halve {2 * a}.", f"How much is half of {2 * a}?")), f"Half of {2 * a} is {a}."
+        return choose(
+            rng, (f"What is half of {2 * a}?", f"Halve {2 * a}.", f"How much is half of {2 * a}?")
+        ), f"Half of {2 * a} is {a}."
     if kind == "word":
-        return choose(rng, (f"Write {a} in words.", f"Write the number {a} as a word.", f"How do you write {a} in words?")), f"{in_words(a)}"
+        return choose(
+            rng, (f"Write {a} in words.", f"Write the number {a} as a word.", f"How do you write {a} in words?")
+        ), f"{in_words(a)}"
     if kind == "sequence":
         step = int(rng.integers(1, 6))
         row = [a + i * step for i in range(4)]
-        return choose(rng, ("What comes next: {r}?", "Which number comes next: {r}?", "Continue: {r}", "Go on: {r}")).format(r=", ".join(map(str, row))), f"{a + 4 * step}"
-    return choose(rng, (f"Write {in_words(a)} as a number.", f"Write {in_words(a)} in digits.", f"What number is {in_words(a)}?")), f"{a}"
+        return choose(
+            rng, ("What comes next: {r}?", "Which number comes next: {r}?", "Continue: {r}", "Go on: {r}")
+        ).format(r=", ".join(map(str, row))), f"{a + 4 * step}"
+    return choose(
+        rng, (f"Write {in_words(a)} as a number.", f"Write {in_words(a)} in digits.", f"What number is {in_words(a)}?")
+    ), f"{a}"

@@ -260,7 +260,7 @@ INTENTS: dict[str, Intent] = {
             Are you Gemma?
             Are you DiffusionGemma?"""
         ),
-        ("I am nano, a small model that comes with the diffusiongemma package. I have the same architecture as DiffusionGemma.",),
+        ("I am nano, a small model that comes with the diffusiongemma package. I am built like DiffusionGemma.",),
     ),
     "age": Intent(
         _lines(
@@ -452,7 +452,9 @@ INTENTS: dict[str, Intent] = {
         ("I am sorry about that. I am a very small model and make mistakes.",),
     ),
     "yes": Intent(
-        _lines("OK\nOkay\nYes\nFine\nSure\nAlright\nI see\nI understand.\nGot it\nGood\nYes please\nAll right\nok then\nAha"),
+        _lines(
+            "OK\nOkay\nYes\nFine\nSure\nAlright\nI see\nI understand.\nGot it\nGood\nYes please\nAll right\nok then"
+        ),
         ("Good. What would you like to do next?",),
         0.6,
     ),
@@ -699,7 +701,7 @@ INTENTS: dict[str, Intent] = {
             Improve my writing.
             Fix this sentence."""
         ),
-        ("Yes. Write \"Correct the text.\" and then your text, and I will mend its mistakes.",),
+        ('Yes. Write "Correct the text." and then your text, and I will mend its mistakes.',),
         0.6,
     ),
     "extract": Intent(
@@ -794,7 +796,7 @@ INTENTS: dict[str, Intent] = {
         ),
         0.7,
     ),
-}  # fmt: skip
+}
 
 
 def generate(rng: np.random.Generator, split: Split) -> Example:

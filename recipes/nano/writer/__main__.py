@@ -30,10 +30,15 @@ def written(writer: Any, order: Callable[..., Any], shards: Shards, upto: int, s
         record = None
         if not verdict.reason:
             record = {
-                "item": this.number, "kind": this.kind, "topic": this.topic, "split": split_of(this.topic),
-                "request": this.request, "text": verdict.text, "likelihood": round(draft.likelihood, 3),
+                "item": this.number,
+                "kind": this.kind,
+                "topic": this.topic,
+                "split": split_of(this.topic),
+                "request": this.request,
+                "text": verdict.text,
+                "likelihood": round(draft.likelihood, 3),
                 "tokens": draft.tokens,
-            }  # fmt: skip
+            }
         outcome = verdict.reason or "kept"
         amounts = {f"tokens {outcome == 'kept'}": draft.tokens, f"tokens {this.kind}": draft.tokens}
         shards.add(this.number, record, (outcome, f"{this.kind}: {outcome}"), amounts)

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from recipes.nano.writer.kinds import Kind
 
 _WRAPPING = re.compile(
-    r"^(?:sure|certainly|of course|okay|here(?:'s| is| are)|title|note|story|poem|answer|sentence|example)\b[^\n]{0,80}?[:!]\s*",
+    r"^(?:sure|certainly|of course|okay|here(?:'s| is| are)|title|note|story|poem|answer|sentence|example)"
+    r"\b[^\n]{0,80}?[:!]\s*",
     re.I,
 )
 _SENTENCE_END = re.compile(r"[.!?][\"']?(?=\s|$)")
 _ALLOWED = re.compile(r"[A-Za-z0-9 \n.,;:!?'\"()/%$-]*")
 _REFUSED = re.compile(
-    r"\b(?:smollm|hugging ?face|language model|chatbot|as an ai|an ai|artificial intelligence language|openai|assistant|i cannot|i can't|i'm sorry,? but"
-    r"|sex\w*|naked|rape\w*|suicide|nazi\w*|fuck\w*|shit\w*|porn\w*|murder\w*|kill(?:s|ed|ing)?|user|prompt|in (?:one|three|two) sentences?"
+    r"\b(?:smollm|hugging ?face|language model|chatbot|as an ai|an ai|openai|assistant|i cannot|i can't|i'm sorry,? but"
+    r"|sex\w*|naked|rape\w*|suicide|nazi\w*|fuck\w*|shit\w*|porn\w*|murder\w*|kill(?:s|ed|ing)?"
+    r"|user|prompt|in (?:one|three|two) sentences?"
     r"|this sentence|the sentence|poem|four lines|word count|\[|\])",
     re.I,
 )

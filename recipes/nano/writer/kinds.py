@@ -47,8 +47,11 @@ def _as_is(topic: str) -> str:
 
 HEROES = ("people", "animals", "birds", "sea animals", "insects", "vehicles", "household things", "plants", "nature")
 NAMES = topics._words(
-    """Anna, Ben, Clara, Daniel, Emma, Felix, Grace, Henry, Ida, Jack, Kate, Leo, Mia, Noah, Olga, Paul, Rosa, Sam, Tina, Victor,
-    Lily, Max, Ella, Oscar, Nora, Hugo, Alice, Theo, Ruby, Finn, Maya, Adam, Zoe, Lucas, Eva, Omar, Lena, Ali, Sofia, Ivan"""
+    """
+    Anna, Ben, Clara, Daniel, Emma, Felix, Grace, Henry, Ida, Jack, Kate, Leo, Mia, Noah, Olga, Paul, Rosa, Sam, Tina,
+    Victor, Lily, Max, Ella, Oscar, Nora, Hugo, Alice, Theo, Ruby, Finn, Maya, Adam, Zoe, Lucas, Eva, Omar, Lena, Ali,
+    Sofia, Ivan
+    """
 )
 PLACES = tuple(f"in {with_article(place)}" for place in topics.THINGS["places"])
 STORY_TOPICS = tuple(
@@ -73,7 +76,8 @@ KINDS: tuple[Kind, ...] = (
         shots=(
             (
                 "Write a very short story about a snail. Use three short sentences.",
-                "A snail wanted to see the world, so it left its garden one morning. It crept all day and got as far as the gate. "
+                "A snail wanted to see the world, so it left its garden one morning. "
+                "It crept all day and got as far as the gate. "
                 '"What a big world," it said, and went to sleep.',
             ),
         ),
@@ -106,9 +110,18 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "describe",
         SEEN,
-        ("Describe {} in one sentence.", "Say something about {} in one simple sentence.", "Tell me one thing about {}."),
+        (
+            "Describe {} in one sentence.",
+            "Say something about {} in one simple sentence.",
+            "Tell me one thing about {}.",
+        ),
         Shape((5, 32)),
-        shots=(("Describe a snail in one sentence.", "A snail is a small, slow animal that carries its shell on its back."),),
+        shots=(
+            (
+                "Describe a snail in one sentence.",
+                "A snail is a small, slow animal that carries its shell on its back.",
+            ),
+        ),
         share=1.0,
     ),
     Kind(
@@ -116,7 +129,12 @@ KINDS: tuple[Kind, ...] = (
         SEEN,
         ("What is {}? Answer in one short sentence.", "What is {}?"),
         Shape((5, 30)),
-        shots=(("What is a snail? Answer in one short sentence.", "A snail is a small, soft animal with a shell on its back."),),
+        shots=(
+            (
+                "What is a snail? Answer in one short sentence.",
+                "A snail is a small, soft animal with a shell on its back.",
+            ),
+        ),
         temperature=0.6,
         likely=-1.3,
         share=0.3,
@@ -126,7 +144,12 @@ KINDS: tuple[Kind, ...] = (
         topics.CONCEPTS,
         ("Explain {} in one simple sentence.", "Explain {} to a child in one sentence."),
         Shape((7, 36)),
-        shots=(("Explain a sundial in one simple sentence.", "A sundial tells the time by the shadow that the sun makes on it."),),
+        shots=(
+            (
+                "Explain a sundial in one simple sentence.",
+                "A sundial tells the time by the shadow that the sun makes on it.",
+            ),
+        ),
         shown=_as_is,
         temperature=0.6,
         likely=-1.3,
@@ -155,7 +178,10 @@ KINDS: tuple[Kind, ...] = (
         ("Give one short tip: how do I {}?", "How do I {}? Answer in one or two short sentences."),
         Shape((7, 45), (1, 2)),
         shots=(
-            ("Give one short tip: how do I sleep better?", "Go to bed at the same time every day and leave your phone in another room."),
+            (
+                "Give one short tip: how do I sleep better?",
+                "Go to bed at the same time every day and leave your phone in another room.",
+            ),
         ),
         shown=_as_is,
         about=False,

@@ -1,4 +1,4 @@
-"""Many texts at once from a GGUF file through llama.cpp, on one thread: a sequence each, a token of all of them a step."""
+"""Many texts at once from a GGUF file through llama.cpp, on one thread: a sequence each, a token of all a step."""
 
 from __future__ import annotations
 
@@ -128,7 +128,8 @@ class Llama:
         """Copies the keys of these exchanges to the prompt's slot; their length."""
         if shots not in self.beginnings:
             text = "".join(
-                f"<|im_start|>user\n{asked}<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n" for asked, answer in shots
+                f"<|im_start|>user\n{asked}<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n"
+                for asked, answer in shots
             )
             ids, at = self.tokenise(text), self.free_beginnings.pop()
             self._decode_row(at, 0, ids)

@@ -1,4 +1,4 @@
-"""Texts on disk: a file for every so many items, written when all of them are done, so that a run can be stopped at any time."""
+"""Texts on disk: a file for every so many items, written when all are done, so that a run can stop at any time."""
 
 from __future__ import annotations
 
