@@ -41,10 +41,12 @@ def prose_source(prose: Prose, tokenizer: Any, config: ModelConfig, chat: bool) 
 
 @dataclass(frozen=True)
 class DataDirs:
-    """Where things made once are kept (`cache`), and where packages of text are fetched to (`corpora`)."""
+    """Where things made once are kept (`cache`), where packages of text are fetched to (`corpora`), and where the
+    texts are that `recipes.nano.writer` wrote (`written`)."""
 
     cache: Path
     corpora: Path = Path("runs/corpora")
+    written: Path = Path("runs/written")
 
 
 def sudoku_recipe(tokenizer: Any, config: ModelConfig, dirs: DataDirs, harder_every: int = HARDER_EVERY) -> Mixture:

@@ -2,7 +2,8 @@
 
 `base` makes nano-base, from random weights; `skills` with `--init` makes nano of it, and `sudoku` teaches it that one
 skill. `more-skills` and `more-sudoku` go on with what these made, and `own-skills` and `own-sudoku` with `--rollouts`
-learn from the canvases that such a model makes itself. The directory gets everything that `load` and transformers
+learn from the canvases that such a model makes itself. `everyday` teaches all that people try first, to a model that
+`--grow` makes wider, and `own-everyday` goes on from it. The directory gets everything that `load` and transformers
 need; the tokenizer is copied from the package. `--resume` goes on with a run that was stopped or killed. In two
 processes: `torchrun --nproc-per-node 2 -m recipes.nano train …`.
 """
@@ -21,7 +22,7 @@ from diffusiongemma.diffusion.temperature import Temperature
 from diffusiongemma.errors import InputError
 from diffusiongemma.model.model import Model
 from diffusiongemma.train.checkpointing import RunDirectory
-from diffusiongemma.train.config import TrainConfig
+from diffusiongemma.train.config import PRECISIONS, TrainConfig
 from diffusiongemma.train.objective import Objective
 from diffusiongemma.train.optimisation import initialise
 from diffusiongemma.train.parallel import process_group, rank
@@ -32,7 +33,13 @@ from diffusiongemma.train.trainer import Hooks, train
 from diffusiongemma.weights.checkpoint import load_model, save_model
 from diffusiongemma.weights.generation import decoding_files
 from diffusiongemma.weights.locate import ASSETS, choose_device
-from recipes.nano.mixtures import RECIPES, DataDirs
+from recipes.nano.everyday import EVERYDAY
+from recipes.nano.grow import grown
+from recipes.nano.mixtures import RECIPES as SKILLS
+from recipes.nano.mixtures import DataDirs
+
+RECIPES = SKILLS | EVERYDAY
+WIDER = {"hidden_size": 192, "intermediate_size": 512, "num_attention_heads": 6}  # 4.4M parameters
 
 NANO = ASSETS / "nano"
 SIDE_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "preprocessor_config.json")
@@ -82,8 +89,8 @@ def write_configs(config: ModelConfig, tokenizer: Any, directory: Path) -> None:
             shutil.copy(NANO / name, directory)
 
 
-def new_model(tokenizer: Any, seed: int, init: Path | None, device: str = "cpu") -> Model:
-    """Float32 weights, random or those of `init`; the vision tower is not trained."""
+def new_model(tokenizer: Any, seed: int, init: Path | None, device: str = "cpu", grow: bool = False) -> Model:
+    """Float32 weights, random or those of `init`, made wider with `grow`; the vision tower is not trained."""
     import torch
 
     if init is not None:
@@ -91,6 +98,8 @@ def new_model(tokenizer: Any, seed: int, init: Path | None, device: str = "cpu")
     else:
         model = Model(nano_config(tokenizer))
         initialise(model, seed)
+    if grow:
+        model = grown(model, seed, **WIDER)
     model.requires_grad_(False)
     model.backbone.requires_grad_(True)
     return model.to(choose_device(device))
@@ -100,6 +109,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path, metavar="OUT", help="directory for the model")
     parser.add_argument("--recipe", choices=RECIPES, default="sudoku")
     parser.add_argument("--init", type=Path, metavar="DIR", help="start from these weights instead of random ones")
+    parser.add_argument("--grow", action="store_true", help="make a model of nano's first size wider")
     parser.add_argument("--budget", type=seconds_of, default=3600.0, metavar="3600|50m|1h", help="default 1h")
     parser.add_argument("--steps", type=int, help="end after so many steps, if that is before the budget's end")
     parser.add_argument("--batch", type=int, default=64)
@@ -117,6 +127,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pool = f"with --rollouts: canvases on their way, in batches; default {Rollouts.pool}"
     parser.add_argument("--pool", type=int, help=pool)
     parser.add_argument("--device", default="cpu", help="where to train, cuda for instance")
+    precision = "of the products; default bfloat16: some CPUs are faster with the other"
+    parser.add_argument("--precision", choices=PRECISIONS, default="bfloat16", help=precision)
     parser.add_argument("--workers", type=int, default=0, help="processes that make examples, where a thread is slow")
     parser.add_argument(
         "--compile", action="store_true", help="compile the layers: minutes at first, then faster steps"
@@ -126,6 +138,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="where seed puzzles are kept")
     parser.add_argument("--corpora", type=Path, default=Path("runs/corpora"), help="where texts are fetched to")
+    parser.add_argument("--written", type=Path, default=Path("runs/written"), help="what `recipes.nano.writer` wrote")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -141,12 +154,14 @@ def _train(options: argparse.Namespace) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(NANO)
-    model = new_model(tokenizer, options.seed, options.init, options.device)
+    model = new_model(tokenizer, options.seed, options.init, options.device, options.grow)
     write_configs(model.config, tokenizer, options.out)
-    mixture = RECIPES[options.recipe](tokenizer, model.config, DataDirs(options.cache, options.corpora))
+    mixture = RECIPES[options.recipe](
+        tokenizer, model.config, DataDirs(options.cache, options.corpora, options.written)
+    )
     train_config = TrainConfig(
         steps=options.steps, budget=options.budget, learning_rate=options.learning_rate, optimiser="muon",
-        ema=options.ema, accumulate=options.accumulate, precision="bfloat16", seed=options.seed,
+        ema=options.ema, accumulate=options.accumulate, precision=options.precision, seed=options.seed,
         compile=options.compile, workers=options.workers, shard=False,
     )  # fmt: skip
     objective = Objective(

@@ -1,5 +1,7 @@
 """A grown model computes nearly what the one it grew from does, and every part of it can learn."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

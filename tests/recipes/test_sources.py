@@ -1,5 +1,7 @@
 """Sources of examples: the same from the same state, right by rule, never a probe, train and test apart."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable
 from functools import partial

@@ -1,5 +1,7 @@
 """What is asked of the writer, what is taken of it, and that a run goes on where it stopped."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,5 +1,7 @@
 """Which topics are kept for measuring."""
 
+from __future__ import annotations
+
 from diffusiongemma.tasks.example import in_split
 
 

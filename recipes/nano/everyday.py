@@ -1,21 +1,19 @@
-"""What nano learns from: small talk, facts, writing, mending, editing, reading, deciding and sudoku, as batches."""
+"""What nano learns from: small talk, facts, writing, mending, editing, reading, deciding and sudoku, as mixtures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diffusiongemma.config import ModelConfig
-from diffusiongemma.evaluation.corpora import fetch_corpora
 from diffusiongemma.evaluation.held_out import training_documents
 from diffusiongemma.tasks import TASKS, Example, extraction, sudoku
 from diffusiongemma.train.data import Tokenised, tokenise
-from diffusiongemma.train.recipes import RUNS, Mixture, Part, Source
+from diffusiongemma.train.mixtures import Mixture, Part, Source
+from recipes.nano.mixtures import HARD_MOST, RUNS, DataDirs, _corpora, _seeds
 from recipes.nano.sources import (
     boards,
     deciding,
@@ -33,18 +31,10 @@ from recipes.nano.sources import (
 )
 from recipes.nano.sources.sentences import Sentences, of_definitions, of_writer
 
-Make = Callable[[np.random.Generator], Example]
+Make = partial[Example]  # a generator of examples that lacks but the random numbers
 
-GIVENS = (21, 50)  # of sudokus
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where seed puzzles are kept, where packages of text are fetched to, and where the writer's texts are."""
-
-    cache: Path
-    corpora: Path
-    written: Path
+FEWEST_GIVENS, MOST_GIVENS = 21, 50  # of sudokus
+MANY_ANSWERS = (verses.generate, writing.generate)  # to one request
 
 
 @dataclass(frozen=True)
@@ -56,11 +46,11 @@ class Materials:
     written: writing.Written
 
     @classmethod
-    def read(cls, places: Places) -> Materials:
-        wordnet = fetch_corpora(places.corpora, ("wordnet",))["wordnet"]
-        texts = [*of_definitions(training_documents(wordnet)), *of_writer(places.written)]
+    def read(cls, dirs: DataDirs) -> Materials:
+        wordnet = _corpora(dirs, "wordnet")["wordnet"]
+        texts = [*of_definitions(training_documents(wordnet)), *of_writer(dirs.written)]
         return cls(
-            Sentences(texts), explanations.definitions(wordnet.root), writing.Written.load(places.written, "train")
+            Sentences(texts), explanations.definitions(wordnet.root), writing.Written.load(dirs.written, "train")
         )
 
 
@@ -104,26 +94,42 @@ def source(makers: list[tuple[Make, float]], tokenizer: Any, config: ModelConfig
     return draw
 
 
-def board_source(tokenizer: Any, config: ModelConfig, seeds: sudoku.Seeds) -> Source:
+def board_source(tokenizer: Any, config: ModelConfig, seeds: sudoku.Seeds, most: int = MOST_GIVENS) -> Source:
     """Sudokus in all spellings."""
 
     def draw(rng: np.random.Generator, count: int, step: int) -> list[Tokenised]:
-        drawn = zip(*sudoku.sample_boards(seeds, count, rng, givens=GIVENS), strict=True)
+        drawn = zip(*sudoku.sample_boards(seeds, count, rng, givens=(FEWEST_GIVENS, most)), strict=True)
         return tokenise([boards.pair(rng, puzzle, solution) for puzzle, solution in drawn], tokenizer, config)
 
     return draw
 
 
-def mixture(tokenizer: Any, config: ModelConfig, places: Places, sudokus: float = 0.2) -> Mixture:
+def everyday_recipe(tokenizer: Any, config: ModelConfig, dirs: DataDirs, sudokus: float = 0.15) -> Mixture:
     """Everything at once; `sudokus` is their share, of which the encoder learns nothing."""
-    materials = Materials.read(places)
-    seeds = sudoku.SeedBank.load_or_build(places.cache).train
+    materials = Materials.read(dirs)
     texts = 1 - sudokus
     return Mixture(
         (
-            Part(board_source(tokenizer, config, seeds), sudokus, encoder=False),
+            Part(board_source(tokenizer, config, _seeds(dirs)), sudokus, encoder=False),
             Part(source(short_answers(materials), tokenizer, config), 0.55 * texts, length=160, runs=RUNS),
             Part(source(longer_texts(materials), tokenizer, config), 0.45 * texts, length=320, runs=RUNS),
         ),
         encoder_every=2,
     )
+
+
+def own_everyday_recipe(tokenizer: Any, config: ModelConfig, dirs: DataDirs, sudokus: float = 0.4) -> Mixture:
+    """What has one right answer, for rollouts: where many are right, a model learns to pay no heed to its canvas."""
+    materials = Materials.read(dirs)
+    texts = 1 - sudokus
+    certain = [(make, share) for make, share in longer_texts(materials) if make.func not in MANY_ANSWERS]
+    return Mixture(
+        (
+            Part(board_source(tokenizer, config, _seeds(dirs), HARD_MOST), sudokus, encoder=False),
+            Part(source(short_answers(materials), tokenizer, config), 0.5 * texts, length=160, runs=RUNS),
+            Part(source(certain, tokenizer, config), 0.5 * texts, length=320, runs=RUNS),
+        ),
+    )
+
+
+EVERYDAY = {"everyday": everyday_recipe, "own-everyday": own_everyday_recipe}
