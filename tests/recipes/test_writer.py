@@ -75,7 +75,7 @@ def test_a_run_goes_on_with_the_shards_that_are_missing(tmp_path: Path):
         (
             "poem",
             "rain",
-            "Here is a poem about rain:\n\nThe rain falls down\non roof and town,\nit sings to me,\na melody.",
+            "Here is a poem about rain:\n\nThe rain falls down\non roof and town,\nit sings to me\nand to the sea.",
             "",
         ),
         ("poem", "rain", "The rain falls down on the roof and on the town and sings.", "lines"),

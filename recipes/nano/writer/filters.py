@@ -22,6 +22,12 @@ _REFUSED = re.compile(
     r"|this sentence|the sentence|poem|four lines|word count|\[|\])",
     re.I,
 )
+_SOLEMN = re.compile(
+    r"\b(?:testament|majestic|tapestry|bustling|whimsical|vibrant|iridescent|beacon|resilience|shimmer\w*|captivat\w+|embod\w+"
+    r"|melody|essence|journey of|delicate dance|kaleidoscope|symphony|nestled|mesmeriz\w+|intricate|profound|plumage"
+    r"|snail|past tense|commas?)\b",  # the snail is the writer's example
+    re.I,
+)
 _STRAIGHT = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "—": "-", "…": "...", "\u00a0": " "})
 
 
@@ -97,7 +103,16 @@ def _fault(kind: Kind, topic: str, text: str) -> str:
         return "quotes"
     if kind.about and not names(text, topic):
         return "off the topic"
+    if not plain(text):
+        return "not plain"
     return "loop" if loops(text) else ""
+
+
+def plain(text: str) -> bool:
+    """Short words and sentences: where the writer grows solemn, it no longer knows what it says."""
+    words = re.findall(r"[A-Za-z']+", text)
+    longest = max(len(part.split()) for part in re.split(r"[.!?\n]", text))
+    return longest <= 20 and sum(map(len, words)) <= 4.9 * len(words) and not _SOLEMN.search(text)
 
 
 def names(text: str, topic: str) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
@@ -24,21 +26,37 @@ class Shape:
 class Kind:
     """A kind of text.
 
-    `requests` hold `{}` in the place of a topic as `shown`. `shots` are exchanges that the writer sees before.
-    `about` texts must name their topic; the mean log-likelihood per token must be `likely` at least.
+    `requests` hold `{}` in the place of a topic as `shown`. The writer sees the exchanges of shots.txt before. `about`
+    texts must name their topic; the mean log-likelihood per token must be `likely` at least.
     """
 
     name: str
     topics: Sequence[str]
     requests: tuple[str, ...]
     shape: Shape
-    shots: tuple[tuple[str, str], ...] = ()
     shown: Callable[[str], str] = with_article
     tokens: int = 60
     temperature: float = 0.8
     about: bool = True
     likely: float = -1.6
     share: float = 1.0
+
+    @property
+    def shots(self) -> tuple[tuple[str, str], ...]:
+        return read_shots().get(self.name, ())
+
+
+@cache
+def read_shots() -> dict[str, tuple[tuple[str, str], ...]]:
+    """(request, answer) by kind."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    kind = ""
+    for block in (Path(__file__).parent / "shots.txt").read_text(encoding="utf-8").split("\n\n")[1:]:
+        lines = block.strip().split("\n")
+        if lines[0].startswith("["):
+            kind = lines.pop(0).strip("[]")
+        found.setdefault(kind, []).append((lines[0].removeprefix("> "), "\n".join(lines[1:])))
+    return {name: tuple(pairs) for name, pairs in found.items()}
 
 
 def _as_is(topic: str) -> str:
@@ -73,18 +91,10 @@ KINDS: tuple[Kind, ...] = (
             "Write a short, simple story for children about {}. Three sentences only.",
         ),
         Shape((14, 75), (2, 5)),
-        shots=(
-            (
-                "Write a very short story about a snail. Use three short sentences.",
-                "A snail wanted to see the world, so it left its garden one morning. "
-                "It crept all day and got as far as the gate. "
-                '"What a big world," it said, and went to sleep.',
-            ),
-        ),
         tokens=100,
-        temperature=0.9,
+        temperature=0.7,
         likely=-1.75,
-        share=2.5,
+        share=1.5,
     ),
     Kind(
         "poem",
@@ -95,17 +105,10 @@ KINDS: tuple[Kind, ...] = (
             "Write a tiny poem about {}. Four lines only.",
         ),
         Shape((10, 48), (1, 8), (2, 4)),
-        shots=(
-            (
-                "Write a short poem of four lines about a snail.",
-                "The little snail goes soft and slow,\nIt has nowhere it needs to go.\nIt carries home upon its back,\n"
-                "And leaves behind a silver track.",
-            ),
-        ),
         tokens=72,
-        temperature=0.9,
+        temperature=0.7,
         likely=-1.9,
-        share=1.8,
+        share=1.0,
     ),
     Kind(
         "describe",
@@ -116,87 +119,53 @@ KINDS: tuple[Kind, ...] = (
             "Tell me one thing about {}.",
         ),
         Shape((5, 32)),
-        shots=(
-            (
-                "Describe a snail in one sentence.",
-                "A snail is a small, slow animal that carries its shell on its back.",
-            ),
-        ),
-        share=1.0,
+        share=1.5,
     ),
     Kind(
         "define",
         SEEN,
         ("What is {}? Answer in one short sentence.", "What is {}?"),
         Shape((5, 30)),
-        shots=(
-            (
-                "What is a snail? Answer in one short sentence.",
-                "A snail is a small, soft animal with a shell on its back.",
-            ),
-        ),
         temperature=0.6,
         likely=-1.3,
-        share=0.3,
+        share=0.4,
     ),
     Kind(
         "explain",
         topics.CONCEPTS,
         ("Explain {} in one simple sentence.", "Explain {} to a child in one sentence."),
         Shape((7, 36)),
-        shots=(
-            (
-                "Explain a sundial in one simple sentence.",
-                "A sundial tells the time by the shadow that the sun makes on it.",
-            ),
-        ),
         shown=_as_is,
         temperature=0.6,
         likely=-1.3,
-        share=0.6,
+        share=0.5,
     ),
     Kind(
         "why",
         topics.WHY,
         ("Explain in one simple sentence why {}.",),
         Shape((7, 36)),
-        shots=(
-            (
-                "Explain in one simple sentence why snails have shells.",
-                "Snails have shells because their soft bodies need protection from birds and from the sun.",
-            ),
-        ),
         shown=_as_is,
         about=False,
         temperature=0.6,
         likely=-1.3,
-        share=0.2,
+        share=0.1,
     ),
     Kind(
         "tip",
         topics.HOW_TO,
         ("Give one short tip: how do I {}?", "How do I {}? Answer in one or two short sentences."),
         Shape((7, 45), (1, 2)),
-        shots=(
-            (
-                "Give one short tip: how do I sleep better?",
-                "Go to bed at the same time every day and leave your phone in another room.",
-            ),
-        ),
         shown=_as_is,
         about=False,
         likely=-1.45,
-        share=0.5,
+        share=0.4,
     ),
     Kind(
         "remark",
         topics.REMARKS,
         ("{}.", "{}."),
         Shape((3, 26), (1, 2)),
-        shots=(
-            ("I dropped my ice cream.", "Oh no, what a pity! I hope that you get another one."),
-            ("I have a new baby brother.", "Congratulations, that is wonderful news!"),
-        ),
         shown=lambda remark: remark[0].upper() + remark[1:],
         about=False,
         tokens=40,
@@ -207,10 +176,9 @@ KINDS: tuple[Kind, ...] = (
         tuple(f"{place}" for place in topics.THINGS["places"]),
         ("Name three things that one can find in {}.",),
         Shape((3, 20)),
-        shots=(("Name three things that one can find in a bakery.", "Bread, cakes and a hot oven."),),
         tokens=32,
         about=False,
-        share=0.2,
+        share=0.3,
     ),
     Kind(
         "sentence",
@@ -225,9 +193,9 @@ KINDS: tuple[Kind, ...] = (
         ),
         Shape((4, 34)),
         tokens=48,
-        temperature=1.0,
+        temperature=0.8,
         likely=-2.1,
-        share=3.0,
+        share=4.0,
     ),
     Kind(
         "paragraph",
@@ -240,9 +208,9 @@ KINDS: tuple[Kind, ...] = (
         ),
         Shape((14, 75), (2, 4)),
         tokens=96,
-        temperature=0.9,
+        temperature=0.7,
         likely=-1.75,
-        share=2.5,
+        share=2.0,
     ),
     Kind(
         "message",
@@ -253,16 +221,10 @@ KINDS: tuple[Kind, ...] = (
             "Write a short thank-you note about {}. Two sentences.",
         ),
         Shape((8, 50), (1, 4)),
-        shots=(
-            (
-                "Write a short message to a friend about a snail. Two sentences.",
-                "Guess what, there was a snail in my salad today! I carried it back into the garden.",
-            ),
-        ),
         tokens=72,
-        temperature=0.9,
+        temperature=0.7,
         likely=-1.75,
-        share=0.7,
+        share=0.8,
     ),
 )
 SAMPLES = 4

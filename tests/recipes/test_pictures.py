@@ -1,0 +1,46 @@
+"""Pictures of sudokus and lines: of whole cells, the same from the same state, digits where they belong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recipes.nano.fonts import family, of_split, usable
+from recipes.nano.pictures import CELL, Wear, draw_lines, draw_sudoku
+
+FONTS = sorted(Path("/usr/share/fonts").rglob("*.ttf"))
+pytestmark = pytest.mark.skipif(not FONTS, reason="no fonts installed")
+
+
+def test_a_sudoku_has_ink_in_its_given_cells_alone():
+    puzzle = np.zeros(81, np.uint8)
+    puzzle[[0, 40, 77]] = 1, 8, 5
+    fonts = [path for path in FONTS if usable(path)][:4]
+    for seed in range(6):
+        picture = draw_sudoku(puzzle, fonts, np.random.default_rng(seed), Wear(0))
+        assert picture.size == (9 * CELL, 9 * CELL)
+        pixels = np.asarray(picture.convert("L"), float)
+        inner = pixels.reshape(9, CELL, 9, CELL).transpose(0, 2, 1, 3)[:, :, 9:-9, 9:-9].reshape(81, -1)
+        assert set(np.flatnonzero(inner.std(1) > 5)) == {0, 40, 77}
+
+
+def test_pictures_depend_on_the_state_alone():
+    puzzle = np.arange(81) % 10
+    fonts = [path for path in FONTS if usable(path)][:4]
+    made = [draw_sudoku(puzzle, fonts, np.random.default_rng(3)) for _ in range(2)]
+    assert made[0].tobytes() == made[1].tobytes()
+
+
+def test_lines_fill_whole_cells():
+    fonts = [path for path in FONTS if usable(path)][:4]
+    for seed in range(5):
+        picture = draw_lines(["Bread 2.50", "Total 12.00"], fonts, np.random.default_rng(seed))
+        assert picture.width % CELL == picture.height % CELL == 0
+
+
+def test_families_are_whole_in_one_half():
+    train, test = of_split(FONTS, "train"), of_split(FONTS, "test")
+    assert not {family(path) for path in train} & {family(path) for path in test}
+    assert train or test
