@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Sequence
 
 from diffusiongemma.errors import UserError
-from recipes.nano import mean, tokenizer, train
+from recipes.nano import first_words, mean, tokenizer, train
 
-STAGES = {"tokenizer": tokenizer, "train": train, "mean": mean}
+STAGES = {"tokenizer": tokenizer, "train": train, "mean": mean, "first-words": first_words}
 
 
 def parser() -> argparse.ArgumentParser:
