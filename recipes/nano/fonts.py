@@ -39,12 +39,13 @@ def fetch(folder: Path, packages: Iterable[str] = PRINTED + HANDWRITTEN) -> list
 
 
 def of_split(paths: Iterable[Path], split: Split) -> list[Path]:
-    """Fonts of families of one half, the family being the file's name up to its first hyphen; usable ones only."""
+    """Fonts of families of one half, see `family`; usable ones only."""
     return [path for path in paths if in_split(f"font {family(path)}", split) and usable(path)]
 
 
 def family(path: Path) -> str:
-    return path.stem.split("-")[0].lower()
+    """The package that a font is from, else its folder."""
+    return next((part for part in path.parts if part.startswith("fonts-")), path.parent.name)
 
 
 @cache

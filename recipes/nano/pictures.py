@@ -36,7 +36,7 @@ class Wear:
         if chance(rng, 0.5):
             pixels = pixels * _light(pixels.shape[:2], rng, 0.15 * self.level)
         if chance(rng, 0.6):
-            pixels = pixels + rng.normal(0, 6 * self.level, pixels.shape)
+            pixels = pixels + rng.normal(0, 6 * self.level, pixels.shape).astype(np.float32)
         return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 

@@ -201,11 +201,11 @@ def _sentiment(rng: np.random.Generator) -> tuple[str, str, list[str]]:
         text, stars = _opinion(rng)
     good = stars > 3
     if chance(rng, 0.4):
-        asked = choose(
+        question = choose(
             rng,
             ("Is this review positive?", "Is the writer happy?", "Did the writer like it?", "Is this a good review?"),
         )
-        return _joined(rng, asked + choose(rng, _YES_NO), text), "Yes" if good else "No", ["Yes", "No"]
+        return _joined(rng, question + choose(rng, _YES_NO), text), "Yes" if good else "No", ["Yes", "No"]
     asked = (
         "Positive or negative?",
         "Is this positive or negative?",
@@ -235,10 +235,9 @@ def _topic(rng: np.random.Generator) -> tuple[str, str, list[str]]:
     others = choose_several(rng, [name for name in _TOPICS if name != right], int(rng.integers(1, 5)))
     if chance(rng, 0.3):
         about = right if chance(rng, 0.5) else others[0]
-        asked = choose(rng, ("Is this about {t}?", "Is the text about {t}?", "Does this text belong to {t}?")).format(
-            t=about
-        )
-        return _joined(rng, asked + choose(rng, _YES_NO), text), "Yes" if about == right else "No", ["Yes", "No"]
+        question = choose(rng, ("Is this about {t}?", "Is the text about {t}?", "Does this text belong to {t}?"))
+        question = question.format(t=about) + choose(rng, _YES_NO)
+        return _joined(rng, question, text), "Yes" if about == right else "No", ["Yes", "No"]
     asked = (
         "What is this about: {o}?",
         "Topic: {o}?",

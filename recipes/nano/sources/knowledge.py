@@ -409,7 +409,7 @@ FACTS: dict[str, Facts] = {
 def _counted(rng: np.random.Generator) -> Asked:
     key = choose(rng, tuple(tables.COUNTS))
     value = tables.COUNTS[key]
-    wordings = (
+    wordings: tuple[str, ...] = (
         f"How many {key}?",
         f"Tell me how many {key}.",
         f"Do you know how many {key}?",
@@ -426,11 +426,10 @@ def _counted(rng: np.random.Generator) -> Asked:
             f"How many {thing} in {place}?",
         )
         return choose(rng, wordings), f"There are {value} {thing} in {place}."
-    thing, verb, owner = key.partition(" does ")
+    thing, verb, _ = key.partition(" does ")
     if not verb:
-        thing, verb, owner = key.partition(" do ")
+        thing, verb, _ = key.partition(" do ")
     if verb:
-        owner = owner.removesuffix(" have").replace(" have on", " have on")
         return choose(rng, wordings), f"The answer is {value} {thing}."
     return choose(rng, wordings), f"The answer is {value}."
 

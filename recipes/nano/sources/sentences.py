@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -223,8 +224,8 @@ def of_writer(written: Path) -> Iterator[str]:
                     yield sentence
 
 
-class Sentences:
-    """A never-ending supply: every other one from `texts`, the rest by rule. Looks like a sequence to `choose`."""
+class Sentences(Sequence[str]):
+    """A never-ending supply, for `choose`: every other one from `texts`, the rest by rule."""
 
     def __init__(self, texts: Iterable[str]):
         self.texts = list(dict.fromkeys(texts))
@@ -232,7 +233,7 @@ class Sentences:
     def __len__(self) -> int:
         return 1 << 30
 
-    def __getitem__(self, index: int) -> str:
+    def __getitem__(self, index: Any) -> Any:
         rng = np.random.default_rng(index)
         if self.texts and index % 2:
             return choose(rng, self.texts)

@@ -171,9 +171,8 @@ class Llama:
         status = llama_cpp.llama_decode(self.context, batch)
         if status != 0:
             raise RuntimeError(f"llama_decode: {status}")
-        wanted = sum(row[3] for row in tokens)
         logits = llama_cpp.llama_get_logits(self.context)
-        return np.ctypeslib.as_array(logits, (wanted, self.size))
+        return np.ctypeslib.as_array(logits, (sum(row[3] for row in tokens), self.size))
 
     def _decode_row(self, slot: int, position: int, ids: list[int]) -> np.ndarray:
         """Tokens of one sequence -> logits [1, V] behind the last."""
