@@ -227,8 +227,8 @@ COUNTS = table(  # how many X: answer; "are in Y" is part of the key
     eggs are in a dozen/twelve, strings does a violin have/four, strings does a guitar have/six,
     keys does a piano have/88, players are in a football team/eleven, squares are on a chessboard/64,
     cells are in a sudoku/81, colours are in a rainbow/seven, moons does the earth have/one,
-    degrees has a right angle/90, degrees are in a circle/360, arms does an octopus have/eight,
-    wings does a bird have/two, wings does a bee have/four, humps does a camel have/one or two,
+    degrees does a right angle have/90, degrees are in a circle/360, arms does an octopus have/eight,
+    wings does a bird have/two, wings does a bee have/four, humps does a dromedary have/one,
     teeth does an adult have/32, bones does an adult have/206, hearts does a person have/one,
     noses does a person have/one, zeros are in a million/six, minutes are in half an hour/30,
     hours are in two days/48, months have 31 days/seven, days are in two weeks/14, months are in half a year/six

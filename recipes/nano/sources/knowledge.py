@@ -6,6 +6,7 @@ facts in words that training never used for them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -406,32 +407,37 @@ FACTS: dict[str, Facts] = {
 # --- questions that need more than a table --------------------------------------------------------------------------
 
 
+_HAVING = re.compile(r"(?P<thing>.+) (?:does|do) (?P<owner>.+?) have(?P<where> on .+)?")
+
+
 def _counted(rng: np.random.Generator) -> Asked:
     key = choose(rng, tuple(tables.COUNTS))
     value = tables.COUNTS[key]
-    wordings: tuple[str, ...] = (
-        f"How many {key}?",
-        f"Tell me how many {key}.",
-        f"Do you know how many {key}?",
-        f"What is the number: how many {key}?",
-    )
-    thing, verb, place = key.partition(" are in ")
-    if verb:
-        wordings += (
-            f"How many {thing} does {place} have?",
-            f"How many {thing} has {place}?",
-            f"How many {thing} make up {place}?",
-            f"Number of {thing} in {place}?",
-            f"{capital(place)} has how many {thing}?",
-            f"How many {thing} in {place}?",
+    having = _HAVING.fullmatch(key)
+    thing, inside, place = re.fullmatch(r"(.+?)(?: are (in|on) (.+))?", key).groups()  # type: ignore[union-attr]
+    if having:
+        has, where = "have" if having["owner"] == "you" else "has", having["where"] or ""
+        told = f"{having['owner']} {has}{where}"
+        wordings: tuple[str, ...] = (
+            f"Tell me how many {having['thing']} {told}.",
+            f"{capital(told)} how many {having['thing']}?",
         )
-        return choose(rng, wordings), f"There are {value} {thing} in {place}."
-    thing, verb, _ = key.partition(" does ")
-    if not verb:
-        thing, verb, _ = key.partition(" do ")
-    if verb:
-        return choose(rng, wordings), f"The answer is {value} {thing}."
-    return choose(rng, wordings), f"The answer is {value}."
+        counted = having["thing"].rstrip("s") if value == "one" else having["thing"]
+        answer = f"{capital(having['owner'])} {has} {value} {counted}{where}."
+    elif inside:
+        wordings = (
+            f"Tell me how many {thing} there are {inside} {place}.",
+            f"How many {thing} does {place} have?",
+            f"How many {thing} make up {place}?",
+            f"Number of {thing} {inside} {place}?",
+            f"{capital(place)} has how many {thing}?",
+            f"How many {thing} {inside} {place}?",
+        )
+        answer = f"There are {value} {thing} {inside} {place}."
+    else:
+        wordings, answer = (f"Tell me how many {key}.",), f"The answer is {value}."
+    wordings += (f"How many {key}?", f"How many {key}?", f"What is the number: how many {key}?")
+    return choose(rng, wordings), answer
 
 
 def _word_abroad(rng: np.random.Generator) -> Asked:
