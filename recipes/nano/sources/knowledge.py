@@ -590,83 +590,65 @@ def _grouped(rng: np.random.Generator) -> Asked:
 _UNCOUNTED = frozenset(("metal", "sport", "language", "colour", "number", "month", "day", "clothing"))
 
 
+_SPELLING: dict[str, tuple[str, ...]] = {
+    "backwards": (
+        "Spell {w} backwards.",
+        "Spell the word {w} backwards.",
+        "Write {w} backwards.",
+        "What is {w} backwards?",
+        "Reverse the word {w}.",
+        "What is {w} spelled backwards?",
+    ),
+    "spell": (
+        "Spell the word {w}.",
+        "How do you spell {w}?",
+        "Spell {w}.",
+        "Spell {w} for me.",
+        "What are the letters of {w}?",
+    ),
+    "first": (
+        "What is the first letter of {w}?",
+        "Which letter does {w} begin with?",
+        "{w} starts with which letter?",
+        "First letter of {w}?",
+    ),
+    "last": (
+        "What is the last letter of {w}?",
+        "Which letter does {w} end with?",
+        "{w} ends with which letter?",
+        "Last letter of {w}?",
+    ),
+    "count": (
+        "How many letters does {w} have?",
+        "How many letters are in {w}?",
+        "Count the letters of {w}.",
+        "How long is the word {w}?",
+        "How many letters are in the word {w}?",
+    ),
+    "double": ("Write {w} twice.", "Say {w} twice.", "Write the word {w} two times."),
+    "upper": (
+        "Write {w} in capital letters.",
+        "Write {w} in capitals.",
+        "Put {w} in upper case.",
+        "{w} in capital letters?",
+    ),
+}
+
+
 def _spelling(rng: np.random.Generator) -> Asked:
     kind = choose(rng, tuple(THINGS))
     word = choose(rng, [w for w in THINGS[kind] if " " not in w and len(w) <= 8] or ["dog"])
-    task = choose(rng, ("backwards", "spell", "first", "last", "count", "double", "upper"))
-    if task == "backwards":
-        said = choose(
-            rng,
-            (
-                "Spell {w} backwards.",
-                "Spell the word {w} backwards.",
-                "Write {w} backwards.",
-                "What is {w} backwards?",
-                "Reverse the word {w}.",
-                "What is {w} spelled backwards?",
-            ),
-        )
-        return said.format(w=word), word[::-1]
-    if task == "spell":
-        said = choose(
-            rng,
-            (
-                "Spell the word {w}.",
-                "How do you spell {w}?",
-                "Spell {w}.",
-                "Spell {w} for me.",
-                "What are the letters of {w}?",
-            ),
-        )
-        return said.format(w=word), "-".join(word.upper())
-    if task == "first":
-        said = choose(
-            rng,
-            (
-                "What is the first letter of {w}?",
-                "Which letter does {w} begin with?",
-                "{w} starts with which letter?",
-                "First letter of {w}?",
-            ),
-        )
-        return said.format(w=word), f"The first letter of {word} is {word[0].upper()}."
-    if task == "last":
-        said = choose(
-            rng,
-            (
-                "What is the last letter of {w}?",
-                "Which letter does {w} end with?",
-                "{w} ends with which letter?",
-                "Last letter of {w}?",
-            ),
-        )
-        return said.format(w=word), f"The last letter of {word} is {word[-1].upper()}."
-    if task == "count":
-        said = choose(
-            rng,
-            (
-                "How many letters does {w} have?",
-                "How many letters are in {w}?",
-                "Count the letters of {w}.",
-                "How long is the word {w}?",
-                "How many letters are in the word {w}?",
-            ),
-        )
-        return said.format(w=word), f"The word {word} has {len(word)} letters."
-    if task == "double":
-        return choose(rng, ("Write {w} twice.", "Say {w} twice.", "Write the word {w} two times.")).format(
-            w=word
-        ), f"{word} {word}"
-    said = choose(
-        rng,
-        (
-            "Write {w} in capital letters.",
-            "Write {w} in capitals.",
-            "Put {w} in upper case.",
-            "{w} in capital letters?",
-        ),
-    )
-    return said.format(w=word), word.upper()
+    task = choose(rng, tuple(_SPELLING))
+    answers = {
+        "backwards": word[::-1],
+        "spell": "-".join(word.upper()),
+        "first": f"The first letter of {word} is {word[0].upper()}.",
+        "last": f"The last letter of {word} is {word[-1].upper()}.",
+        "count": f"The word {word} has {len(word)} letters.",
+        "double": f"{word} {word}",
+        "upper": word.upper(),
+    }
+    return choose(rng, _SPELLING[task]).format(w=word), answers[task]
 
 
 _SHORTER: dict[str, str] = {
