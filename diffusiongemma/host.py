@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+import time
 from pathlib import Path
 
 CPUS = Path("/proc/cpuinfo")
+STATISTICS = Path("/proc/stat")
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 
@@ -17,15 +20,34 @@ def round_alike() -> None:
     all alike, for 0 to 13 % more time, products of four rows 30 %. It is read at the process's first product: whoever
     computes before calls this first. What the environment says already is left alone.
     """
-    if CPUS.exists() and "GenuineIntel" in CPUS.read_text(errors="replace"):
+    if "GenuineIntel" in _text(CPUS):
         os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 
-def wait_passively() -> None:
-    """Have threads that wait for each other give their core away, as whoever they wait for may need it.
+def wait_passively_among_others() -> None:
+    """Where other programs compute, have threads that wait for each other give their core away.
 
-    By default they spin, which makes a step 10 to 30 times slower as soon as another program computes
-    (`bench/waiting.py`). It is read as torch is loaded. What the environment says already is left alone.
+    By default they spin: a step of a small model takes half the time of passive waiting on cores that are free, and
+    more than twice on cores that are not (`bench/waiting.py`). It is read as torch is loaded, so what is seen now holds
+    for the process. What the environment says already is left alone.
     """
-    if not any(name in os.environ for name in WAITING):
+    if not any(name in os.environ for name in WAITING) and cores_are_busy():
         os.environ["OMP_WAIT_POLICY"] = "passive"
+
+
+def cores_are_busy(glances: int = 5, seconds: float = 0.003) -> bool:
+    """Whether another thread of this machine was about to run at every one of a few glances."""
+    for glance in range(glances):
+        if glance:
+            time.sleep(seconds)
+        running = re.search(r"^procs_running (\d+)$", _text(STATISTICS), re.MULTILINE)
+        if running is None or int(running[1]) <= 1:  # one is this process
+            return False
+    return True
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:  # not Linux
+        return ""

@@ -33,7 +33,8 @@ def test_importing_the_package_leaves_the_environment_alone():
 
 
 def test_loading_asks_for_rounding_that_does_not_depend_on_company(monkeypatch, tmp_path):
-    monkeypatch.delenv("MKL_CBWR", raising=False)
+    monkeypatch.setenv("MKL_CBWR", "")  # so that it is put back to what it was, absent too
+    monkeypatch.delenv("MKL_CBWR")
     monkeypatch.setattr(host, "CPUS", tmp_path / "cpuinfo")
     (tmp_path / "cpuinfo").write_text("vendor_id : AuthenticAMD\n")
     host.round_alike()
@@ -48,7 +49,9 @@ def test_loading_asks_for_rounding_that_does_not_depend_on_company(monkeypatch, 
 
 
 POLICY = """
-import os, sys
+import os, pathlib, sys
+from diffusiongemma import host
+host.STATISTICS = pathlib.Path(sys.argv.pop())
 sys.argv = ["diffusiongemma", "--version"]
 from diffusiongemma.cli import main
 assert "torch" not in sys.modules
@@ -60,9 +63,23 @@ except SystemExit:
 
 
 @pytest.mark.parametrize(
-    "given, policy", [({}, "passive"), ({"GOMP_SPINCOUNT": "7"}, "None"), ({"OMP_WAIT_POLICY": "active"}, "active")]
+    "given, running, policy",
+    [
+        ({}, 3, "passive"),
+        ({}, 1, "None"),
+        ({"GOMP_SPINCOUNT": "7"}, 3, "None"),
+        ({"OMP_WAIT_POLICY": "active"}, 3, "active"),
+    ],
 )
-def test_threads_of_the_command_line_wait_passively_unless_told_otherwise(given, policy):
+def test_threads_of_the_command_line_wait_passively_among_others(tmp_path, given, running, policy):
+    statistics = tmp_path / "stat"
+    statistics.write_text(f"cpu  1 2\nprocs_running {running}\nprocs_blocked 0\n")
     environment = {name: value for name, value in os.environ.items() if name not in host.WAITING} | given
-    done = subprocess.run([sys.executable, "-c", POLICY], capture_output=True, text=True, env=environment, check=True)
+    command = [sys.executable, "-c", POLICY, statistics]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     assert done.stdout.splitlines()[-1] == f"{policy} False"
+
+
+def test_without_statistics_the_cores_count_as_free(monkeypatch, tmp_path):
+    monkeypatch.setattr(host, "STATISTICS", tmp_path / "absent")
+    assert not host.cores_are_busy()

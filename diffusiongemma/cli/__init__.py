@@ -13,7 +13,7 @@ import typer
 
 from diffusiongemma.cli.options import INTERRUPTED
 from diffusiongemma.errors import UserError
-from diffusiongemma.host import round_alike, wait_passively
+from diffusiongemma.host import round_alike, wait_passively_among_others
 
 USAGE_ERROR, BROKEN_PIPE = 2, 141
 UNWRITABLE = (errno.ENOSPC, errno.EBADF, errno.EIO, errno.EFBIG, errno.EDQUOT)
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     on stderr, 130 after Ctrl-C, 141 when the reader of the output has left."""
     _open_standard_streams()
     round_alike()
-    wait_passively()
+    wait_passively_among_others()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 must not end in a traceback
