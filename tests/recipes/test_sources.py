@@ -5,42 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from diffusiongemma.tasks import Example, sudoku
-from recipes.nano.sources import (
-    boards,
-    deciding,
-    editing,
-    explanations,
-    knowledge,
-    lists,
-    mending,
-    reading,
-    summing_up,
-    sums,
-    talk,
-    verses,
-    writing,
-)
+from recipes.nano.sources import boards, editing, explanations, mending, reading, sums, writing
 from recipes.nano.sources.phrasing import is_probe, varied
 from recipes.nano.sources.sentences import Sentences, everyday, third
 
 SENTENCES = Sentences(
     ["She has two old cats.", "They were late because of the snow.", "He went to the market.", "I like this song."]
 )
+PLAIN = ("talk", "knowledge", "explanations", "lists", "sums", "verses", "summing_up", "deciding")
 MAKERS: dict[str, Callable[..., Example]] = {
-    "talk": talk.generate,
-    "knowledge": knowledge.generate,
-    "explanations": explanations.generate,
-    "lists": lists.generate,
-    "sums": sums.generate,
-    "verses": verses.generate,
-    "summing up": summing_up.generate,
-    "deciding": deciding.generate,
+    **{name: import_module(f"recipes.nano.sources.{name}").generate for name in PLAIN},
     "extraction": reading.generate_extraction,
     "question": reading.generate_question,
     "editing": partial(editing.generate, sentences=SENTENCES),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -250,38 +253,38 @@ def _topic(rng: np.random.Generator) -> tuple[str, str, list[str]]:
     return _labels(rng, text, asked, right, others)
 
 
-def _spam(rng: np.random.Generator) -> tuple[str, str, list[str]]:
-    spam = chance(rng, 0.5)
-    text = choose(rng, _SPAM if spam else _HAM)
-    if chance(rng, 0.6):
-        asked = choose(
-            rng, ("Is this spam?", "Is this message spam?", "Would you call this spam?", "Is this an advertisement?")
-        )
-        return _joined(rng, asked + choose(rng, _YES_NO), text), "Yes" if spam else "No", ["Yes", "No"]
-    return _labels(
-        rng,
-        text,
-        ("Classify: {o}", "Which is it: {o}?", "Label this mail: {o}"),
-        "spam" if spam else "not spam",
-        ["not spam" if spam else "spam"],
-    )
+@dataclass(frozen=True)
+class Judged:
+    """Texts that are something or not, how one asks whether, and the labels of both."""
+
+    texts: tuple[tuple[str, ...], tuple[str, ...]]
+    questions: tuple[str, ...]
+    asked: tuple[str, ...]
+    labels: tuple[str, str]
 
 
-def _urgent(rng: np.random.Generator) -> tuple[str, str, list[str]]:
-    urgent = chance(rng, 0.5)
-    text = choose(rng, _URGENT if urgent else _NOT_URGENT)
+SPAM = Judged(
+    (_SPAM, _HAM),
+    ("Is this spam?", "Is this message spam?", "Would you call this spam?", "Is this an advertisement?"),
+    ("Classify: {o}", "Which is it: {o}?", "Label this mail: {o}"),
+    ("spam", "not spam"),
+)
+URGENT = Judged(
+    (_URGENT, _NOT_URGENT),
+    ("Is this urgent?", "Is this message urgent?", "Must one act at once?", "Is there a hurry?"),
+    ("Priority: {o}?", "Choose the priority: {o}", "How urgent is it: {o}?"),
+    ("high", "low"),
+)
+
+
+def _judged(rng: np.random.Generator, judged: Judged) -> tuple[str, str, list[str]]:
+    """A question to be answered by yes or no, or one for a label."""
+    yes = chance(rng, 0.5)
+    text = choose(rng, judged.texts[not yes])
     if chance(rng, 0.6):
-        asked = choose(
-            rng, ("Is this urgent?", "Is this message urgent?", "Must one act at once?", "Is there a hurry?")
-        )
-        return _joined(rng, asked + choose(rng, _YES_NO), text), "Yes" if urgent else "No", ["Yes", "No"]
-    return _labels(
-        rng,
-        text,
-        ("Priority: {o}?", "Choose the priority: {o}", "How urgent is it: {o}?"),
-        "high" if urgent else "low",
-        ["low" if urgent else "high"],
-    )
+        question = choose(rng, judged.questions) + choose(rng, _YES_NO)
+        return _joined(rng, question, text), "Yes" if yes else "No", ["Yes", "No"]
+    return _labels(rng, text, judged.asked, judged.labels[not yes], [judged.labels[yes]])
 
 
 def _language(rng: np.random.Generator) -> tuple[str, str, list[str]]:
@@ -318,12 +321,12 @@ def _same(rng: np.random.Generator) -> tuple[str, str, list[str]]:
     return _joined(rng, asked + choose(rng, _YES_NO), f"A: {a}\nB: {b}"), "Yes" if alike else "No", ["Yes", "No"]
 
 
-_KINDS = {
+_KINDS: dict[str, Callable[[np.random.Generator], tuple[str, str, list[str]]]] = {
     "sentiment": _sentiment,
     "stars": _stars,
     "topic": _topic,
-    "spam": _spam,
-    "urgent": _urgent,
+    "spam": partial(_judged, judged=SPAM),
+    "urgent": partial(_judged, judged=URGENT),
     "language": _language,
     "question": _question,
     "same topic": _same,

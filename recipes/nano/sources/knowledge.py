@@ -15,6 +15,7 @@ import numpy as np
 
 from diffusiongemma.tasks.example import Example, Split, choose, choose_several, in_split
 from diffusiongemma.tasks.vocabulary import MONTHS, WEEKDAYS
+from recipes.nano.phrases import read_phrases
 from recipes.nano.sources import fact_tables as tables
 from recipes.nano.sources.phrasing import is_probe, varied
 from recipes.nano.writer.topics import THINGS, with_article
@@ -48,359 +49,38 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _ways(text: str) -> tuple[str, ...]:
-    return tuple(line.strip() for line in text.strip().split("\n"))
-
-
-FACTS: dict[str, Facts] = {
-    "capital": Facts(
-        _ways(
-            """What is the capital of {k}?
-            What's the capital of {k}?
-            What is the capital city of {k}?
-            Which city is the capital of {k}?
-            Name the capital of {k}.
-            Tell me the capital of {k}.
-            Capital of {k}?
-            The capital of {k} is?
-            {K}: what is its capital?
-            Do you know the capital of {k}?
-            What is {k}'s capital?
-            I need to know the capital of {k}."""
-        ),
-        "The capital of {k} is {v}.",
-        tables.CAPITALS,
-    ),
-    "country": Facts(
-        _ways(
-            """{v} is the capital of which country?
-            Which country has the capital {v}?
-            Which country is {v} the capital of?
-            What country is {v} the capital of?
-            In which country is {v}?
-            Where is {v}?
-            In what country is the city of {v}?
-            {v} is in which country?"""
-        ),
-        "{v} is the capital of {k}.",
-        {k: v for k, v in tables.CAPITALS.items() if k != "England"},
-    ),
-    "language": Facts(
-        _ways(
-            """What language do people speak in {k}?
-            Which language is spoken in {k}?
-            What is the language of {k}?
-            What do people in {k} speak?
-            Name the main language of {k}.
-            Language of {k}?"""
-        ),
-        "In {k} people speak {v}.",
-        tables.LANGUAGES,
-    ),
-    "continent": Facts(
-        _ways(
-            """On which continent is {k}?
-            Which continent is {k} in?
-            Where is {k}?
-            In what part of the world is {k}?
-            What continent is {k} on?
-            {K} is on which continent?"""
-        ),
-        "{K} is in {v}.",
-        tables.CONTINENTS,
-    ),
-    "currency": Facts(
-        _ways(
-            """What is the currency of {k}?
-            What money do people use in {k}?
-            Which currency does {k} have?
-            How do people pay in {k}?
-            Currency of {k}?
-            What is the money of {k} called?"""
-        ),
-        "The currency of {k} is {v}.",
-        tables.CURRENCIES,
-    ),
-    "opposite": Facts(
-        _ways(
-            """What is the opposite of {k}?
-            What's the opposite of {k}?
-            Give the opposite of {k}.
-            Which word means the opposite of "{k}"?
-            Opposite of {k}?
-            Tell me the opposite of {k}.
-            Name the opposite of "{k}".
-            {K} is the opposite of which word?
-            What is the antonym of {k}?
-            The opposite of {k} is?"""
-        ),
-        "The opposite of {k} is {v}.",
-        tables.OPPOSITES,
-    ),
-    "synonym": Facts(
-        _ways(
-            """What is another word for {k}?
-            Give a synonym of {k}.
-            What is a synonym for {k}?
-            Which word means the same as {k}?
-            Say {k} in another word.
-            Another word for {k}?"""
-        ),
-        "Another word for {k} is {v}.",
-        tables.SYNONYMS,
-    ),
-    "plural": Facts(
-        _ways(
-            """What is the plural of {k}?
-            Give the plural of {k}.
-            What's the plural of "{k}"?
-            Plural of {k}?
-            How do you say {k} in the plural?
-            One {k}, two what?
-            Tell me the plural of {k}."""
-        ),
-        "The plural of {k} is {v}.",
-        tables.PLURALS,
-    ),
-    "past": Facts(
-        _ways(
-            """What is the past tense of {k}?
-            Give the past tense of {k}.
-            What's the past tense of "{k}"?
-            Past tense of {k}?
-            What is the past of the verb {k}?
-            Put "{k}" in the past.
-            Tell me the past tense of to {k}."""
-        ),
-        "The past tense of {k} is {v}.",
-        tables.PASTS,
-    ),
-    "comparative": Facts(
-        _ways(
-            """What is the comparative of {k}?
-            Give the comparative of {k}.
-            Comparative of "{k}"?
-            What is the comparative form of {k}?
-            How do you say more {k}?"""
-        ),
-        "The comparative of {k} is {v}.",
-        tables.COMPARATIVES,
-    ),
-    "young": Facts(
-        _ways(
-            """What is a young {k} called?
-            What is a baby {k} called?
-            What do you call a young {k}?
-            What do we call a baby {k}?
-            Name the young of the {k}.
-            What is the young of {a} called?
-            How do you call a baby {k}?"""
-        ),
-        "A young {k} is called a {v}.",
-        {k: v for k, v in tables.YOUNG.items() if v[0] not in "aeiou"},
-    ),
-    "sound": Facts(
-        _ways(
-            """What sound does {a} make?
-            What does {a} do to make itself heard?
-            What noise does {a} make?
-            How does {a} sound?
-            Which sound do you hear from {a}?
-            What does the {k} say?
-            What does {a} say?"""
-        ),
-        "{A} {v}.",
-        tables.SOUNDS,
-    ),
-    "legs": Facts(
-        _ways(
-            """How many legs does {a} have?
-            How many legs has {a}?
-            How many legs has {a} got?
-            What number of legs does {a} have?
-            Tell me how many legs {a} has.
-            {A} has how many legs?
-            Number of legs of {a}?
-            How many legs are there on {a}?"""
-        ),
-        "{A} has {v} legs.",
-        tables.LEGS,
-    ),
-    "home": Facts(
-        _ways(
-            """Where does {a} live?
-            Where can one find {a}?
-            Where is the home of {a}?
-            Where do you find {a}?
-            In what place does {a} live?"""
-        ),
-        "{A} lives {v}.",
-        tables.HOMES,
-    ),
-    "colour": Facts(
-        _ways(
-            """What colour is {k}?
-            What color is {k}?
-            Which colour is {k}?
-            What is the colour of {k}?
-            What is the color of {k}?
-            Which color does {k} have?
-            Name the colour of {k}.
-            Tell me the color of {k}.
-            Colour of {k}?
-            {K} is what colour?"""
-        ),
-        "{K} is {v}.",
-        tables.COLOURS,
-    ),
-    "made of": Facts(
-        _ways(
-            """What is {k} made of?
-            What is {k} made from?
-            From what is {k} made?
-            What do you need to make {k}?
-            What does one need to make {k}?
-            Which material is {k} made of?
-            Tell me what {k} is made of."""
-        ),
-        "{K} is made of {v}.",
-        tables.MADE_OF,
-    ),
-    "symbol": Facts(
-        _ways(
-            """What is the chemical symbol of {k}?
-            What is the symbol for {k}?
-            Which symbol does {k} have in chemistry?
-            Chemical symbol of {k}?
-            Give the chemical symbol for {k}."""
-        ),
-        "The chemical symbol of {k} is {v}.",
-        {k: v for k, v in tables.SYMBOLS.items() if k != "water"},
-    ),
-    "element": Facts(
-        _ways(
-            """Which element has the symbol {v}?
-            What element is {v}?
-            {v} is the symbol of which element?
-            What does {v} stand for in chemistry?"""
-        ),
-        "{v} is the symbol of {k}.",
-        {k: v for k, v in tables.SYMBOLS.items() if k != "water"},
-    ),
-    "author": Facts(
-        _ways(
-            """Who wrote {k}?
-            Who is the author of {k}?
-            Who was the writer of {k}?
-            Name the author of {k}.
-            Author of {k}?
-            By whom is {k}?"""
-        ),
-        "{k} was written by {v}.",
-        tables.AUTHORS,
-    ),
-    "inventor": Facts(
-        _ways(
-            """Who made {k}?
-            Who is known for {k}?
-            To whom do we owe {k}?
-            Which name belongs to {k}?
-            Who is behind {k}?
-            Who gave us {k}?"""
-        ),
-        "We owe {k} to {v}.",
-        tables.INVENTORS,
-    ),
-    "use": Facts(
-        _ways(
-            """What is {k} for?
-            What is {k} used for?
-            What do you use {k} for?
-            What can you do with {k}?
-            What do people use {k} for?
-            Why do people have {k}?
-            What is the use of {k}?"""
-        ),
-        "One uses {k} {v}.",
-        tables.USES,
-    ),
-    "work": Facts(
-        _ways(
-            """What does a {k} do?
-            What is the job of a {k}?
-            What is a {k}?
-            What work does a {k} do?
-            Tell me what a {k} does.
-            What do you call a person who {v}?
-            Who {v}?
-            Which person {v}?"""
-        ),
-        "A {k} {v}.",
-        {k: v for k, v in tables.WORKS.items() if k[0] not in "aeiou"},
-    ),
-    "where": Facts(
-        _ways(
-            """Where do you find {k}?
-            Where can I find {k}?
-            Where does one find {k}?
-            Where would you look for {k}?
-            Where are {k} to be found?"""
-        ),
-        "One finds {k} {v}.",
-        tables.WHERE,
-    ),
-    "superlative": Facts(
-        _ways(
-            """What is {k}?
-            What's {k}?
-            Name {k}.
-            Do you know {k}?
-            Tell me {k}.
-            {K}?
-            Which one is {k}?"""
-        ),
-        "{V} is {k}.",
-        tables.SUPERLATIVES,
-    ),
-    "hello abroad": Facts(
-        _ways(
-            """How do you say hello in {k}?
-            What is hello in {k}?
-            What does hello mean in {k}?
-            Hello in {k}?
-            Greet me in {k}.
-            How do people say hello in {k}?
-            Translate hello into {k}.
-            Say hello in {k}.
-            Say hi in {k}.
-            What is the {k} word for hello?"""
-        ),
-        "Hello in {k} is: {v}.",
-        tables.GREETINGS,
-    ),
-    "thanks abroad": Facts(
-        _ways(
-            """How do you say thank you in {k}?
-            What is thank you in {k}?
-            Say thank you in {k}.
-            Translate thank you into {k}.
-            What is the {k} word for thanks?
-            Thanks in {k}?"""
-        ),
-        "Thank you in {k} is: {v}.",
-        tables.THANKS,
-    ),
-    "goodbye abroad": Facts(
-        _ways(
-            """How do you say goodbye in {k}?
-            What is goodbye in {k}?
-            Say goodbye in {k}.
-            Translate goodbye into {k}.
-            Say bye in {k}."""
-        ),
-        "Goodbye in {k} is: {v}.",
-        tables.GOODBYES,
-    ),
+# The table that each kind of fact in data/facts.toml asks for.
+_TABLES: dict[str, dict[str, str]] = {
+    "capital": tables.CAPITALS,
+    "country": {k: v for k, v in tables.CAPITALS.items() if k != "England"},
+    "language": tables.LANGUAGES,
+    "continent": tables.CONTINENTS,
+    "currency": tables.CURRENCIES,
+    "opposite": tables.OPPOSITES,
+    "synonym": tables.SYNONYMS,
+    "plural": tables.PLURALS,
+    "past": tables.PASTS,
+    "comparative": tables.COMPARATIVES,
+    "young": {k: v for k, v in tables.YOUNG.items() if v[0] not in "aeiou"},
+    "sound": tables.SOUNDS,
+    "legs": tables.LEGS,
+    "home": tables.HOMES,
+    "colour": tables.COLOURS,
+    "made of": tables.MADE_OF,
+    "symbol": {k: v for k, v in tables.SYMBOLS.items() if k != "water"},
+    "element": {k: v for k, v in tables.SYMBOLS.items() if k != "water"},
+    "author": tables.AUTHORS,
+    "inventor": tables.INVENTORS,
+    "use": tables.USES,
+    "work": {k: v for k, v in tables.WORKS.items() if k[0] not in "aeiou"},
+    "where": tables.WHERE,
+    "superlative": tables.SUPERLATIVES,
+    "hello abroad": tables.GREETINGS,
+    "thanks abroad": tables.THANKS,
+    "goodbye abroad": tables.GOODBYES,
+}
+FACTS = {
+    kind: Facts(asked["wordings"], asked["answer"], _TABLES[kind]) for kind, asked in read_phrases("facts").items()
 }
 
 

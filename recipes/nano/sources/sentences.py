@@ -11,7 +11,7 @@ import numpy as np
 
 from diffusiongemma.tasks.example import chance, choose
 from diffusiongemma.tasks.vocabulary import CITIES, COLOURS, MEN, WEEKDAYS, WOMEN
-from recipes.nano.sources.editing import _TENSE_TAILS, _VERBS
+from recipes.nano.sources.editing import TENSE_TAILS, VERBS
 from recipes.nano.sources.fact_tables import words
 from recipes.nano.writer.filters import loops
 from recipes.nano.writer.shards import read
@@ -111,8 +111,8 @@ def everyday(rng: Rng) -> str:
     was = "were" if person == "many" else "was"
     have = "has" if person == "one" else "have"
     do = "does" if person == "one" else "do"
-    verb, past = choose(rng, [pair for pair in _VERBS if pair[0] in _TENSE_TAILS])
-    tail = _TENSE_TAILS[verb]
+    verb, past = choose(rng, [pair for pair in VERBS if pair[0] in TENSE_TAILS])
+    tail = TENSE_TAILS[verb]
     now = third(verb) if person == "one" else verb
     like = choose(rng, ("like", "love", "want", "need", "hate", "know"))
     likes = third(like) if person == "one" else like

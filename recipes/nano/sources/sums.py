@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -188,49 +189,51 @@ def _told(one: Sum, rng: np.random.Generator) -> tuple[str, str]:
     return told, f"{one.a} {one.operation} {one.b} is {one.result}, so the answer is {one.result} {things}."
 
 
+_ABOUT_NUMBERS = {
+    "after": ("What number comes after {a}?", "Which number follows {a}?", "What is the number after {a}?"),
+    "before": ("What number comes before {b}?", "Which number is before {b}?"),
+    "greater": ("Which is {q}, {a} or {b}?", "Which number is {q}: {a} or {b}?", "What is {q}, {a} or {b}?"),
+    "even": ("Is {a} {q}?", "Is {a} an {q} number?", "Is the number {a} {q}?"),
+    "double": ("What is twice {a}?", "Double {a}.", "What is the double of {a}?", "What is two times {a}?"),
+    "half": ("What is half of {b}?", "Halve {b}.", "How much is half of {b}?"),
+    "digits": ("Write {w} as a number.", "Write {w} in digits.", "What number is {w}?"),
+    "word": ("Write {a} in words.", "Write the number {a} as a word.", "How do you write {a} in words?"),
+    "sequence": ("What comes next: {r}?", "Which number comes next: {r}?", "Continue: {r}", "Go on: {r}"),
+}
+
+
 def _about_numbers(rng: np.random.Generator) -> tuple[str, str]:
     a, b = int(rng.integers(0, 100)), int(rng.integers(0, 100))
     kind = choose(rng, ("after", "before", "greater", "even", "double", "half", "digits", "word", "sequence"))
-    if kind == "after":
-        return choose(
-            rng, (f"What number comes after {a}?", f"Which number follows {a}?", f"What is the number after {a}?")
-        ), f"{a + 1} comes after {a}."
-    if kind == "before":
-        return choose(
-            rng, (f"What number comes before {a + 1}?", f"Which number is before {a + 1}?")
-        ), f"{a} comes before {a + 1}."
-    if kind == "greater" and a != b:
-        more = rng.random() < 0.5
-        word = choose(rng, ("greater", "larger", "bigger") if more else ("smaller", "less"))
-        right, wrong = (max(a, b), min(a, b)) if more else (min(a, b), max(a, b))
-        return choose(
-            rng,
-            (f"Which is {word}, {a} or {b}?", f"Which number is {word}: {a} or {b}?", f"What is {word}, {a} or {b}?"),
-        ), f"{right} is {word} than {wrong}."
+    if kind == "greater" and a == b:
+        kind = "digits"
+    shown, answer = _number_question(rng, kind, a, b)
+    return choose(rng, _ABOUT_NUMBERS[kind]).format(**{"a": a} | shown), answer
+
+
+def _number_question(rng: np.random.Generator, kind: str, a: int, b: int) -> tuple[dict[str, Any], str]:
+    """What a question of this kind shows besides `a`, and its answer."""
+    if kind == "greater":
+        return _greater(rng, a, b)
     if kind == "even":
-        asked = choose(rng, ("even", "odd"))
-        truth = "even" if a % 2 == 0 else "odd"
-        return choose(
-            rng, (f"Is {a} {asked}?", f"Is {a} an {asked} number?", f"Is the number {a} {asked}?")
-        ), f"{'Yes' if asked == truth else 'No'}, {a} is {truth}."
-    if kind == "double":
-        return choose(
-            rng, (f"What is twice {a}?", f"Double {a}.", f"What is the double of {a}?", f"What is two times {a}?")
-        ), f"Twice {a} is {2 * a}."
-    if kind == "half":
-        return choose(
-            rng, (f"What is half of {2 * a}?", f"Halve {2 * a}.", f"How much is half of {2 * a}?")
-        ), f"Half of {2 * a} is {a}."
-    if kind == "word":
-        return choose(
-            rng, (f"Write {a} in words.", f"Write the number {a} as a word.", f"How do you write {a} in words?")
-        ), f"{in_words(a)}"
+        asked, truth = choose(rng, ("even", "odd")), "even" if a % 2 == 0 else "odd"
+        return {"q": asked}, f"{'Yes' if asked == truth else 'No'}, {a} is {truth}."
     if kind == "sequence":
         step = int(rng.integers(1, 6))
-        row = [a + i * step for i in range(4)]
-        return choose(
-            rng, ("What comes next: {r}?", "Which number comes next: {r}?", "Continue: {r}", "Go on: {r}")
-        ).format(r=", ".join(map(str, row))), f"{a + 4 * step}"
-    return choose(
-        rng, (f"Write {in_words(a)} as a number.", f"Write {in_words(a)} in digits.", f"What number is {in_words(a)}?")
-    ), f"{a}"
+        return {"r": ", ".join(str(a + i * step) for i in range(4))}, f"{a + 4 * step}"
+    plain: dict[str, tuple[dict[str, Any], str]] = {
+        "after": ({}, f"{a + 1} comes after {a}."),
+        "before": ({"b": a + 1}, f"{a} comes before {a + 1}."),
+        "double": ({}, f"Twice {a} is {2 * a}."),
+        "half": ({"b": 2 * a}, f"Half of {2 * a} is {a}."),
+        "word": ({}, in_words(a)),
+        "digits": ({"w": in_words(a)}, f"{a}"),
+    }
+    return plain[kind]
+
+
+def _greater(rng: np.random.Generator, a: int, b: int) -> tuple[dict[str, Any], str]:
+    more = rng.random() < 0.5
+    word = choose(rng, ("greater", "larger", "bigger") if more else ("smaller", "less"))
+    right, wrong = (max(a, b), min(a, b)) if more else (min(a, b), max(a, b))
+    return {"q": word, "b": b}, f"{right} is {word} than {wrong}."

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from recipes.nano.phrases import read_phrases
 from recipes.nano.writer import topics
 from recipes.nano.writer.topics import with_article
 
@@ -59,10 +61,6 @@ def read_shots() -> dict[str, tuple[tuple[str, str], ...]]:
     return {name: tuple(pairs) for name, pairs in found.items()}
 
 
-def _as_is(topic: str) -> str:
-    return topic
-
-
 HEROES = ("people", "animals", "birds", "sea animals", "insects", "vehicles", "household things", "plants", "nature")
 NAMES = topics._words(
     """
@@ -81,152 +79,33 @@ SEEN = tuple(
     )
 )
 
-KINDS: tuple[Kind, ...] = (
-    Kind(
-        "story",
-        STORY_TOPICS,
-        (
-            "Write a very short story about {}. Use three short sentences.",
-            "Tell a tiny story about {} in three or four short sentences.",
-            "Write a short, simple story for children about {}. Three sentences only.",
-        ),
-        Shape((14, 75), (2, 5)),
-        tokens=100,
-        temperature=0.7,
-        likely=-1.75,
-        share=1.5,
-    ),
-    Kind(
-        "poem",
-        topics.TOPICS,
-        (
-            "Write a short poem of four lines about {}.",
-            "Write four short rhyming lines about {}.",
-            "Write a tiny poem about {}. Four lines only.",
-        ),
-        Shape((10, 48), (1, 8), (2, 4)),
-        tokens=72,
-        temperature=0.7,
-        likely=-1.9,
-        share=1.0,
-    ),
-    Kind(
-        "describe",
-        SEEN,
-        (
-            "Describe {} in one sentence.",
-            "Say something about {} in one simple sentence.",
-            "Tell me one thing about {}.",
-        ),
-        Shape((5, 32)),
-        share=1.5,
-    ),
-    Kind(
-        "define",
-        SEEN,
-        ("What is {}? Answer in one short sentence.", "What is {}?"),
-        Shape((5, 30)),
-        temperature=0.6,
-        likely=-1.3,
-        share=0.4,
-    ),
-    Kind(
-        "explain",
-        topics.CONCEPTS,
-        ("Explain {} in one simple sentence.", "Explain {} to a child in one sentence."),
-        Shape((7, 36)),
-        shown=_as_is,
-        temperature=0.6,
-        likely=-1.3,
-        share=0.5,
-    ),
-    Kind(
-        "why",
-        topics.WHY,
-        ("Explain in one simple sentence why {}.",),
-        Shape((7, 36)),
-        shown=_as_is,
-        about=False,
-        temperature=0.6,
-        likely=-1.3,
-        share=0.1,
-    ),
-    Kind(
-        "tip",
-        topics.HOW_TO,
-        ("Give one short tip: how do I {}?", "How do I {}? Answer in one or two short sentences."),
-        Shape((7, 45), (1, 2)),
-        shown=_as_is,
-        about=False,
-        likely=-1.45,
-        share=0.4,
-    ),
-    Kind(
-        "remark",
-        topics.REMARKS,
-        ("{}.", "{}."),
-        Shape((3, 26), (1, 2)),
-        shown=lambda remark: remark[0].upper() + remark[1:],
-        about=False,
-        tokens=40,
-        share=0.6,
-    ),
-    Kind(
-        "things",
-        tuple(f"{place}" for place in topics.THINGS["places"]),
-        ("Name three things that one can find in {}.",),
-        Shape((3, 20)),
-        tokens=32,
-        about=False,
-        share=0.3,
-    ),
-    Kind(
-        "sentence",
-        SEEN,
-        (
-            "Write one simple sentence about {}.",
-            "Write one sentence about {} in the past tense.",
-            "Write one sentence that begins with a name and tells about {}.",
-            "Write one long sentence about {} with two commas.",
-            "Write one question about {}.",
-            "Write one sentence about {} with a number in it.",
-        ),
-        Shape((4, 34)),
-        tokens=48,
-        temperature=0.8,
-        likely=-2.1,
-        share=4.0,
-    ),
-    Kind(
-        "paragraph",
-        SEEN,
-        (
-            "Write three short sentences about {}.",
-            "Write three plain sentences about what happened with {} yesterday.",
-            "Write a short note of two or three sentences about {}.",
-            "Write three sentences about a person and {}.",
-        ),
-        Shape((14, 75), (2, 4)),
-        tokens=96,
-        temperature=0.7,
-        likely=-1.75,
-        share=2.0,
-    ),
-    Kind(
-        "message",
-        (*topics.THINGS["events"], *topics.THINGS["foods"], *topics.THINGS["places"], *topics.THINGS["people"]),
-        (
-            "Write a short message to a friend about {}. Two sentences.",
-            "Write two polite sentences to a colleague about {}.",
-            "Write a short thank-you note about {}. Two sentences.",
-        ),
-        Shape((8, 50), (1, 4)),
-        tokens=72,
-        temperature=0.7,
-        likely=-1.75,
-        share=0.8,
-    ),
-)
+_TOPICS: dict[str, Sequence[str]] = {
+    "all": topics.TOPICS,
+    "stories": STORY_TOPICS,
+    "seen": SEEN,
+    "concepts": topics.CONCEPTS,
+    "why": topics.WHY,
+    "how to": topics.HOW_TO,
+    "remarks": topics.REMARKS,
+    "places": topics.THINGS["places"],
+    "occasions": tuple(name for kind in ("events", "foods", "places", "people") for name in topics.THINGS[kind]),
+}
+_SHOWN: dict[str, Callable[[str], str]] = {
+    "with an article": with_article,
+    "as it is": str,
+    "capital": lambda topic: topic[0].upper() + topic[1:],
+}
+
+
+def _kind(name: str, said: dict[str, Any]) -> Kind:
+    """A kind of data/writer.toml."""
+    said = dict(said)
+    shape = Shape(**{field.name: said.pop(field.name) for field in fields(Shape) if field.name in said})
+    shown = _SHOWN[said.pop("shown", "with an article")]
+    return Kind(name, _TOPICS[said.pop("topics")], shape=shape, shown=shown, **said)
+
+
+KINDS = tuple(_kind(name, said) for name, said in read_phrases("writer").items())
 SAMPLES = 4
 
 BY_NAME = {kind.name: kind for kind in KINDS}
