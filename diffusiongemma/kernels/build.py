@@ -1,0 +1,79 @@
+"""Compiles the kernels in `csrc` into `lib`, one library for each instruction set: part of the package's build, and by
+hand where it was installed without a compiler.
+
+    python -m diffusiongemma.kernels.build
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+SOURCE, LIBRARIES = HERE / "csrc" / "products.cpp", HERE / "lib"
+# Best first. What a compiler or a processor does not have is passed over.
+AVX2 = ("-mavx2", "-mfma", "-mf16c")
+INSTRUCTION_SETS: dict[str, tuple[str, ...]] = {
+    "avx512": (*AVX2, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni"),
+    "avx2": AVX2,
+    "plain": (),
+}
+COMMON = ("-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti")
+# Sums are written with the fused multiply-adds that they mean, and nothing else is fused: all sets round alike.
+ROUNDING = ("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
+
+
+def library(name: str) -> Path:
+    return LIBRARIES / f"packed-{name}.so"
+
+
+def compiler() -> str | None:
+    """The C++ compiler that `CXX` names, or the first of the usual ones; None where there is none."""
+    names = (os.environ.get("CXX"), "g++", "clang++", "c++")
+    return next((found for name in names if name and (found := shutil.which(name))), None)
+
+
+def build() -> dict[str, str]:
+    """Compile every set that this kind of machine may have -> what went wrong, by the set's name, if anything did.
+
+    Threads are OpenMP's where the compiler has them; whose library that is is decided on loading
+    (`weights.packed_kernels`).
+    """
+    program = compiler()
+    if program is None:
+        return dict.fromkeys(INSTRUCTION_SETS, "no C++ compiler was found")
+    if os.name != "posix":
+        return dict.fromkeys(INSTRUCTION_SETS, f"not known how to build on {platform.system()}")
+    LIBRARIES.mkdir(exist_ok=True)
+    intel = platform.machine().lower() in ("x86_64", "amd64")
+    names = [name for name in INSTRUCTION_SETS if intel or name == "plain"]
+    return {name: error for name in names if (error := _compile(program, name))}
+
+
+def _compile(program: str, name: str) -> str:
+    """Names of OpenMP are left open in the library, so that they are found in the one that torch has loaded."""
+    flags = (*COMMON, *ROUNDING, *INSTRUCTION_SETS[name])
+    with tempfile.TemporaryDirectory(dir=LIBRARIES) as temporary:
+        object_file, made = Path(temporary) / "made.o", Path(temporary) / "made.so"
+        linux = sys.platform == "linux"
+        compiled = [program, *flags, *(["-fopenmp"] if linux else []), "-w", "-c", str(SOURCE), "-o", str(object_file)]
+        loose = ["-nostdlib", "-lc", "-lm", "-lgcc"] if linux else []
+        for command in (compiled, [program, "-shared", str(object_file), "-o", str(made), *loose]):
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                return (done.stderr.strip().splitlines() or ["the compiler failed"])[-1]
+        made.replace(library(name))  # whole or not at all: another process may be loading it
+    return ""
+
+
+if __name__ == "__main__":
+    errors = build()
+    for name in INSTRUCTION_SETS:
+        if name in errors or library(name).exists():
+            print(f"{name}: {errors.get(name, 'built')}")
+    sys.exit(len(errors) == len(INSTRUCTION_SETS))

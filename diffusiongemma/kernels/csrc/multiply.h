@@ -1,0 +1,162 @@
+// Rows of 8-bit activations times one tile, for each instruction set that the file is compiled for.
+//
+// All of them add in the same order and round alike: sums of a group are whole numbers, then
+//   acc += float(sum - zero · sum of the row's codes) · weight's scale · row's scale, and offset · row's sum.
+#pragma once
+
+#include "decode.h"
+
+// Row r of `a` from input k0 on, its first group g0, against a tile: acc [rows][16] is added to.
+struct Slice {
+  const Activations &a;
+  int64_t row, k0, g0;
+  int groups;
+};
+
+#if defined(__AVX512VNNI__)
+
+template <int ROWS, int CHUNKS, bool OFFSETS>
+inline void rows_times_tile(const Slice &s, const Tile &t, float *acc) {
+  const int8_t *a = s.a.codes + s.row * s.a.in + s.k0;
+  const int64_t side = s.row * s.a.groups + s.g0;
+  for (int g = 0; g < s.groups; g++) {
+    __m512i sums[ROWS];
+    for (int r = 0; r < ROWS; r++) sums[r] = _mm512_setzero_si512();
+    for (int c = 0; c < CHUNKS; c++) {
+      __m512i codes = _mm512_load_si512(t.codes + (g * CHUNKS + c) * 64);
+      for (int r = 0; r < ROWS; r++) {
+        int32_t four;
+        memcpy(&four, a + r * s.a.in + (g * CHUNKS + c) * 4, 4);
+        sums[r] = _mm512_dpbusd_epi32(sums[r], codes, _mm512_set1_epi32(four));
+      }
+    }
+    __m512 scale = _mm512_load_ps(t.scales + g * 16), offset = _mm512_load_ps(t.offsets + g * 16);
+    for (int r = 0; r < ROWS; r++) {
+      int64_t at = side + r * s.a.groups + g;
+      __m512 sum = _mm512_cvtepi32_ps(_mm512_sub_epi32(sums[r], _mm512_set1_epi32(s.a.zeros[at])));
+      __m512 v = _mm512_loadu_ps(acc + r * 16);
+      v = _mm512_fmadd_ps(_mm512_mul_ps(sum, scale), _mm512_set1_ps(s.a.scales[at]), v);
+      if (OFFSETS) v = _mm512_fmadd_ps(offset, _mm512_set1_ps(s.a.sums[at]), v);
+      _mm512_storeu_ps(acc + r * 16, v);
+    }
+  }
+}
+constexpr int MOST_ROWS = 8;
+
+#elif defined(__AVX2__)
+
+// Codes below 16 times 127, two at a time, eight times: 30,480 fits 16 bits; codes below 32 four times.
+template <int ROWS, int CHUNKS, int SUMS, bool HIGH, bool OFFSETS>
+inline void rows_times_tile(const Slice &s, const Tile &t, float *__restrict acc) {
+  const int64_t in = s.a.in, groups = s.a.groups, side = s.row * groups + s.g0;
+  const int8_t *__restrict a = s.a.codes + s.row * in + s.k0;
+  const float *__restrict row_scales = s.a.scales + side, *__restrict row_sums = s.a.sums + side;
+  const int32_t *__restrict zeros = s.a.zeros + side;
+  const uint8_t *__restrict codes = t.codes, *__restrict high_codes = t.high;
+  const __m256i ones = _mm256_set1_epi16(1);
+  for (int g = 0; g < s.groups; g++) {
+    __m256i wide[ROWS][2];
+    for (int part = 0; part < SUMS; part++) {
+      __m256i low[ROWS][2], high[ROWS][2];
+      for (int r = 0; r < ROWS; r++)
+        for (int h = 0; h < 2; h++) low[r][h] = high[r][h] = _mm256_setzero_si256();
+#pragma GCC unroll 1
+      for (int c = 0; c < CHUNKS; c++) {
+        __m256i w[2], v[2];
+        for (int h = 0; h < 2; h++) {
+          w[h] = _mm256_load_si256((const __m256i *)(codes + 32 * h));
+          if (HIGH) v[h] = _mm256_load_si256((const __m256i *)(high_codes + 32 * h));
+        }
+        for (int r = 0; r < ROWS; r++) {
+          int32_t four;
+          memcpy(&four, a + r * in, 4);
+          const __m256i x = _mm256_set1_epi32(four);
+          for (int h = 0; h < 2; h++) {
+            low[r][h] = _mm256_add_epi16(low[r][h], _mm256_maddubs_epi16(w[h], x));
+            if (HIGH) high[r][h] = _mm256_add_epi16(high[r][h], _mm256_maddubs_epi16(v[h], x));
+          }
+        }
+        a += 4, codes += 64, high_codes += 64;
+      }
+      for (int r = 0; r < ROWS; r++)
+        for (int h = 0; h < 2; h++) {
+          __m256i sum = _mm256_madd_epi16(low[r][h], ones);
+          if (HIGH) sum = _mm256_add_epi32(sum, _mm256_slli_epi32(_mm256_madd_epi16(high[r][h], ones), 4));
+          wide[r][h] = part ? _mm256_add_epi32(wide[r][h], sum) : sum;
+        }
+    }
+    for (int r = 0; r < ROWS; r++) {
+      const int64_t at = r * groups + g;
+      const __m256 row_scale = _mm256_broadcast_ss(row_scales + at);
+      for (int h = 0; h < 2; h++) {
+        __m256 sum = _mm256_cvtepi32_ps(_mm256_sub_epi32(wide[r][h], _mm256_set1_epi32(zeros[at])));
+        __m256 v = _mm256_loadu_ps(acc + r * 16 + 8 * h);
+        v = _mm256_fmadd_ps(_mm256_mul_ps(sum, _mm256_load_ps(t.scales + g * 16 + 8 * h)), row_scale, v);
+        if (OFFSETS)
+          v = _mm256_fmadd_ps(_mm256_load_ps(t.offsets + g * 16 + 8 * h), _mm256_broadcast_ss(row_sums + at), v);
+        _mm256_storeu_ps(acc + r * 16 + 8 * h, v);
+      }
+    }
+  }
+}
+constexpr int MOST_ROWS = 4;
+
+#else
+
+template <int ROWS, bool OFFSETS>
+inline void rows_times_tile(const Slice &s, const Tile &t, float *acc, int chunks) {
+  for (int r = 0; r < ROWS; r++) {
+    const int8_t *a = s.a.codes + (s.row + r) * s.a.in + s.k0;
+    for (int g = 0; g < s.groups; g++) {
+      int32_t sums[OUTS] = {};
+      for (int c = g * chunks; c < (g + 1) * chunks; c++)
+        for (int o = 0; o < OUTS; o++)
+          for (int i = 0; i < 4; i++) sums[o] += (int32_t)t.codes[(c * OUTS + o) * 4 + i] * a[c * 4 + i];
+      const int64_t at = (s.row + r) * s.a.groups + s.g0 + g;
+      for (int o = 0; o < OUTS; o++) {
+        float v = acc[r * 16 + o];
+        v = __builtin_fmaf((float)(sums[o] - s.a.zeros[at]) * t.scales[g * 16 + o], s.a.scales[at], v);
+        if (OFFSETS) v = __builtin_fmaf(t.offsets[g * 16 + o], s.a.sums[at], v);
+        acc[r * 16 + o] = v;
+      }
+    }
+  }
+}
+constexpr int MOST_ROWS = 4;
+
+#endif
+
+template <int ROWS, bool OFFSETS>
+inline void rows_of_shape(const Shape &shape, const Slice &s, const Tile &t, float *acc) {
+#if defined(__AVX512VNNI__)
+  if (shape.group == 32) rows_times_tile<ROWS, 8, OFFSETS>(s, t, acc);
+  else rows_times_tile<ROWS, 4, OFFSETS>(s, t, acc);
+#elif defined(__AVX2__)
+  if (shape.bits == 8) {
+    if (shape.group == 32) rows_times_tile<ROWS, 8, 1, true, OFFSETS>(s, t, acc);
+    else rows_times_tile<ROWS, 4, 1, true, OFFSETS>(s, t, acc);
+  } else if (shape.group == 16) rows_times_tile<ROWS, 4, 1, false, OFFSETS>(s, t, acc);
+  else if (shape.bits == 5) rows_times_tile<ROWS, 4, 2, false, OFFSETS>(s, t, acc);
+  else rows_times_tile<ROWS, 8, 1, false, OFFSETS>(s, t, acc);
+#else
+  rows_times_tile<ROWS, OFFSETS>(s, t, acc, shape.group / 4);
+#endif
+}
+
+template <bool OFFSETS>
+inline void multiply_rows(const Shape &shape, Slice s, int rows, const Tile &t, float *acc) {
+#if defined(__AVX2__) && !defined(__AVX512VNNI__)
+  const int most = shape.bits == 8 ? 2 : 4;  // registers
+#else
+  const int most = MOST_ROWS;
+#endif
+  for (int r = 0; r < rows;) {
+    Slice here = {s.a, s.row + r, s.k0, s.g0, s.groups};
+    float *at = acc + r * 16;
+    int left = rows - r;
+    if (MOST_ROWS >= 8 && most >= 8 && left >= 8) rows_of_shape<MOST_ROWS, OFFSETS>(shape, here, t, at), r += MOST_ROWS;
+    else if (most >= 4 && left >= 4) rows_of_shape<4, OFFSETS>(shape, here, t, at), r += 4;
+    else if (left >= 2) rows_of_shape<2, OFFSETS>(shape, here, t, at), r += 2;
+    else rows_of_shape<1, OFFSETS>(shape, here, t, at), r += 1;
+  }
+}

@@ -1,0 +1,316 @@
+// Products of 8-bit activations with packed weights, and routed experts of them: a plain C interface for ctypes.
+
+#include <cmath>
+#include <cstdlib>
+
+#include "multiply.h"
+
+#ifdef _OPENMP
+extern "C" int omp_get_max_threads(void);
+extern "C" int omp_get_thread_num(void);
+#else
+static int omp_get_max_threads() { return 1; }
+static int omp_get_thread_num() { return 0; }
+#endif
+
+namespace {
+
+struct Scratch {
+  Tile tile;
+  alignas(64) float acc[ROW_BLOCK * OUTS];
+};
+
+// Rows first .. first + rows of the activations times one tile's outputs of a weight -> out[row * stride + output].
+void tile_product(const Weight &w, int64_t row0, const Activations &a, int64_t first, int64_t rows, float *out,
+                  int64_t stride, Scratch &s) {
+  const Shape shape = shape_of(w);
+  const int64_t outs = w.out - row0 < OUTS ? w.out - row0 : OUTS;
+  for (int64_t r0 = 0; r0 < rows; r0 += ROW_BLOCK) {
+    const int n = (int)(rows - r0 < ROW_BLOCK ? rows - r0 : ROW_BLOCK);
+    memset(s.acc, 0, sizeof(float) * n * OUTS);
+    for (int64_t k0 = 0; k0 < w.in; k0 += K_BLOCK) {
+      const int kn = (int)(w.in - k0 < K_BLOCK ? w.in - k0 : K_BLOCK);
+      decode(w, shape, row0, k0, kn, s.tile);
+      Slice slice = {a, first + r0, k0, k0 / shape.group, kn / shape.group};
+      if (shape.offsets) multiply_rows<true>(shape, slice, n, s.tile, s.acc);
+      else multiply_rows<false>(shape, slice, n, s.tile, s.acc);
+    }
+    for (int r = 0; r < n; r++) memcpy(out + (r0 + r) * stride + row0, s.acc + r * OUTS, sizeof(float) * outs);
+  }
+}
+
+// The parts of one buffer that hold activations in 8 bits.
+struct Owned {
+  int8_t *codes;
+  float *scales, *sums;
+  int32_t *zeros;
+  int64_t in, groups;
+  Activations view() const { return {codes, scales, zeros, sums, in, groups}; }
+};
+
+Owned owned(int64_t rows, int64_t in, int group) {
+  int64_t groups = in / group;
+  char *memory = (char *)aligned_alloc(64, (rows * (in + 12 * groups) + 256) / 64 * 64 + 64);
+  Owned o = {nullptr, (float *)memory, nullptr, nullptr, in, groups};
+  o.sums = o.scales + rows * groups;
+  o.zeros = (int32_t *)(o.sums + rows * groups);
+  o.codes = (int8_t *)(o.zeros + rows * groups);
+  return o;
+}
+
+inline float largest_of(const float *x, int group) {
+#ifdef __AVX2__
+  const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+  __m256 most = _mm256_and_ps(_mm256_loadu_ps(x), magnitude);
+  for (int i = 8; i < group; i += 8) most = _mm256_max_ps(most, _mm256_and_ps(_mm256_loadu_ps(x + i), magnitude));
+  __m128 m = _mm_max_ps(_mm256_castps256_ps128(most), _mm256_extractf128_ps(most, 1));
+  m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+  return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+#else
+  float most = 0;
+  for (int i = 0; i < group; i++) most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
+  return most;
+#endif
+}
+
+// The codes of a group, of each eight inputs the even ones first if asked for, and their sum.
+inline int32_t round_group(const float *x, int group, float inverse, bool even_odd, int8_t *codes) {
+#ifdef __AVX2__
+  const __m256 factor = _mm256_set1_ps(inverse);
+  const __m128i order = _mm_set1_epi64x(even_odd ? 0x0705030106040200 : 0x0706050403020100);
+  __m256i sum = _mm256_setzero_si256();
+  for (int i = 0; i < group; i += 8) {
+    const __m256i whole = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + i), factor));
+    sum = _mm256_add_epi32(sum, whole);
+    const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+    _mm_storel_epi64((__m128i *)(codes + i), _mm_shuffle_epi8(_mm_packs_epi16(words, words), order));
+  }
+  __m128i four = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+  four = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+  return _mm_cvtsi128_si32(four) + _mm_extract_epi32(four, 1);
+#else
+  int32_t sum = 0;
+  for (int i = 0; i < group; i++) {
+    const int place = even_odd ? (i & ~7) + (i & 7) / 2 + (i & 1) * 4 : i;
+    codes[place] = (int8_t)lrintf(x[i] * inverse);
+    sum += codes[place];
+  }
+  return sum;
+#endif
+}
+
+// One row in 8 bits, a scale a group, in the order that the weight's tiles have.
+void round_row(const float *x, const Shape &s, Owned &o, int64_t row) {
+  for (int64_t g = 0; g < o.groups; g++) {
+    const float *part = x + g * s.group;
+    int8_t *codes = o.codes + row * o.in + g * s.group;
+    const float most = largest_of(part, s.group);
+    const int32_t sum = round_group(part, s.group, most > 0 ? 127.0f / most : 0.0f, s.even_odd, codes);
+    const int64_t at = row * o.groups + g;
+    o.scales[at] = most / 127.0f;
+    o.sums[at] = (float)sum * o.scales[at];
+    o.zeros[at] = s.zero * sum;
+  }
+}
+
+// tanh from one exponential, within 2e-7 of the true one; every element rounds alike wherever it stands.
+inline float tanh_of(float x) {
+  float twice = 2.0f * x, y = (twice > 20.0f ? 20.0f : twice < -20.0f ? -20.0f : twice) * 1.44269504f;  // e^2x = 2^y
+  float whole = nearbyintf(y), f = y - whole;
+  float p = 1.8775767e-3f;
+  p = __builtin_fmaf(p, f, 8.9893397e-3f);
+  p = __builtin_fmaf(p, f, 5.5826318e-2f);
+  p = __builtin_fmaf(p, f, 2.4015361e-1f);
+  p = __builtin_fmaf(p, f, 6.9315308e-1f);
+  p = __builtin_fmaf(p, f, 9.9999994e-1f);
+  int32_t bits = ((int32_t)whole + 127) << 23;
+  float power;
+  memcpy(&power, &bits, 4);
+  float e = p * power;
+  return (e - 1.0f) / (e + 1.0f);
+}
+
+inline float gelu(float x) {
+  return 0.5f * x * (1.0f + tanh_of(0.79788456f * (x + 0.044715f * x * x * x)));
+}
+
+Scratch *scratches() { return (Scratch *)aligned_alloc(64, sizeof(Scratch) * omp_get_max_threads()); }
+
+// Experts' weights stand in segments of equal number an expert: gate above up, or both in one.
+int64_t rows_of(const Weight *segments, int count) {
+  int64_t rows = 0;
+  for (int i = 0; i < count; i++) rows += segments[i].out;
+  return rows;
+}
+
+// Every expert's slots, which stand one behind the other, times its weights.
+void grouped_product(const Weight *weights, int segments, const int64_t *starts, int experts, const Activations &a,
+                     float *out, Scratch *scratch) {
+  const int64_t width = rows_of(weights, segments), tiles = (width + OUTS - 1) / OUTS;
+  int64_t *begin = (int64_t *)malloc(sizeof(int64_t) * (segments + 1)), units = 0;
+  for (int i = 0; i < segments; i++) begin[i] = units, units += (weights[i].out + OUTS - 1) / OUTS;
+  (void)tiles;
+#pragma omp parallel for schedule(dynamic, 4)
+  for (int64_t task = 0; task < experts * units; task++) {
+    const int64_t expert = task / units, rows = starts[expert + 1] - starts[expert];
+    if (!rows) continue;
+    int segment = segments - 1;
+    while (begin[segment] > task % units) segment--;
+    int64_t column = 0;
+    for (int i = 0; i < segment; i++) column += weights[expert * segments + i].out;
+    tile_product(weights[expert * segments + segment], (task % units - begin[segment]) * OUTS, a, starts[expert], rows,
+                 out + starts[expert] * width + column, width, scratch[omp_get_thread_num()]);
+  }
+  free(begin);
+}
+
+// Inputs k0 .. k0 + kn of one row in full precision, kn at most K_BLOCK.
+void unpack_row(const Weight &w, const Shape &s, int64_t row, int64_t k0, int kn, Tile &t, float *out) {
+  decode(w, s, row, k0, kn, t);  // the row is the tile's first
+  for (int g = 0; g < kn / s.group; g++)
+    for (int i = 0; i < s.group; i++) {
+      const int k = g * s.group + i, within = i & 7;
+      const int at = s.even_odd ? (k & ~7) + within / 2 + (within & 1) * 4 : k;
+      const int place = (at / 4 * OUTS) * 4 + at % 4;
+      const int code = HALVES && s.bits == 8 ? t.codes[place] | t.high[place] << 4 : t.codes[place];
+      out[k] = (float)(code - s.zero) * t.scales[g * OUTS];
+      if (s.offsets) out[k] += t.offsets[g * OUTS];
+    }
+}
+
+// One share of a mean: token's row of the weight counts `share` in row `place` of the result.
+struct Part {
+  int32_t place;
+  float share;
+};
+
+// The bits of a float from which on shares are kept, so that those left out sum to at most `left_out`.
+uint32_t least_kept(const float *shares, int64_t count, float left_out, double *bins) {
+  memset(bins, 0, sizeof(double) << 12);
+  for (int64_t i = 0; i < count; i++) {
+    uint32_t bits;
+    memcpy(&bits, shares + i, 4);
+    bins[bits >> 20 & 4095] += shares[i];
+  }
+  double sum = 0;
+  uint32_t bin = 0;
+  while (bin < 4095 && (sum += bins[bin]) <= left_out) bin++;
+  return bin << 20;
+}
+
+}  // namespace
+
+#define EXPORT __attribute__((visibility("default")))
+
+extern "C" {
+
+EXPORT int packed_version() { return 1; }
+
+// Bytes of `Weight`, to be compared with the caller's.
+EXPORT int packed_weight_size() { return (int)sizeof(Weight); }
+
+// x [rows, in] float32 · weight.T -> out [rows, stride], the first w.out of each row.
+EXPORT void packed_product(const Weight *w, const float *x, int64_t rows, float *out, int64_t stride) {
+  const Shape shape = shape_of(*w);
+  Owned o = owned(rows, w->in, shape.group);
+  Scratch *scratch = scratches();
+#pragma omp parallel for schedule(static)
+  for (int64_t r = 0; r < rows; r++) round_row(x + r * w->in, shape, o, r);
+#pragma omp parallel for schedule(dynamic, 4)
+  for (int64_t tile = 0; tile < (w->out + OUTS - 1) / OUTS; tile++)
+    tile_product(*w, tile * OUTS, o.view(), 0, rows, out, stride, scratch[omp_get_thread_num()]);
+  free(scratch);
+  free(o.scales);
+}
+
+// Routed experts: x [tokens, in], chosen and shares [tokens, k] -> out [tokens, in] = Σ share · down(gelu(gate) · up).
+// The experts of a token are added in the order of their numbers.
+EXPORT void packed_experts(const Weight *gate_up, int gate_up_segments, const Weight *down, int down_segments, int experts,
+                    const float *x, const int64_t *chosen, const float *shares, int64_t tokens, int k, float *out) {
+  const int64_t in = gate_up->in, width = down->in, slots = tokens * k, outs = rows_of(down, down_segments);
+  const Shape first = shape_of(*gate_up), second = shape_of(*down);
+  int64_t *starts = (int64_t *)calloc(experts + 2, sizeof(int64_t)), *order = (int64_t *)malloc(slots * sizeof(int64_t));
+  int64_t *places = (int64_t *)malloc(slots * sizeof(int64_t));
+  for (int64_t i = 0; i < slots; i++) starts[chosen[i] + 2]++;
+  for (int e = 0; e < experts; e++) starts[e + 2] += starts[e + 1];
+  for (int64_t i = 0; i < slots; i++) places[i] = starts[chosen[i] + 1]++, order[places[i]] = i;
+
+  Scratch *scratch = scratches();
+  Owned a = owned(slots, in, first.group), b = owned(slots, width, second.group);
+  float *hidden = (float *)malloc(sizeof(float) * slots * 2 * width);
+  float *parts = (float *)malloc(sizeof(float) * slots * outs);
+#pragma omp parallel for schedule(static)
+  for (int64_t slot = 0; slot < slots; slot++) round_row(x + order[slot] / k * in, first, a, slot);
+  grouped_product(gate_up, gate_up_segments, starts, experts, a.view(), hidden, scratch);
+#pragma omp parallel for schedule(static)
+  for (int64_t slot = 0; slot < slots; slot++) {
+    float *gate = hidden + slot * 2 * width;
+    const float *up = gate + width;
+    for (int64_t i = 0; i < width; i++) gate[i] = gelu(gate[i]) * up[i];
+    round_row(gate, second, b, slot);
+  }
+  grouped_product(down, down_segments, starts, experts, b.view(), parts, scratch);
+#pragma omp parallel for schedule(static)
+  for (int64_t token = 0; token < tokens; token++) {
+    float *row = out + token * outs;
+    memset(row, 0, sizeof(float) * outs);
+    bool done[256] = {};
+    for (int step = 0; step < k; step++) {
+      int best = -1;
+      for (int j = 0; j < k; j++)
+        if (!done[j] && (best < 0 || chosen[token * k + j] < chosen[token * k + best])) best = j;
+      done[best] = true;
+      const float share = shares[token * k + best], *part = parts + places[token * k + best] * outs;
+      for (int64_t i = 0; i < outs; i++) row[i] = __builtin_fmaf(share, part[i], row[i]);
+    }
+  }
+  free(starts), free(order), free(places), free(scratch), free(a.scales), free(b.scales), free(hidden), free(parts);
+}
+
+// shares [rows, tokens] · weight [tokens, in] -> out [rows, in], without the smallest shares of a row, `left_out` in sum.
+EXPORT void packed_mean(const Weight *w, const float *shares, int64_t rows, float left_out, float *out) {
+  const int64_t tokens = w->out, in = w->in;
+  const Shape shape = shape_of(*w);
+  uint32_t *least = (uint32_t *)malloc(sizeof(uint32_t) * rows);
+  int64_t *starts = (int64_t *)calloc(tokens + 1, sizeof(int64_t));
+#pragma omp parallel for schedule(dynamic)
+  for (int64_t r = 0; r < rows; r++) {
+    double *bins = (double *)malloc(sizeof(double) << 12);
+    least[r] = least_kept(shares + r * tokens, tokens, left_out, bins);
+    free(bins);
+  }
+  const auto kept = [&](int64_t r, int64_t token) {
+    uint32_t bits;
+    memcpy(&bits, shares + r * tokens + token, 4);
+    return bits >= least[r] && bits;
+  };
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t token = 0; token < tokens; token++) starts[token + 1] += kept(r, token);
+  for (int64_t token = 0; token < tokens; token++) starts[token + 1] += starts[token];
+  Part *parts = (Part *)malloc(sizeof(Part) * (starts[tokens] + 1));
+  int64_t *next = (int64_t *)malloc(sizeof(int64_t) * tokens);
+  memcpy(next, starts, sizeof(int64_t) * tokens);
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t token = 0; token < tokens; token++)
+      if (kept(r, token)) parts[next[token]++] = {(int32_t)r, shares[r * tokens + token]};
+  memset(out, 0, sizeof(float) * rows * in);
+  Scratch *scratch = scratches();
+  constexpr int SLICE = 256;
+#pragma omp parallel for schedule(dynamic)
+  for (int64_t slice = 0; slice < (in + SLICE - 1) / SLICE; slice++) {
+    const int64_t k0 = slice * SLICE;
+    const int kn = (int)(in - k0 < SLICE ? in - k0 : SLICE);
+    float row[SLICE];
+    for (int64_t token = 0; token < tokens; token++) {
+      if (starts[token] == starts[token + 1]) continue;
+      unpack_row(*w, shape, token, k0, kn, scratch[omp_get_thread_num()].tile, row);
+      for (int64_t p = starts[token]; p < starts[token + 1]; p++) {
+        float *to = out + parts[p].place * in + k0;
+        const float share = parts[p].share;
+        for (int k = 0; k < kn; k++) to[k] = __builtin_fmaf(share, row[k], to[k]);
+      }
+    }
+  }
+  free(least), free(starts), free(parts), free(next), free(scratch);
+}
+}

@@ -1,0 +1,185 @@
+"""The kernels for packed weights: each layout against its `unpack`, each set of instructions against the plain one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import gguf
+import pytest
+import torch
+from torch import Tensor
+
+from diffusiongemma.kernels import build
+from diffusiongemma.kernels.experts import sorted_expert_mlp
+from diffusiongemma.weights import packed_kernels
+from diffusiongemma.weights.packed import Blocks, Groups, Packed, Plain, Rows, Stack, fp8, int4, int8
+from diffusiongemma.weights.packed_kernels import Experts, Product, can_multiply, kernels
+
+pytestmark = pytest.mark.skipif(build.compiler() is None, reason="needs a C++ compiler")
+ROUNDING = 0.012  # of a product whose activations have 8 bits, relative
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built():
+    if kernels()[0] is None:
+        build.build()
+        kernels.cache_clear()
+    assert kernels()[0] is not None, kernels()[1]
+
+
+def random_blocks(kind: str, out: int, width: int) -> Blocks:
+    """What `gguf` does not write itself: any bytes, with small numbers where scales stand."""
+    weights, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
+    raw = torch.randint(0, 256, (out, width // weights, size), dtype=torch.uint8)
+    for at in (0, 2) if kind == "Q4_K" else (208,):
+        raw[..., at : at + 2] = (torch.rand(raw.shape[:2] + (1,)) + 0.5).half().view(torch.uint8)
+    return Blocks(kind, raw.flatten(-2))
+
+
+def blocks(kind: str, weight: Tensor) -> Blocks:
+    return Blocks(kind, torch.from_numpy(gguf.quantize(weight.numpy(), gguf.GGMLQuantizationType[kind])))
+
+
+def nvfp4(out: int, width: int) -> Groups:
+    codes = torch.randint(0, 256, (out, width // 2), dtype=torch.uint8)
+    return Groups("fp4", codes, torch.rand(out, width // 16).to(torch.float8_e4m3fn), factor=0.37)
+
+
+def mlx(weight: Tensor, kind: str) -> Groups:
+    """Unsigned codes with a scale and an offset a group of 64."""
+    four = int4(weight, 64, symmetric=False)
+    codes = four.codes if kind == "int4" else torch.randint(0, 256, weight.shape, dtype=torch.uint8)
+    return Groups(kind, codes, four.scales.half(), four.offsets)
+
+
+LAYOUTS = {
+    "int4, groups of 32": lambda w: int4(w),
+    "int4, groups of 16": lambda w: int4(w, 16),
+    "int4, groups of 64": lambda w: int4(w, 64),
+    "int4 with offsets": lambda w: int4(w, symmetric=False),
+    "MLX, 4 bits": lambda w: mlx(w, "int4"),
+    "MLX, 8 bits": lambda w: mlx(w, "uint8"),
+    "int8, a scale a row": lambda w: int8(w),
+    "int8, groups of 32": lambda w: int8(w, 32),
+    "NVFP4": lambda w: nvfp4(*w.shape),
+    "Q8_0": lambda w: blocks("Q8_0", w),
+    "Q5_0": lambda w: blocks("Q5_0", w),
+    "Q4_K": lambda w: random_blocks("Q4_K", *w.shape),
+    "Q6_K": lambda w: random_blocks("Q6_K", *w.shape),
+    "rows below each other": lambda w: Rows((int4(w[:20]), int8(w[20:]))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [256, 1280])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_product_is_that_of_the_unpacked_weight(layout, width):
+    torch.manual_seed(0)
+    weight: Packed = LAYOUTS[layout](torch.randn(43, width))
+    x = torch.randn(300, width)
+    assert can_multiply(weight)
+    expected, found = x @ weight.unpack().T, Product(weight)(x)
+    assert (found - expected).norm() < ROUNDING * expected.norm()
+    # Whole numbers that 8 bits hold are multiplied without rounding but float32's.
+    whole = torch.randint(-127, 128, (5, width)).float()
+    whole[:, ::16] = 127
+    expected = whole @ weight.unpack().T
+    assert (Product(weight)(whole) - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_row_is_alike_in_any_company(layout):
+    torch.manual_seed(1)
+    product = Product(LAYOUTS[layout](torch.randn(43, 512)))
+    x = torch.randn(270, 512)
+    whole = product(x)
+    for first, last in ((0, 1), (1, 3), (4, 11), (250, 270)):
+        assert torch.equal(product(x[first:last]), whole[first:last])
+
+
+SUM = """
+import torch
+from diffusiongemma.weights.packed import *
+from diffusiongemma.weights.packed_kernels import Product, kernels
+torch.manual_seed(0)
+x = torch.randn(11, 1280)
+for make in (int4, int8, lambda w: int4(w, 16, symmetric=False)):
+    print(Product(make(torch.randn(40, 1280)))(x).double().sum().item())
+print(kernels()[1])
+"""
+
+
+def test_all_instructions_round_alike():
+    found = {}
+    for name in build.INSTRUCTION_SETS:
+        if packed_kernels.NEEDS[name] <= packed_kernels._processor():
+            environment = {**os.environ, packed_kernels.VARIABLE: name}
+            command = [sys.executable, "-c", SUM]
+            done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+            *sums, used = done.stdout.split()
+            assert used == name
+            found[name] = sums
+    assert len({tuple(sums) for sums in found.values()}) == 1, found
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_experts_are_the_sum_of_their_mlps(separate):
+    torch.manual_seed(2)
+    count, dim, width, chosen = 8, 96, 64, 3
+    gate_up, down = int4(torch.randn(count, 2 * width, dim) / 10), int8(torch.randn(count, dim, width) / 8, 32)
+    x, weights = torch.randn(37, dim), torch.rand(37, chosen)
+    experts = torch.stack([torch.randperm(count - 1)[:chosen] for _ in range(37)])  # the last one is never hit
+    packed: Packed = gate_up
+    if separate:  # as files hold experts one by one, and gates apart
+        packed = Rows((Stack(tuple(e[:width] for e in gate_up)), Stack(tuple(e[width:] for e in gate_up))))
+    found = Experts(packed, down)(x, weights, experts)
+    expected = sorted_expert_mlp(x, weights, experts, gate_up.unpack(), down.unpack())
+    assert (found - expected).norm() < 2 * ROUNDING * expected.norm()
+    part = slice(3, 9)
+    assert torch.equal(Experts(packed, down)(x[part], weights[part], experts[part]), found[part])
+
+
+@pytest.mark.parametrize(
+    "layout", ["int4, groups of 32", "int8, a scale a row", "MLX, 8 bits", "Q4_K", "Q6_K", "NVFP4"]
+)
+def test_a_mean_leaves_out_a_millionth(layout):
+    torch.manual_seed(3)
+    weight = LAYOUTS[layout](torch.randn(3000, 512))
+    shares = (torch.randn(9, 3000) * torch.tensor([0.1, 1, 2, 4, 8, 8, 16, 16, 30])[:, None]).softmax(-1)
+    shares[-1] = torch.eye(3000)[77]
+    full, found = weight.unpack(), Product(weight).mean(shares)
+    assert (found - shares @ full).abs().max() < 2e-6 * full.abs().max() + 1e-6 * full.std()
+    torch.testing.assert_close(found[-1], full[77])
+    assert torch.equal(Product(weight).mean(shares[2:4]), found[2:4])
+
+
+def test_what_the_kernels_do_not_know_is_told():
+    weight = torch.randn(20, 64)
+    assert not any(map(can_multiply, (fp8(weight), Plain(weight), int4(torch.randn(20, 48), 16))))
+    assert not can_multiply(Stack((int4(weight), Plain(weight))))
+    assert not can_multiply(Blocks("Q5_K", torch.zeros(4, 176, dtype=torch.uint8)))
+
+
+def test_without_a_library_there_are_no_kernels(monkeypatch, tmp_path):
+    monkeypatch.setattr(packed_kernels, "library", lambda name: tmp_path / name)
+    found, reason = kernels.__wrapped__()
+    assert found is None and "python -m diffusiongemma.kernels.build" in reason
+    (tmp_path / "plain").write_bytes(b"no library")
+    assert "plain" in kernels.__wrapped__()[1]
+    monkeypatch.setenv(packed_kernels.VARIABLE, "none")
+    assert kernels.__wrapped__()[0] is None
+
+
+def test_a_library_that_multiplies_wrongly_is_not_used(monkeypatch):
+    monkeypatch.setattr(packed_kernels, "_multiplies", lambda found: False)
+    assert "wrongly" in str(packed_kernels._load("plain"))
+
+
+def test_a_compiler_that_fails_leaves_no_library(monkeypatch, tmp_path):
+    monkeypatch.setattr(build, "LIBRARIES", tmp_path / "lib")
+    monkeypatch.setattr(build, "SOURCE", Path(tmp_path / "absent.cpp"))
+    assert set(build.build()) >= {"plain"} and not list((tmp_path / "lib").iterdir())
+    monkeypatch.setattr(build, "compiler", lambda: None)
+    assert "compiler" in build.build()["plain"]
