@@ -39,10 +39,12 @@ from diffusiongemma.signatures import AnswerOptions, BatchOptions, GenerateOptio
 from diffusiongemma.text.holes import split_at
 from diffusiongemma.text.seams import TextTokens
 from diffusiongemma.weights.adapter import load_adapter
-from diffusiongemma.weights.checkpoint import load_model, save_model
-from diffusiongemma.weights.generation import load_decoding
-from diffusiongemma.weights.locate import choose_device, choose_dtype, load_tokenizer, locate_adapted
+from diffusiongemma.weights.checkpoint import as_it_lies, built
+from diffusiongemma.weights.locate import choose_device, choose_dtype, locate_adapted
 from diffusiongemma.weights.lora import require_plain
+from diffusiongemma.weights.opening import Checkpoint
+from diffusiongemma.weights.saving import save_model
+from diffusiongemma.weights.schemes import Scheme
 
 if TYPE_CHECKING:
     from diffusiongemma.engine.session import Session
@@ -67,28 +69,27 @@ class DiffusionGemma:
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
         adapter: str | Path | None = None,
+        quantize: str | None = None,
     ) -> DiffusionGemma:
-        """Load `"nano"`, a directory in the Hugging Face layout, or a hub id (downloaded on first use).
+        """Load `"nano"`, a directory in the Hugging Face layout, a GGUF file, or a hub id (downloaded on first use).
+
+        Weights in few bits stay so. `:Q4_K_M` behind a directory or hub id chooses among GGUF files.
 
         `adapter` is a directory or hub id of a LoRA adapter in PEFT's format, used unmerged; an adapter as `source`
         brings the base model it names.
+        `quantize` "mixed", "int8", "int4" or "fp8" puts weights in few bits while loading, one at a time; the command
+        `diffusiongemma quantize` writes them so, once for all.
         `device` "auto" takes a GPU if there is one. `dtype` "auto" keeps the file's, but computes in float32 where a
         small model runs on a CPU. Raises `ModelNotFound` or `CheckpointError`.
         """
         round_alike()
-        directory, adapter_directory = locate_adapted(source, adapter)
-        config = ModelConfig.from_file(directory / "config.json")
-        where = choose_device(device)
-        model = load_model(directory, choose_dtype(dtype, directory, where), where)
+        path, adapter_directory = locate_adapted(source, adapter)
+        checkpoint, where = Checkpoint.at(path), choose_device(device)
+        pack = as_it_lies if quantize is None else Scheme(quantize).packed
+        model = built(checkpoint.config, checkpoint.tensors, choose_dtype(dtype, path, where), where, pack)
         if adapter_directory is not None:
             load_adapter(model, adapter_directory)
-        return cls(
-            model,
-            load_tokenizer(directory),
-            load_decoding(directory, config),
-            directory,
-            MediaSettings.from_checkpoint(directory),
-        )
+        return cls(model, checkpoint.tokenizer(), checkpoint.decoding(), path, MediaSettings.from_checkpoint(path))
 
     @property
     def config(self) -> ModelConfig:
@@ -367,7 +368,8 @@ class DiffusionGemma:
     # Files.
 
     def save_pretrained(self, directory: str | Path, dtype: torch.dtype | None = None) -> None:
-        """Write a directory that this package and transformers load; tensors keep the dtype of their file.
+        """Write a directory that this package loads, and transformers if no weights are packed; tensors keep the dtype
+        of their file, packed weights their layout.
 
         Raises `InputError` while the model has an unmerged adapter.
         """
@@ -381,9 +383,10 @@ def load(
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
     adapter: str | Path | None = None,
+    quantize: str | None = None,
 ) -> DiffusionGemma:
     """The same as `DiffusionGemma.from_pretrained`."""
-    return DiffusionGemma.from_pretrained(source, device=device, dtype=dtype, adapter=adapter)
+    return DiffusionGemma.from_pretrained(source, device=device, dtype=dtype, adapter=adapter, quantize=quantize)
 
 
 def _is_batch(prompt: Any) -> bool:

@@ -21,7 +21,7 @@ from diffusiongemma.train.optimisation import initialise
 from diffusiongemma.train.run import Run
 from diffusiongemma.train.sft import held_out_loss
 from diffusiongemma.train.trainer import Evaluate, Hooks, train
-from diffusiongemma.weights.checkpoint import save_model
+from diffusiongemma.weights.saving import save_model
 
 VOCABULARY, WIDTH = 41, 6
 TINY = ModelConfig(

@@ -24,7 +24,9 @@ def build() -> typer.Typer:
     from diffusiongemma.cli.doctor import doctor
     from diffusiongemma.cli.edit import edit
     from diffusiongemma.cli.eval import evaluate
+    from diffusiongemma.cli.export import export
     from diffusiongemma.cli.infill import infill
+    from diffusiongemma.cli.quantize import quantize
     from diffusiongemma.cli.replay import replay
     from diffusiongemma.cli.run import run
     from diffusiongemma.cli.serve import serve
@@ -41,6 +43,8 @@ def build() -> typer.Typer:
     for command in (run, chat, infill, edit, replay, doctor):
         app.command()(command)
     app.command("serve")(serve)
+    app.command()(quantize)
+    app.command()(export)
     app.command("eval")(evaluate)
     app.add_typer(train, name="train")
     return app

@@ -68,12 +68,19 @@ def machine() -> list[Check]:
 
 
 def trial(name: str, device: str) -> list[Check]:
-    """Load a model and denoise one canvas."""
+    """Load a model, if it fits, and denoise one canvas."""
     try:
+        from diffusiongemma.weights.fitting import fit
+        from diffusiongemma.weights.locate import choose_device
+
+        found = fit(name, choose_device(device))
+        if not found.fits:
+            return [Check(f"memory for {name}", False, str(found), found.advice(name))]
         from diffusiongemma.api import load
 
         loaded = load(name, device=device)
-        return [_loaded(name, loaded), _generation(loaded)]
+        memory = Check(f"memory for {name}", True, str(found))
+        return [memory, _loaded(name, loaded), *_layouts(loaded), _generation(loaded)]
     except UserError as error:
         return [Check(f"model {name}", False, str(error), "reinstall the package, or give another --model")]
     except Exception as error:  # whatever a broken installation raises
@@ -145,6 +152,24 @@ def _loaded(name: str, model: DiffusionGemma) -> Check:
     size = sum(p.numel() for p in model.network.parameters())
     found = f"{size / 1e6:,.1f} M parameters in {str(model.network.dtype).removeprefix('torch.')}"
     return Check(f"model {name}", True, f"{found} on {model.network.device}")
+
+
+def _layouts(model: DiffusionGemma) -> list[Check]:
+    """How packed weights are held, and which of them not as they lie in the file."""
+    from collections import Counter
+
+    from diffusiongemma.weights.formats.packed_files import layout_of
+    from diffusiongemma.weights.packed_modules import packed_of
+
+    packed = packed_of(model.network)
+    if not packed:
+        return []
+    counts = Counter(layout_of(weight)[0] for weight in packed.values())
+    repacked = Counter(model.network.repacked.values())
+    found = ", ".join(f"{count} weights in {kind}" for kind, count in counts.most_common())
+    if repacked:
+        found += "; repacked: " + ", ".join(f"{count} from {kind}" for kind, count in repacked.most_common())
+    return [Check("layouts", True, found)]
 
 
 def _generation(model: DiffusionGemma) -> Check:

@@ -90,12 +90,26 @@ def serve(
         max_body=max_body * 2**20,
         grace=grace,
     )
+    _say_whether_it_fits(model, device)
     loaded = in_own_thread(lambda: open_model(model, device, dtype))
     if loaded.tokenizer is None:
         raise InputError(f"{model} has no tokenizer files: a server is about text")
     from diffusiongemma.serve.transport.run import serve as run
 
     run(loaded, settings, host, port)
+
+
+def _say_whether_it_fits(model: str, device: str) -> None:
+    """One line on stderr before a large model is loaded."""
+    from diffusiongemma.cli.running import say
+    from diffusiongemma.weights.fitting import LARGE, fit
+    from diffusiongemma.weights.locate import choose_device
+
+    found = fit(model, choose_device(device))
+    if not found.fits:
+        say(f"{model} {found}: it will be slow or fail; {found.advice(model)}", "yellow")
+    elif found.need.weights > LARGE:
+        say(f"{model} {found}")
 
 
 def _keys(values: list[str]) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ class Model(nn.Module):
         self.config = config
         self.backbone = Backbone(config)
         self.file_dtypes: dict[str, torch.dtype] = {}  # of the checkpoint it came from, for saving
+        self.repacked: dict[str, str] = {}  # layout in the file of packed weights that are held in another
         self.make_vision = make_vision
         if config.vision_config is not None and make_vision is None:
             from diffusiongemma.model.vision import Vision

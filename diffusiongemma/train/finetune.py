@@ -22,9 +22,9 @@ from diffusiongemma.train.run import Run
 from diffusiongemma.train.trainer import Hooks, train
 from diffusiongemma.weights.adapter import CONFIG as ADAPTER_CONFIG
 from diffusiongemma.weights.adapter import save_adapter
-from diffusiongemma.weights.checkpoint import save_model
 from diffusiongemma.weights.locate import embedded, locate_adapted
-from diffusiongemma.weights.lora import LoraConfig, adapters, add_lora, merge
+from diffusiongemma.weights.lora import LoraConfig, adapters, add_lora, merge, require_full
+from diffusiongemma.weights.saving import save_model
 
 LARGE = 2 * 10**9  # bytes of a checkpoint; from here on a model is not trained whole unless that is asked for
 
@@ -139,6 +139,7 @@ def _loaded(options: Options, lora: bool) -> DiffusionGemma:
 
 def _open_weights(model: Model) -> None:
     """Have all text weights trained, in memory of their own instead of the file's."""
+    require_full(model)
     merge(model)
     model.requires_grad_(False)
     for parameter in model.backbone.parameters():

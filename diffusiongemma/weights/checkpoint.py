@@ -1,45 +1,25 @@
-"""Checkpoints in the Hugging Face layout: config, safetensors in one or many files, generation config."""
+"""Checkpoints, read: the Hugging Face layout, with safetensors in one or many files, and GGUF files."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from diffusiongemma.config import ModelConfig, read_json
-from diffusiongemma.diffusion.decoding import Decoding
-from diffusiongemma.errors import CheckpointError, UserError
+from diffusiongemma.errors import CheckpointError
 from diffusiongemma.model.model import Model
 from diffusiongemma.weights.formats.quantised import QuantisedShards, is_quantised
-from diffusiongemma.weights.generation import decoding_files
-from diffusiongemma.weights.packed import Packed
-from diffusiongemma.weights.packed_modules import can_be_packed, packed_of, put
+from diffusiongemma.weights.formats.repacking import repacked
+from diffusiongemma.weights.formats.safetensors_file import SafetensorsFile
+from diffusiongemma.weights.packed import Blocks, Packed
+from diffusiongemma.weights.packed_modules import can_be_packed, on_device, put
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-SHARD_BYTES = 5 * 10**9
-# Files beside the weights that belong to a model: carried over on saving.
-SIDE_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "tokenizer.model",
-    "chat_template.jinja",
-    "chat_template.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "video_preprocessor_config.json",
-)
-
 
 VISION = ("model.encoder.vision_tower.", "model.encoder.embed_vision.")  # what the names of its tensors begin with
 
@@ -85,14 +65,11 @@ class Shards:
 
     def __init__(self, directory: Path):
         self.directory = directory
-        self.files: dict[Path, Any] = {}
+        self.files: dict[Path, SafetensorsFile] = {}
         self.where: dict[str, Path] = {}
         for path in self._paths():
-            try:
-                self.files[path] = safe_open(path, framework="pt", device="cpu")
-            except (SafetensorError, OSError) as error:
-                raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
-            self.where |= dict.fromkeys(self.files[path].keys(), path)
+            self.files[path] = SafetensorsFile(path)
+            self.where |= dict.fromkeys(self.files[path].names, path)
 
     def _paths(self) -> list[Path]:
         single, index = self.directory / SINGLE, self.directory / INDEX
@@ -109,22 +86,32 @@ class Shards:
         return paths
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self.files[self.where[name]].get_slice(name).get_shape())
+        return self.files[self.where[name]].shape(name)
 
     def tensor(self, name: str) -> Tensor:
-        return self.files[self.where[name]].get_tensor(name)
+        return self.files[self.where[name]].tensor(name)
 
 
-def load_weights(model: Model, shards: Tensors, dtype: torch.dtype | None, device: torch.device) -> None:
+Pack = Callable[[str, "Tensor | Packed"], "Tensor | Packed"]  # (name in the release, weight) -> weight, packed or not
+
+
+def as_it_lies(name: str, weight: Tensor | Packed) -> Tensor | Packed:
+    return weight
+
+
+def load_weights(
+    model: Model, shards: Tensors, dtype: torch.dtype | None, device: torch.device, pack: Pack = as_it_lies
+) -> None:
     """Fill the text stack of `model`, built on the meta device.
 
-    With `dtype` None tensors stay as they are in the file, on the CPU as views of the memory-mapped file.
+    With `dtype` None tensors stay as they are in the file, on the CPU as views of the memory-mapped file. `pack` may
+    put each in few bits first.
     Raises `CheckpointError` naming the tensor and the file where one is missing, surplus or of another shape.
     """
     expected = {file_name(name): name for name in model.state_dict()}
     sees = model.config.vision_config is not None
-    _check_names(shards, expected, {name for name in shards.where if sees and name.startswith(VISION)})
-    model.file_dtypes |= _fill(model, expected, shards, dtype, device)
+    check_names(shards, expected, {name for name in shards.where if sees and name.startswith(VISION)})
+    model.file_dtypes |= _fill(model, expected, shards, dtype, device, pack)
 
 
 def load_vision(shards: Tensors, dtype: torch.dtype | None, device: torch.device, model: Model) -> nn.Module:
@@ -134,14 +121,19 @@ def load_vision(shards: Tensors, dtype: torch.dtype | None, device: torch.device
     with torch.device("meta"):
         vision = Vision(model.config)
     expected = {file_name(f"vision.{name}"): name for name in vision.state_dict()}
-    _check_names(shards, expected, {name for name in shards.where if not name.startswith(VISION)})
-    model.file_dtypes |= _fill(vision, expected, shards, dtype, device)
+    check_names(shards, expected, {name for name in shards.where if not name.startswith(VISION)})
+    model.file_dtypes |= _fill(vision, expected, shards, dtype, device, as_it_lies)
     _materialise_buffers(vision, device)
     return vision.eval()
 
 
 def _fill(
-    model: nn.Module, expected: dict[str, str], shards: Tensors, dtype: torch.dtype | None, device: torch.device
+    model: nn.Module,
+    expected: dict[str, str],
+    shards: Tensors,
+    dtype: torch.dtype | None,
+    device: torch.device,
+    pack: Pack,
 ) -> dict[str, torch.dtype]:
     """Put tensors of the file, by their names there, in their places -> their dtypes in the file."""
     dtypes, packed = {}, {}
@@ -154,9 +146,10 @@ def _fill(
                 f"{shards.where[name]}: {name} has shape {tuple(tensor.shape)}, "
                 f"the configuration asks for {tuple(old.shape)}"
             )
+        tensor = pack(name, tensor)
         if isinstance(tensor, Packed):
             if can_be_packed(model, own):
-                packed[own] = tensor
+                packed[own] = on_device(_held(tensor, own, model), device)
                 continue
             tensor = tensor.unpack()
         dtypes[name] = tensor.dtype
@@ -167,11 +160,19 @@ def _fill(
     return dtypes
 
 
-def _check_names(shards: Tensors, expected: dict[str, str], others: set[str]) -> None:
+def _held(weight: Packed, name: str, model: nn.Module) -> Packed:
+    """As it lies in the file, or in a layout that is faster, which the model remembers."""
+    held = repacked(weight)
+    if held is not weight and isinstance(weight, Blocks) and isinstance(model, Model):
+        model.repacked[name] = weight.kind
+    return held
+
+
+def check_names(shards: Tensors, expected: dict[str, str], others: set[str]) -> None:
     """Raises `CheckpointError` unless the file has what is expected, and beside it `others` alone."""
     for name in expected:
         if name not in shards.where:
-            raise CheckpointError(f"{shards.directory}: tensor {name} is missing from its safetensors files")
+            raise CheckpointError(f"{shards.directory}: tensor {name} is missing from its files")
     for name in shards.where:
         if name in expected or name in others:
             continue
@@ -187,7 +188,7 @@ def open_checkpoint(path: Path) -> tuple[ModelConfig, Tensors]:
 
     Raises `CheckpointError` for a format that is not read here.
     """
-    if path.suffix == ".gguf":
+    if path.is_file():
         from diffusiongemma.weights.formats.gguf import GGUF, config_of
 
         file = GGUF(path)
@@ -198,13 +199,22 @@ def open_checkpoint(path: Path) -> tuple[ModelConfig, Tensors]:
     return ModelConfig.from_hf(raw), Shards(path)
 
 
-def load_model(directory: Path, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> Model:
-    """The model in a checkpoint directory, ready for inference."""
-    config, shards = open_checkpoint(directory)
-    place = torch.device(device)
+def load_model(path: Path, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> Model:
+    """The model in a checkpoint directory or GGUF file, ready for inference."""
+    return built(*open_checkpoint(path), dtype, torch.device(device))
+
+
+def built(
+    config: ModelConfig,
+    shards: Tensors,
+    dtype: torch.dtype | None,
+    device: torch.device,
+    pack: Pack = as_it_lies,
+) -> Model:
+    """The model of an open checkpoint, ready for inference; `pack` may put each weight in few bits."""
     with torch.device("meta"):
-        model = Model(config, partial(load_vision, shards, dtype, place))
-    load_weights(model, shards, dtype, place)
+        model = Model(config, partial(load_vision, shards, dtype, device))
+    load_weights(model, shards, dtype, device, pack)
     return model.eval()
 
 
@@ -214,93 +224,3 @@ def _materialise_buffers(vision: nn.Module, device: torch.device) -> None:
             if buffer.is_meta:
                 module.register_buffer(name, torch.empty_like(buffer, device=device), persistent=False)
     vision.restore_buffers()  # type: ignore[operator]
-
-
-def save_model(
-    model: Model,
-    directory: Path,
-    decoding: Decoding | None = None,
-    source: Path | None = None,
-    dtype: torch.dtype | None = None,
-) -> None:
-    """Write a directory that transformers and `load_model` read; nothing is left half-written.
-
-    Tensors keep the dtype they were loaded from unless `dtype` says otherwise. Configuration, tokenizer and
-    template files are copied from `source`, the directory the model came from, where there is one.
-    Raises `UserError` when the target is not writable or the disk is full, and for a model with packed weights.
-    """
-    if packed_of(model):
-        raise UserError(f"cannot write {directory}: the model has packed weights, copy the directory it came from")
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
-    try:
-        _write_shards(model, partial, dtype)
-        _write_json(partial / "config.json", _config(model, source, dtype))
-        if source is not None and (source / "generation_config.json").exists() and decoding is None:
-            shutil.copy(source / "generation_config.json", partial)
-            if (source / "decoding.json").exists():
-                shutil.copy(source / "decoding.json", partial)
-        else:
-            for name, contents in decoding_files(decoding or Decoding(), model.config).items():
-                _write_json(partial / name, contents)
-        for name in SIDE_FILES:
-            if source is not None and (source / name).exists():
-                shutil.copy(source / name, partial)
-        own_rules = (partial / "decoding.json").exists()
-        _replace(partial, directory)
-        if not own_rules:  # those of a model that was here before would be taken for this one's
-            (directory / "decoding.json").unlink(missing_ok=True)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"cannot write {directory}: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _config(model: Model, source: Path | None, dtype: torch.dtype | None) -> dict[str, Any]:
-    raw = read_json(source / "config.json") if source is not None else model.config.to_hf()
-    return raw | {"dtype": str(dtype).removeprefix("torch.")} if dtype is not None else raw
-
-
-def _replace(partial: Path, directory: Path) -> None:
-    """Put `partial` in the place of `directory`, whose own other files stay."""
-    partial.chmod(0o755)
-    if not directory.exists():
-        os.rename(partial, directory)
-        return
-    for path in partial.iterdir():
-        os.replace(path, directory / path.name)
-
-
-def _write_shards(model: Model, directory: Path, dtype: torch.dtype | None) -> None:
-    shards = list(_shards(model, dtype))
-    if len(shards) == 1:
-        save_file(shards[0], directory / SINGLE, metadata={"format": "pt"})
-        return
-    weight_map: dict[str, str] = {}
-    total = 0
-    for i, shard in enumerate(shards, 1):
-        name = f"model-{i:05d}-of-{len(shards):05d}.safetensors"
-        save_file(shard, directory / name, metadata={"format": "pt"})
-        weight_map |= dict.fromkeys(shard, name)
-        total += sum(t.nbytes for t in shard.values())
-    _write_json(directory / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
-
-
-def _shards(model: Model, dtype: torch.dtype | None) -> Iterator[dict[str, Tensor]]:
-    _ = model.vision  # part of the model, also where nobody has asked for it yet
-    shard: dict[str, Tensor] = {}
-    size = 0
-    for own, tensor in model.state_dict().items():
-        name = file_name(own)
-        target = dtype or model.file_dtypes.get(name, tensor.dtype)
-        tensor = tensor.detach().to("cpu", target if tensor.is_floating_point() else None).contiguous()
-        if shard and size + tensor.nbytes > SHARD_BYTES:
-            yield shard
-            shard, size = {}, 0
-        shard[name] = tensor
-        size += tensor.nbytes
-    yield shard
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

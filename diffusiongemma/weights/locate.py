@@ -21,29 +21,61 @@ def embedded() -> list[str]:
 
 
 def locate(source: str | Path) -> Path:
-    """The directory of a checkpoint. Raises `ModelNotFound` with what to try instead."""
-    path = Path(source).expanduser()
+    """The directory of a checkpoint, or its GGUF file, the first where it is split.
+
+    `source` is an embedded model's name, a path, or a hub id; `:Q4_K_M` behind a directory or hub id chooses among GGUF
+    files. Raises `ModelNotFound` with what to try instead.
+    """
     if str(source) in embedded():
         return ASSETS / str(source)
-    if str(source) and os.path.isdir(path):  # unlike Path.is_dir, no error for a name that is too long
-        return path
+    name, variant = _without_variant(str(source))
+    path = Path(name).expanduser()
+    if name and os.path.isdir(path):  # unlike Path.is_dir, no error for a name that is too long
+        return _in_directory(path, name, variant)
     if os.path.isfile(path):
-        raise ModelNotFound(f"{source} is a file: give the directory that holds config.json and the safetensors files")
-    parts = str(source).split("/")
+        return _file(path)
+    parts = name.split("/")
     if len(parts) != 2 or not all(parts) or parts[0] in (".", "..", "~"):
-        names = ", ".join([*embedded(), "a directory", "or a hub id like owner/name"])
+        names = ", ".join([*embedded(), "a directory", "a GGUF file", "or a hub id like owner/name"])
         raise ModelNotFound(f"no model {str(source)!r}: give {names}")
-    return _download(str(source))
+    from diffusiongemma.weights.hub import download
+
+    return download(name, variant)
+
+
+def _without_variant(source: str) -> tuple[str, str | None]:
+    """("owner/name", "Q4_K_M") of "owner/name:Q4_K_M"; a path that is there is taken whole."""
+    name, colon, variant = source.rpartition(":")
+    if not colon or not variant or "/" in variant or "\\" in variant or os.path.lexists(Path(source).expanduser()):
+        return source, None
+    return name, variant
+
+
+def _in_directory(path: Path, name: str, variant: str | None) -> Path:
+    from diffusiongemma.weights.choosing import chosen_in
+
+    whole = any(path.glob("*.safetensors")) or (path / "adapter_config.json").exists()
+    return path if variant is None and whole else chosen_in(path, name, variant)
+
+
+def _file(path: Path) -> Path:
+    with path.open("rb") as file:
+        begins = file.read(4)
+    if path.suffix == ".gguf" or begins == b"GGUF":
+        return path
+    raise ModelNotFound(
+        f"{path} is a file: give a GGUF file, or the directory that holds config.json and the safetensors files"
+    )
 
 
 def locate_adapted(source: str | Path, adapter: str | Path | None = None) -> tuple[Path, Path | None]:
-    """(directory of the checkpoint, directory of its adapter or None).
+    """(directory or GGUF file of the checkpoint, directory of its adapter or None).
 
     A `source` that is itself an adapter stands for the base model it names, with it. Raises `ModelNotFound`,
     `CheckpointError` for an adapter that names no base, `InputError` for an adapter of an adapter.
     """
     directory = locate(source)
-    if (directory / "config.json").exists() or not (directory / "adapter_config.json").exists():
+    if directory.is_file() or (directory / "config.json").exists() or not (directory / "adapter_config.json").exists():
         return directory, None if adapter is None else locate(adapter)
     if adapter is not None:
         raise InputError(f"{source} is an adapter itself: give its base model with adapter={adapter}")
@@ -54,22 +86,6 @@ def locate_adapted(source: str | Path, adapter: str | Path | None = None) -> tup
         return locate(base), directory
     except ModelNotFound as error:
         raise ModelNotFound(f"{directory} is an adapter, its base model is not there: {error}") from None
-
-
-def _download(repo: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    patterns = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]
-    try:
-        return Path(snapshot_download(repo, allow_patterns=patterns))
-    except HFValidationError:
-        raise ModelNotFound(f"{repo!r} is not a valid hub id: it reads owner/name") from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelNotFound(
-            f"cannot download {repo} ({reason}): check the name and the network, or give a local directory"
-        ) from None
 
 
 def load_tokenizer(directory: Path) -> Any:
@@ -108,12 +124,25 @@ def choose_device(device: str | torch.device) -> torch.device:
     return chosen
 
 
-def choose_dtype(dtype: str | torch.dtype, directory: Path, device: torch.device) -> torch.dtype | None:
-    """None keeps the file's. Small models compute in float32 on a CPU, where bfloat16 gains nothing at their size."""
+def choose_dtype(dtype: str | torch.dtype, path: Path, device: torch.device) -> torch.dtype | None:
+    """None keeps the file's. Small models compute in float32 on a CPU, where bfloat16 gains nothing at their size.
+
+    GGUF files hold vectors in float32, whatever they are meant to be computed in: large models compute in bfloat16.
+    """
     if dtype == "auto":
-        size = sum(path.stat().st_size for path in directory.glob("*.safetensors"))
-        return torch.float32 if device.type == "cpu" and size < SMALL_BYTES else None
+        if device.type == "cpu" and weight_bytes(path) < SMALL_BYTES:
+            return torch.float32
+        return torch.bfloat16 if path.is_file() else None
     chosen = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if not isinstance(chosen, torch.dtype) or not chosen.is_floating_point:
         raise InputError(f"no dtype {dtype!r} for weights: give auto, float32, bfloat16 or float16")
     return chosen
+
+
+def weight_bytes(path: Path) -> int:
+    """What the files of a checkpoint's weights take."""
+    if path.is_file():
+        from diffusiongemma.weights.formats.gguf import parts_of
+
+        return sum(part.stat().st_size for part in parts_of(path))
+    return sum(part.stat().st_size for part in path.glob("*.safetensors"))

@@ -25,6 +25,7 @@ from diffusiongemma.model.attention import Context
 from diffusiongemma.model.layers import Experts
 from diffusiongemma.model.model import Model
 from diffusiongemma.model.rope import Rotation
+from diffusiongemma.weights.packed_modules import packed_of
 
 TARGETS = {
     "attention": r"backbone\.layers\.\d+\.self_attn\.[qkvo]_proj",
@@ -148,9 +149,11 @@ class TwoModeLayer(nn.Module):
 def add_lora(model: Model, config: LoraConfig, seed: int = 0) -> list[str]:
     """Freeze `model` and put trainable adapters that change nothing yet on the chosen weights -> their names.
 
-    A is uniform within 1 / sqrt(in) and B zero, as in PEFT. Raises `InputError` if the model has adapters already.
+    A is uniform within 1 / sqrt(in) and B zero, as in PEFT. Raises `InputError` if the model has adapters already, or
+    weights in few bits.
     """
     require_plain(model)
+    require_full(model)
     generator = torch.Generator().manual_seed(seed)
     wanted = "|".join([*(TARGETS[target] for target in config.targets), *([EXPERTS] if config.experts else [])])
     chosen = {name: shape for name, shape in adaptable(model).items() if re.fullmatch(wanted, name)}
@@ -167,6 +170,12 @@ def require_plain(model: Model) -> None:
         raise InputError(
             "the model has an adapter: call merge(model) or unload(model) of diffusiongemma.weights.lora first"
         )
+
+
+def require_full(model: Model) -> None:
+    """Raises `InputError` for weights in few bits: they and adapters beside them can be run, not trained."""
+    if packed_of(model):
+        raise InputError("the model's weights are in few bits: train the full-precision model, then quantise that")
 
 
 def adaptable(model: Model) -> dict[str, Shape]:

@@ -6,13 +6,15 @@ Their weights are no parameters: nothing trains them, `state_dict` does not list
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+
 import torch
 from torch import Tensor, nn
 
 from diffusiongemma.kernels.experts import by_expert
 from diffusiongemma.kernels.gelu import gelu
 from diffusiongemma.model.model import Model
-from diffusiongemma.weights.packed import Packed, Plain
+from diffusiongemma.weights.packed import Packed, Plain, Rows, Stack
 from diffusiongemma.weights.packed_kernels import Experts as RoundedExperts
 from diffusiongemma.weights.packed_kernels import Product, can_multiply, kernels
 
@@ -25,6 +27,7 @@ class PackedLinear(nn.Module):
     def __init__(self, weight: Packed):
         super().__init__()
         self.packed = weight
+        self.out_features, self.in_features = weight.shape
         self.rounded: Product | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -132,6 +135,15 @@ def packed_of(model: Model) -> dict[str, Packed]:
         elif isinstance(module, (PackedLinear, PackedEmbedding)):
             found[f"{name}.weight"] = module.packed
     return found
+
+
+def on_device(weight: Packed, device: torch.device) -> Packed:
+    """The same weight there; itself where it is there already."""
+    if isinstance(weight, (Stack, Rows)):
+        return replace(weight, parts=tuple(on_device(part, device) for part in weight.parts))
+    tensors = {field.name: getattr(weight, field.name) for field in fields(weight)}  # type: ignore[arg-type]
+    moved = {name: one.to(device) for name, one in tensors.items() if isinstance(one, Tensor)}
+    return replace(weight, **moved)  # type: ignore[type-var]
 
 
 def _replace(model: Model, name: str, module: nn.Module) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 from diffusiongemma.errors import InputError
-from diffusiongemma.weights.checkpoint import load_model, save_model
+from diffusiongemma.weights.checkpoint import load_model
+from diffusiongemma.weights.saving import save_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -30,9 +30,10 @@ from diffusiongemma.train.progress import Means, plain_line, seconds_of
 from diffusiongemma.train.rollouts import Rollouts
 from diffusiongemma.train.run import Run
 from diffusiongemma.train.trainer import Hooks, train
-from diffusiongemma.weights.checkpoint import load_model, save_model
+from diffusiongemma.weights.checkpoint import load_model
 from diffusiongemma.weights.generation import decoding_files
 from diffusiongemma.weights.locate import ASSETS, choose_device
+from diffusiongemma.weights.saving import save_model
 from recipes.nano.everyday import EVERYDAY
 from recipes.nano.grow import grown
 from recipes.nano.mixtures import RECIPES as SKILLS

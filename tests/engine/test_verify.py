@@ -24,8 +24,8 @@ from diffusiongemma.errors import CheckpointError, InputError
 from diffusiongemma.events import CanvasCommitted, CanvasStep, Finished, TextDelta
 from diffusiongemma.recording import load_trace, save_trace
 from diffusiongemma.serve.native.traces import _commits
-from diffusiongemma.weights.checkpoint import save_model
 from diffusiongemma.weights.generation import decoding_files, load_decoding
+from diffusiongemma.weights.saving import save_model
 
 MEND = "Fix the spelling mistakes.\n\nAnna bougth a red car. Omar lsot the game in the garden."
 

@@ -19,8 +19,9 @@ from diffusiongemma.config import ModelConfig
 from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.errors import CheckpointError
 from diffusiongemma.weights import checkpoint
-from diffusiongemma.weights.checkpoint import load_model, save_model
+from diffusiongemma.weights.checkpoint import load_model
 from diffusiongemma.weights.generation import load_decoding
+from diffusiongemma.weights.saving import save_model
 
 
 @pytest.fixture

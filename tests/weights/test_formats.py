@@ -15,11 +15,12 @@ from reference import build
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from diffusiongemma.errors import CheckpointError, UserError
+from diffusiongemma.errors import CheckpointError
 from diffusiongemma.model.model import Model
-from diffusiongemma.weights.checkpoint import load_model, save_model
+from diffusiongemma.weights.checkpoint import load_model
 from diffusiongemma.weights.packed import FP4
 from diffusiongemma.weights.packed_modules import packed_of
+from diffusiongemma.weights.saving import save_model
 
 Tensors = dict[str, Tensor]
 Packer = Callable[[Tensor], tuple[Tensors, Tensor]]  # weight [out, in] -> what the file holds, and what it stands for
@@ -204,11 +205,15 @@ def test_a_format_gives_the_logits_of_its_weights_in_full(released: Path, tmp_pa
     assert (logits(model) - plain).abs().max() > 1e-3  # it is the quantised weights that were compared
 
 
-def test_a_packed_model_is_not_saved_without_its_weights(released: Path, tmp_path: Path) -> None:
-    packed, _ = packed_pair(released, tmp_path, "ct-int8")
-    with pytest.raises(UserError, match="packed weights"):
-        save_model(load_model(packed, torch.float32), tmp_path / "again", source=packed)
-    assert not (tmp_path / "again").exists()
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_packed_model_is_saved_as_it_is(released: Path, tmp_path: Path, kind: str) -> None:
+    packed, _ = packed_pair(released, tmp_path, kind)
+    model = load_model(packed, torch.float32)
+    save_model(model, tmp_path / "again", source=packed)
+    again = load_model(tmp_path / "again", torch.float32)
+    assert torch.equal(logits(again), logits(model))
+    for name, weight in packed_of(again).items():
+        assert weight.nbytes <= packed_of(model)[name].nbytes * 1.2, name
 
 
 @pytest.mark.parametrize("kind", ["mlx-4", "mlx-8"])

@@ -18,8 +18,9 @@ from diffusiongemma.model.layers import Router
 from diffusiongemma.train.objective import Batch, Draw, Objective, loss
 from diffusiongemma.weights import adapter
 from diffusiongemma.weights.adapter import CONFIG, WEIGHTS, load_adapter, save_adapter
-from diffusiongemma.weights.checkpoint import load_model, save_model
+from diffusiongemma.weights.checkpoint import load_model
 from diffusiongemma.weights.lora import LoraConfig, TwoModeLayer, adapters, add_lora, merge, unload
+from diffusiongemma.weights.saving import save_model
 
 TOLERANCE = 3e-5
 LINEARS = r"(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj|router\.proj)"

@@ -10,6 +10,7 @@ from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize, quantize
 from torch import Tensor
 
+from diffusiongemma.weights.formats.repacking import repacked
 from diffusiongemma.weights.packed import FP4, SCHEMES, Blocks, Groups, Packed, Rows, fp8, int4, int8, stacked
 
 
@@ -110,3 +111,14 @@ def test_packing_keeps_what_it_can_say_exactly() -> None:
     assert torch.equal(int8(levels * 127 / 7 // 1).unpack().round(), levels * 127 / 7 // 1)
     with pytest.raises(ValueError, match="shapes differ"):
         stacked([int8(torch.ones(2, 32)), int8(torch.ones(3, 32))])
+
+
+@pytest.mark.parametrize(("kind", "group"), [("Q6_K", 16), ("Q5_K", 32)])
+def test_blocks_are_repacked_exactly(kind: str, group: int) -> None:
+    blocks = Blocks(kind, some_blocks(kind, 1500, 512))
+    again = repacked(blocks)
+    assert isinstance(again, Groups) and again.scales.shape == (1500, 512 // group)
+    assert torch.equal(again.unpack(), blocks.unpack())
+    assert repacked(Blocks(kind, some_blocks(kind, 2, 5, 512))).shape == (2, 5, 512)  # experts stay blocks
+    q8 = Blocks("Q8_0", some_blocks("Q8_0", 3, 64))
+    assert repacked(q8) is q8

@@ -6,18 +6,35 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from diffusiongemma.config import FULL, SLIDING, ModelConfig
-from diffusiongemma.errors import CheckpointError
-from diffusiongemma.weights.formats.gguf_names import ARCHITECTURE, MADE_BY_CONVERTERS, SPLIT_EXPERTS, release_name
-from diffusiongemma.weights.packed import Blocks, Packed, Rows
+from diffusiongemma.diffusion.decoding import Decoding
+from diffusiongemma.errors import CheckpointError, InputError
+from diffusiongemma.weights.formats.gguf_file import GGUFFile, StoredTensor
+from diffusiongemma.weights.formats.gguf_names import ARCHITECTURE, ROPE_FACTORS, SPLIT_EXPERTS, UNROTATED, release_name
+from diffusiongemma.weights.packed import Blocks, Packed, Plain, Rows
 
 PLAIN = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+DECODING = {  # option: (key, kind)
+    "steps": ("diffusion.eb_max_steps", int),
+    "t_min": ("diffusion.eb_t_min", float),
+    "t_max": ("diffusion.eb_t_max", float),
+    "entropy_bound": ("diffusion.eb_entropy_bound", float),
+    "stability_threshold": ("diffusion.eb_stability_threshold", int),
+    "confidence_threshold": ("diffusion.eb_confidence_threshold", float),
+    # Keys of this package, for what others have no key for.
+    "max_new_tokens": ("diffusiongemma.max_new_tokens", int),
+    "patience": ("diffusiongemma.patience", int),
+    "verify": ("diffusiongemma.verify", str),
+}
+END_TOKENS = "diffusiongemma.eos_token_ids"  # all that end an answer
+ENDS = ("<turn|>", "<|tool_response>")  # that the release ends an answer at, beside the end of the text
+_ABSENT: Any = object()
 _SPLIT = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
 
 
@@ -29,14 +46,16 @@ class GGUF:
 
     def __init__(self, path: Path):
         self.directory = path
-        self.files = [_reader(one) for one in parts_of(path)]
-        self.fields = {name: field for file in reversed(self.files) for name, field in file.fields.items()}
+        self.files = [GGUFFile(one) for one in parts_of(path)]
+        self.fields = {name: value for file in reversed(self.files) for name, value in file.fields.items()}
         architecture = self.value("general.architecture", str)
         if architecture != ARCHITECTURE:
             raise CheckpointError(f"{path} holds a model of architecture {architecture!r}, expected {ARCHITECTURE!r}")
-        found = {tensor.name: tensor for file in self.files for tensor in file.tensors}
+        found = {name: tensor for file in self.files for name, tensor in file.tensors.items()}
         self._readers = {name: read for tensor in found.values() for name, read in self._known(tensor)}
         self._join_split_experts(found)
+        factors = found.get(ROPE_FACTORS)
+        self.rope_factors = None if factors is None else cast(Tensor, _weight(factors))
         self.where: dict[str, Path] = dict.fromkeys(self._readers, path)
 
     def value(self, key: str, kind: type, default: Any = None) -> Any:
@@ -45,7 +64,7 @@ class GGUF:
             if default is None:
                 raise CheckpointError(f"{self.directory} has no {key}")
             return default
-        value = self.fields[key].contents()
+        value = self.fields[key]
         if kind is float and isinstance(value, (int, float)):
             value = float(str(np.float32(value)))  # 1e-6, not the double that its float32 is
         if not isinstance(value, kind):
@@ -56,7 +75,7 @@ class GGUF:
         return self._readers[name]()
 
     def _known(self, tensor: Any) -> list[tuple[str, Callable[[], Tensor | Packed]]]:
-        if tensor.name in MADE_BY_CONVERTERS or tensor.name.partition(".")[2].partition(".")[2] in SPLIT_EXPERTS:
+        if tensor.name == ROPE_FACTORS or tensor.name.partition(".")[2].partition(".")[2] in SPLIT_EXPERTS:
             return []
         name = release_name(tensor.name)
         if name is None:
@@ -115,6 +134,7 @@ def config_of(file: GGUF) -> ModelConfig:
         moe_intermediate_size=of("expert_feed_forward_length"),
         rope_theta=of("rope.freq_base_swa", float),
         global_rope_theta=of("rope.freq_base", float),
+        global_partial_rotary_factor=_rotated(file),
         rms_norm_eps=of("attention.layer_norm_rms_epsilon", float),
         final_logit_softcapping=of("final_logit_softcapping", float),
         max_position_embeddings=of("context_length"),
@@ -125,42 +145,43 @@ def config_of(file: GGUF) -> ModelConfig:
     )
 
 
+def decoding_of(file: GGUF) -> Decoding:
+    """How to decode; what the file does not say stays as released. Raises `CheckpointError`."""
+    said = {option: file.value(key, kind, _ABSENT) for option, (key, kind) in DECODING.items()}
+    given = {option: value for option, value in said.items() if value is not _ABSENT}
+    ends = {file.value("tokenizer.ggml.eos_token_id", int, 1), *file.value(END_TOKENS, list, [])}
+    if END_TOKENS not in file.fields:  # files of others: the turn's end beside the text's
+        ends |= {i for i, token in enumerate(file.value("tokenizer.ggml.tokens", list, [])) if token in ENDS}
+    try:
+        return Decoding.of(**given, eos_token_ids=tuple(sorted(ends)))
+    except InputError as error:
+        key = DECODING[error.option][0] if error.option in DECODING else "its decoding keys"
+        raise CheckpointError(f"{file.directory}: {key}: {error}") from error
+
+
+def _rotated(file: GGUF) -> float:
+    """The share of a global head that is rotated: converters divide the other frequencies by 1e30."""
+    if file.rope_factors is None:
+        return ModelConfig.global_partial_rotary_factor
+    return float((file.rope_factors < UNROTATED).float().mean())
+
+
 def _only(file: GGUF, heads: list[int]) -> int:
     if len(set(heads)) != 1:
         raise CheckpointError(f"{file.directory}: layers of one kind with {sorted(set(heads))} key-value heads")
     return heads[0]
 
 
-def _reader(path: Path) -> Any:
-    from gguf import GGUFReader
-
-    try:
-        return GGUFReader(path)
-    except (ValueError, IndexError, OSError, OverflowError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is not a whole GGUF file: {error}") from error
+def _weight(tensor: StoredTensor) -> Tensor | Packed:
+    if tensor.kind in PLAIN:
+        return tensor.raw.view(PLAIN[tensor.kind]).view(tensor.shape)
+    return Blocks(tensor.kind, tensor.raw)
 
 
-def _weight(tensor: Any) -> Tensor | Packed:
-    kind = tensor.tensor_type.name
-    if kind not in PLAIN:
-        return _packed(tensor)
-    shape = tuple(int(n) for n in reversed(tensor.shape))
-    return _mapped(tensor.data).view(PLAIN[kind]).view(shape)
+def _fused(gate: StoredTensor, up: StoredTensor) -> Rows:
+    return Rows((_part(gate), _part(up)))
 
 
-def _fused(gate: Any, up: Any) -> Rows:
-    return Rows((_packed(gate), _packed(up)))
-
-
-def _packed(tensor: Any) -> Blocks:
-    """`data` lies [..., out, bytes] already."""
-    return Blocks(tensor.tensor_type.name, _mapped(tensor.data))
-
-
-def _mapped(data: np.ndarray) -> Tensor:
-    """The bytes of the file themselves. They cannot be written to, which torch has no word for and warns of."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        return torch.from_numpy(data.view(np.uint8) if data.dtype != np.uint8 else data)
+def _part(tensor: StoredTensor) -> Packed:
+    weight = _weight(tensor)
+    return Plain(weight) if isinstance(weight, Tensor) else weight

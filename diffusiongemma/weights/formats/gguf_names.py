@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 ARCHITECTURE = "diffusion-gemma"
-MADE_BY_CONVERTERS = ("rope_freqs.weight",)  # follows from the configuration
+ROPE_FACTORS = "rope_freqs.weight"  # what converters make of the share of a head that is rotated:
+UNROTATED = 1e30  # what they divide the frequencies of the rest by
 
 _WHOLE = {
     "token_embd.weight": "model.decoder.embed_tokens.weight",

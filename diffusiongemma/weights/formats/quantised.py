@@ -8,14 +8,18 @@
 | `weight` of float8 or int8, `weight_scale` | FP8 or int8 (either) |
 | `qweight`, `qzeros`, `scales` | int4 along the input (GPTQ, AutoRound) |
 | `weight` of uint32, `scales`, `biases` | MLX's affine 2 to 8 bits |
+| `weight_int4` or `weight_uint8`, `weight_scale`, `weight_offset` | this package's, where others have no name |
+| `weight_blocks_q4_k` and so on | this package's, GGUF's blocks |
 
-Experts that lie one by one are stacked, gate on top of up, without being moved.
+Experts that lie one by one are stacked, gate on top of up, without being moved. Where they lie side by side, as this
+package writes them (`packed_files`), they are one tensor.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,15 +28,16 @@ import torch
 from torch import Tensor
 
 from diffusiongemma.errors import CheckpointError
-from diffusiongemma.weights.packed import Groups, Packed, Rows, Stack
+from diffusiongemma.weights.packed import Blocks, Groups, Packed, Rows, Stack
 
 Part = Callable[[str], Tensor]  # a tensor of the file, by what follows the common beginning of its name
 METHODS = ("compressed-tensors", "modelopt", "auto-round", "gptq")
 INSTEAD = {
     "awq": "compressed-tensors, as in …-AWQ-INT4 repositories that say so in config.json",
-    "bitsandbytes": "the released bfloat16 files, which --quantize packs while loading",
-    "torchao": "the released bfloat16 files, which --quantize packs while loading",
+    "bitsandbytes": "the released bfloat16 files, which `diffusiongemma quantize` packs",
+    "torchao": "the released bfloat16 files, which `diffusiongemma quantize` packs",
 }
+BLOCKS = "weight_blocks_"
 # Says nothing about the weights: ranges of activations, the shape that codes and scales show, GPTQ's plain order.
 _BESIDE = ("input_scale", "input_global_scale", "weight_shape", "k_scale", "v_scale")
 _EXPERT = re.compile(r"(.*\.experts)\.(\d+)\.(gate_proj|up_proj|down_proj)\.weight")
@@ -59,7 +64,8 @@ class QuantisedShards:
         self._gptq_zero = _gptq_zero(config.get("quantization_config") or {})
         self._mlx = config.get("quantization") or {}
         self._readers: dict[str, Callable[[], Packed]] = {}
-        left = self._find(set(shards.where))
+        self._find_blocks(names := set(shards.where))
+        left = self._find(names)
         self._stack()
         self.where: dict[str, Path] = {name: shards.where[name] for name in left}
         self.where |= dict.fromkeys(self._readers, shards.directory)
@@ -77,6 +83,21 @@ class QuantisedShards:
                     names -= {f"{base}.{part}" for part in (*marks, *_OPTIONAL.get(marks[0], ()))}
                     break
         return {name for name in names if name.rpartition(".")[2] not in _BESIDE}
+
+    def _find_blocks(self, names: set[str]) -> None:
+        """Take GGUF's blocks out of the names, noting how they are read."""
+        for name in [name for name in names if f".{BLOCKS}" in name]:
+            base, _, last = name.rpartition(".")
+            kind = last.removeprefix(BLOCKS).upper()
+            self._readers[_own_name(base)] = partial(self._blocks, name, kind)
+            names.remove(name)
+
+    def _blocks(self, name: str, kind: str) -> Blocks:
+        raw = self._shards.tensor(name)
+        sizes = block_sizes(kind)
+        if sizes is None or raw.dtype != torch.uint8 or raw.shape[-1] % sizes[1]:
+            raise CheckpointError(f"{self.directory}: {name} ({raw.dtype}, {list(raw.shape)}) is no rows of {kind}")
+        return Blocks(kind, raw)
 
     def _reader(self, base: str, read: Callable[[QuantisedShards, str, Part], Packed]) -> Callable[[], Packed]:
         def part(last: str) -> Tensor:
@@ -105,8 +126,20 @@ class QuantisedShards:
             self._readers[f"{base}.down_proj"] = partial(_all, parts["down_proj"])
 
 
+def block_sizes(kind: str) -> tuple[int, int] | None:
+    """(weights, bytes) of a block of GGUF's type of this name; None for one that it has not."""
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    return GGML_QUANT_SIZES[GGMLQuantizationType[kind]] if kind in GGMLQuantizationType.__members__ else None
+
+
 def _gate_over_up(parts: dict[str, dict[int, Callable[[], Packed]]]) -> Packed:
-    return Rows((_all(parts["gate_proj"]), _all(parts["up_proj"])))
+    gates, ups = parts["gate_proj"], parts["up_proj"]
+    if -1 not in gates and sorted(gates) == sorted(ups) == list(range(len(gates))):
+        experts = [(gates[i](), ups[i]()) for i in range(len(gates))]
+        if (joined := beside([half for pair in experts for half in pair], (len(gates), -1))) is not None:
+            return joined
+    return Rows((_all(gates), _all(ups)))
 
 
 def _all(parts: dict[int, Callable[[], Packed]]) -> Packed:
@@ -115,7 +148,42 @@ def _all(parts: dict[int, Callable[[], Packed]]) -> Packed:
         return parts[-1]()
     if sorted(parts) != list(range(len(parts))):
         raise CheckpointError(f"expert {min(set(range(len(parts))) - set(parts))} is missing among {len(parts)}")
-    return Stack(tuple(parts[i]() for i in range(len(parts))))
+    experts = [parts[i]() for i in range(len(parts))]
+    joined = beside(experts, (len(experts), -1))
+    return Stack(tuple(experts)) if joined is None else joined
+
+
+def beside(parts: list[Packed], outer: tuple[int, int]) -> Packed | None:
+    """Weights [out, in] that lie side by side in a file, as one [*outer, in]; None where they do not."""
+    first = parts[0]
+    if isinstance(first, Blocks):
+        kinds = {part.kind if isinstance(part, Blocks) else "" for part in parts}
+        raw = _beside([part.raw for part in parts if isinstance(part, Blocks)], outer) if len(kinds) == 1 else None
+        return None if raw is None else Blocks(first.kind, raw)
+    groups = [part for part in parts if isinstance(part, Groups)]
+    alike = {(part.kind, part.zero, part.factor, part.offsets is None) for part in groups}
+    if not isinstance(first, Groups) or len(groups) < len(parts) or len(alike) > 1:
+        return None
+    codes, scales = (_beside([getattr(part, name) for part in groups], outer) for name in ("codes", "scales"))
+    offsets = [part.offsets for part in groups if part.offsets is not None]
+    joined = _beside(offsets, outer) if offsets else None
+    if codes is None or scales is None or (offsets and joined is None):
+        return None
+    return Groups(first.kind, codes, scales, joined, first.zero, first.factor)
+
+
+def _beside(tensors: list[Tensor], outer: tuple[int, int]) -> Tensor | None:
+    """Tensors [out, n] as one view [*outer, n] of the storage in which each begins where the one before ends."""
+    first = tensors[0]
+    storage, expected = first.untyped_storage().data_ptr(), first.data_ptr()
+    for tensor in tensors:
+        alike = tensor.shape == first.shape and tensor.dtype == first.dtype and tensor.is_contiguous()
+        if not alike or tensor.data_ptr() != expected or tensor.untyped_storage().data_ptr() != storage:
+            return None
+        expected += tensor.nbytes
+    height, width = first.shape
+    whole = first.as_strided((len(tensors) * height, width), (width, 1))
+    return whole.view(*outer, width)
 
 
 def _own_name(base: str) -> str:
@@ -147,6 +215,13 @@ def _bytes(_: QuantisedShards, base: str, part: Part) -> Groups:
         scales = scales.reshape(1, 1).expand(*codes.shape[:-1], 1)
     kind = "int8" if codes.dtype == torch.int8 else "fp8"
     return _checked(Groups(kind, codes, scales.reshape(*codes.shape[:-1], -1)))
+
+
+def _affine(_: QuantisedShards, base: str, part: Part) -> Groups:
+    for kind in ("int4", "uint8"):
+        with suppress(KeyError):
+            return _checked(Groups(kind, part(f"weight_{kind}"), part("weight_scale"), part("weight_offset")))
+    raise ValueError("offsets without codes")
 
 
 def _gptq(shards: QuantisedShards, base: str, part: Part) -> Groups:
@@ -205,5 +280,7 @@ _RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("weight", "weight_scale"), _bytes),
     (("qweight", "qzeros", "scales"), _gptq),
     (("weight", "scales", "biases"), _mlx),
+    (("weight_int4", "weight_scale", "weight_offset"), _affine),
+    (("weight_uint8", "weight_scale", "weight_offset"), _affine),
 )
 _OPTIONAL = {"weight_packed": ("weight_global_scale",)}

@@ -1,0 +1,37 @@
+"""A checkpoint that has been opened: all that its directory, or its one GGUF file, says of a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffusiongemma.config import ModelConfig
+from diffusiongemma.diffusion.decoding import Decoding
+from diffusiongemma.weights.checkpoint import Tensors, open_checkpoint
+from diffusiongemma.weights.formats.gguf import GGUF, decoding_of
+from diffusiongemma.weights.formats.gguf_tokenizer import tokenizer_of
+from diffusiongemma.weights.generation import load_decoding
+from diffusiongemma.weights.locate import load_tokenizer
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    path: Path  # of the directory or file
+    config: ModelConfig
+    tensors: Tensors
+
+    @classmethod
+    def at(cls, path: Path) -> Checkpoint:
+        """Reads what is said of the weights, not the weights. Raises `CheckpointError`."""
+        return cls(path, *open_checkpoint(path))
+
+    def tokenizer(self) -> Any:
+        """None where there are no tokenizer files. Raises `CheckpointError` for broken ones."""
+        return tokenizer_of(self.tensors) if isinstance(self.tensors, GGUF) else load_tokenizer(self.path)
+
+    def decoding(self) -> Decoding:
+        """The rules it is decoded by. Raises `CheckpointError`."""
+        if isinstance(self.tensors, GGUF):
+            return decoding_of(self.tensors)
+        return load_decoding(self.path, self.config)

@@ -1,0 +1,106 @@
+"""Whether a model fits, told before it is loaded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from test_locate import Hub, hub  # noqa: F401  # a fixture
+
+from diffusiongemma.cli import doctor, main
+from diffusiongemma.config import ModelConfig
+from diffusiongemma.model.model import Model
+from diffusiongemma.weights import fitting
+from diffusiongemma.weights.checkpoint import VISION, Shards, load_model
+from diffusiongemma.weights.fitting import CONTEXT, cache_bytes, fit, text_bytes
+from diffusiongemma.weights.formats.gguf_writer import write_gguf
+from diffusiongemma.weights.locate import ASSETS, load_tokenizer
+from diffusiongemma.weights.quantize import quantize
+from diffusiongemma.weights.schemes import KINDS, Scheme
+
+NANO = ASSETS / "nano"
+CPU = torch.device("cpu")
+
+
+def stored_bytes(directory: Path) -> int:
+    shards = Shards(directory)
+    names = [name for name in shards.where if not name.startswith(VISION) and not name.endswith("weight_shape")]
+    return sum(shards.tensor(name).nbytes for name in names)
+
+
+@pytest.mark.parametrize("scheme", KINDS)
+def test_sizes_from_the_configuration_are_those_of_the_files(tmp_path: Path, scheme: str) -> None:
+    config = ModelConfig.from_file(NANO / "config.json")
+    assert text_bytes(config, None) == stored_bytes(NANO)
+    quantize(NANO, tmp_path / "out", Scheme(scheme))
+    assert text_bytes(config, Scheme(scheme)) == stored_bytes(tmp_path / "out")
+
+
+def test_caches_are_as_large_as_said() -> None:
+    model = load_model(NANO, torch.float32)
+    cache = model.encode(torch.ones(1, 1000, dtype=torch.long))
+    held = sum(
+        (layer.end - layer.start) * layer.keys.shape[0] * layer.keys.shape[2] * 8 for layer in cache.rows[0].layers
+    )
+    canvas = sum(2 * h * w for h, w in map(model.config.heads, range(6))) * 4 * model.config.canvas_length
+    said = cache_bytes(model.config, 1000, size=4)
+    assert said >= held + canvas and said <= 1.01 * (held + canvas)
+
+
+def test_the_released_model_fits_in_the_schemes_it_is_said_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ModelConfig()
+    sizes = {name: text_bytes(config, Scheme(name)) / 1e9 for name in KINDS}
+    assert text_bytes(config, None) / 1e9 == pytest.approx(50.5, abs=0.5)
+    assert sizes["mixed"] < 16 and sizes["int4"] < sizes["mixed"] < sizes["int8"]
+    monkeypatch.setattr(fitting, "free_memory", lambda device: 18 * 10**9)
+    assert "scheme mixed" in fitting._fit(config, text_bytes(config, None), 18 * 10**9, True).advice("X")
+    assert "scheme int8" in fitting._fit(config, text_bytes(config, None), 30 * 10**9, True).advice("X")
+    assert "larger machine" in fitting._fit(config, text_bytes(config, None), 10**9, True).advice("X")
+
+
+def test_doctor_says_before_loading(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(fitting, "free_memory", lambda device: 10**8)
+    monkeypatch.setattr("diffusiongemma.api.load", lambda *a, **k: pytest.fail("it was loaded"))
+    (check,) = doctor.trial("nano", "cpu")
+    assert check.name == "memory for nano" and not check.ok
+    assert f"caches for {CONTEXT:,} tokens" in check.found and "0.1 GB are free" in check.found
+
+
+def test_doctor_tells_layouts(tmp_path: Path) -> None:
+    quantize(NANO, tmp_path / "out", Scheme("mixed"))
+    checks = {check.name: check for check in doctor.trial(str(tmp_path / "out"), "cpu")}
+    assert checks["layouts"].found == "45 weights in int8, 12 weights in int4"
+
+
+def test_serve_says_before_loading(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(fitting, "free_memory", lambda device: 10**8)
+    monkeypatch.setattr("diffusiongemma.cli.running.open_model", lambda *a: (_ for _ in ()).throw(SystemExit(7)))
+    with pytest.raises(SystemExit) as left:
+        main(["serve", "--model", "nano"])
+    said = capsys.readouterr().err
+    assert left.value.code == 7 and "nano needs 0." in said and "it will be slow or fail; close other programs" in said
+
+
+def test_models_of_the_hub_are_judged_by_their_listing(hub: Hub) -> None:  # noqa: F811
+    shutil.copytree(NANO, hub.root / "them" / "nano")
+    found = fit("them/nano", CPU)
+    assert found.need.weights == (NANO / "model.safetensors").stat().st_size and set(found.schemes) == set(KINDS)
+    folder = hub.root / "them" / "files"
+    folder.mkdir()
+    model = load_model(NANO, torch.float32)
+    for kind in ("Q4_0", "Q8_0"):
+        write_gguf(model, load_tokenizer(NANO), folder / f"n-{kind}.gguf", kind)
+    assert fit("them/files:Q8_0", CPU).need.weights == (folder / "n-Q8_0.gguf").stat().st_size
+    assert fit("them/files:Q4_0", CPU).schemes == {}
+    assert hub.fetched == []
+
+
+def test_the_shape_is_all_that_is_made_of_a_model() -> None:
+    """Sizes come from tensors on no device."""
+    with torch.device("meta"):
+        model = Model(ModelConfig(), lambda _: torch.nn.Module())
+    assert all(weight.is_meta for weight in model.state_dict().values())
+    assert json.dumps(text_bytes(ModelConfig(), None)) == str(sum(w.numel() * 2 for w in model.state_dict().values()))
