@@ -67,6 +67,7 @@ def test_what_is_not_run():
         ("docs/cli.md", "a server that stays"),
         ("docs/evaluation.md", "minutes"),
         ("docs/evaluation.md", "downloads a model"),
+        ("docs/quantization.md", "downloads a model"),
         ("docs/serving.md", "a server that stays"),
         ("docs/training.md", "minutes"),
         ("docs/training.md", "minutes, or GPUs"),
