@@ -59,7 +59,7 @@ def can_multiply(weight: Packed) -> bool:
     """Whether the kernels know this layout and width."""
     if isinstance(weight, (Stack, Rows)):
         return all(map(can_multiply, weight.parts))
-    if weight.shape[-1] % 32:
+    if weight.shape[-1] % 16:
         return False
     if isinstance(weight, Blocks):
         return weight.kind in KINDS

@@ -157,7 +157,7 @@ def test_a_mean_leaves_out_a_millionth(layout):
 
 def test_what_the_kernels_do_not_know_is_told():
     weight = torch.randn(20, 64)
-    assert not any(map(can_multiply, (fp8(weight), Plain(weight), int4(torch.randn(20, 48), 16))))
+    assert not any(map(can_multiply, (fp8(weight), Plain(weight), int4(torch.randn(20, 24), 8))))
     assert not can_multiply(Stack((int4(weight), Plain(weight))))
     assert not can_multiply(Blocks("Q5_K", torch.zeros(4, 176, dtype=torch.uint8)))
 
@@ -183,3 +183,13 @@ def test_a_compiler_that_fails_leaves_no_library(monkeypatch, tmp_path):
     assert set(build.build()) >= {"plain"} and not list((tmp_path / "lib").iterdir())
     monkeypatch.setattr(build, "compiler", lambda: None)
     assert "compiler" in build.build()["plain"]
+
+
+@pytest.mark.parametrize("width", [16, 48, 176, 1072])
+@pytest.mark.parametrize("layout", ["int4, groups of 16", "int8, a scale a row", "NVFP4"])
+def test_rows_may_end_within_a_word_of_instructions(layout, width):
+    torch.manual_seed(4)
+    weight = LAYOUTS[layout](torch.randn(21, width))
+    x = torch.randn(9, width)
+    expected, found = x @ weight.unpack().T, Product(weight)(x)
+    assert (found - expected).norm() < 2 * ROUNDING * expected.norm()

@@ -77,33 +77,31 @@ inline void put_nibbles(Tile &t, int chunk, int half, __m256i words[8], int coun
 }
 
 inline void decode_nibbles(const Weight &w, const uint8_t *const rows[OUTS], int64_t k0, int kn, Tile &t, Ahead ahead) {
-  for (int k = 0; k < kn; k += 64)
+  for (int k = 0, n; k < kn; k += n) {
+    n = kn - k >= 64 ? 64 : kn - k >= 32 ? 32 : 16;
     for (int half = 0; half < 2; half++) {
       ahead.fetch(256);
       __m256i words[8];
-      bool whole = k + 64 <= kn;
       for (int i = 0; i < 8; i++) {
-        const uint8_t *row = rows[8 * half + i];
-        if (w.kind == Q4_K) {
-          const uint8_t *block = row + (k0 + k) / 256 * 144 + 16 + (k0 + k) % 256 / 2;
-          words[i] = _mm256_loadu_si256((const __m256i *)block);
-        } else {
-          const uint8_t *at = row + (k0 + k) / 2;
-          words[i] = whole ? _mm256_loadu_si256((const __m256i *)at)
-                           : _mm256_zextsi128_si256(_mm_loadu_si128((const __m128i *)at));
-        }
+        const uint8_t *row = rows[8 * half + i], *at = row + (k0 + k) / 2;
+        if (w.kind == Q4_K) at = row + (k0 + k) / 256 * 144 + 16 + (k0 + k) % 256 / 2;
+        words[i] = n == 64   ? _mm256_loadu_si256((const __m256i *)at)
+                   : n == 32 ? _mm256_zextsi128_si256(_mm_loadu_si128((const __m128i *)at))
+                             : _mm256_zextsi128_si256(_mm_loadl_epi64((const __m128i *)at));
       }
-      put_nibbles(t, k / 4, half, words, whole ? 8 : 4, w.kind != Q4_K, w.kind == FP4);
+      put_nibbles(t, k / 4, half, words, n / 8, w.kind != Q4_K, w.kind == FP4);
     }
+  }
 }
 
 inline __m256i load32(const uint8_t *at) { return _mm256_loadu_si256((const __m256i *)at); }
+inline __m256i load16(const uint8_t *at) { return _mm256_zextsi128_si256(_mm_loadu_si128((const __m128i *)at)); }
 
-// The codes of 32 inputs, of a kind with codes of a byte.
-inline __m256i vector_of_32(const Weight &w, const uint8_t *row, int64_t k) {
+// The codes of 32 inputs, of a kind with codes of a byte; of `left` ones where a row ends before.
+inline __m256i vector_of_32(const Weight &w, const uint8_t *row, int64_t k, int64_t left) {
   switch (w.kind) {
-    case INT8: return _mm256_xor_si256(load32(row + k), _mm256_set1_epi8(-128));
-    case UINT8: return load32(row + k);
+    case INT8: return _mm256_xor_si256(left < 32 ? load16(row + k) : load32(row + k), _mm256_set1_epi8(-128));
+    case UINT8: return left < 32 ? load16(row + k) : load32(row + k);
     case Q8_0: return _mm256_xor_si256(load32(row + k / 32 * 34 + 2), _mm256_set1_epi8(-128));
     case Q5_0: {
       const uint8_t *block = row + k / 32 * 22 + 2;
@@ -135,22 +133,23 @@ inline void decode_bytes(const Weight &w, const uint8_t *const rows[OUTS], int64
     for (int half = 0; half < 2; half++) {
       ahead.fetch(256);
       __m256i words[8];
-      for (int i = 0; i < 8; i++) words[i] = vector_of_32(w, rows[8 * half + i], k0 + k);
+      for (int i = 0; i < 8; i++) words[i] = vector_of_32(w, rows[8 * half + i], k0 + k, kn - k);
       transpose(words);
-      for (int j = 0; j < 8; j++) {
+      for (int j = 0; j < (kn - k < 32 ? 4 : 8); j++) {
         put(t.codes, k / 4 + j, half, halves ? lower(words[j]) : words[j]);
         if (halves) put(t.high, k / 4 + j, half, upper(words[j]));
       }
     }
 }
 #else
-// The codes of 32 inputs, of a kind with codes of a byte.
-inline void bytes_of_32(const Weight &w, const uint8_t *row, int64_t k, uint8_t *out) {
+// The codes of 32 inputs, of a kind with codes of a byte; of `left` ones where a row ends before.
+inline void bytes_of_32(const Weight &w, const uint8_t *row, int64_t k, int64_t left, uint8_t *out) {
+  const int count = left < 32 ? (int)left : 32;
   switch (w.kind) {
     case INT8:
-      for (int i = 0; i < 32; i++) out[i] = row[k + i] ^ 0x80;
+      for (int i = 0; i < count; i++) out[i] = row[k + i] ^ 0x80;
       return;
-    case UINT8: memcpy(out, row + k, 32); return;
+    case UINT8: memcpy(out, row + k, count); return;
     case Q8_0: {
       const uint8_t *block = row + k / 32 * 34 + 2;
       for (int i = 0; i < 32; i++) out[i] = block[i] ^ 0x80;
@@ -194,8 +193,8 @@ inline void decode_bytes(const Weight &w, const uint8_t *const rows[OUTS], int64
   for (int o = 0; o < OUTS; o++)
     for (int k = 0; k < kn; k += 32) {
       uint8_t bytes[32];
-      bytes_of_32(w, rows[o], k0 + k, bytes);
-      for (int j = 0; j < 8; j++) memcpy(t.codes + ((k / 4 + j) * OUTS + o) * 4, bytes + 4 * j, 4);
+      bytes_of_32(w, rows[o], k0 + k, kn - k, bytes);
+      for (int j = 0; j < (kn - k < 32 ? 4 : 8); j++) memcpy(t.codes + ((k / 4 + j) * OUTS + o) * 4, bytes + 4 * j, 4);
     }
 }
 #endif
