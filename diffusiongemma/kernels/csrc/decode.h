@@ -179,7 +179,7 @@ inline void decode_nibbles(const Weight &w, const uint8_t *const rows[OUTS], int
     for (int k = 0; k < kn; k += 8) {  // a word of a row
       int64_t at = k0 + k, block = at % 256 / 8;
       const uint8_t *word = w.kind == Q4_K ? rows[o] + at / 256 * 144 + 16 + 4 * block : rows[o] + at / 2;
-      int low = w.kind == Q4_K ? (k / 256 * 256 + block / 8 * 64 + block % 8 * 4) / 4 : k / 4;
+      int low = w.kind == Q4_K ? (int)(at / 256 * 256 + block / 8 * 64 + block % 8 * 4 - k0) / 4 : k / 4;
       int high = w.kind == Q4_K ? low + 8 : low + 1;
       for (int i = 0; i < 4; i++) {
         uint8_t a = word[i] & 15, b = word[i] >> 4;
@@ -198,6 +198,27 @@ inline void decode_bytes(const Weight &w, const uint8_t *const rows[OUTS], int64
     }
 }
 #endif
+
+// The codes of `count` inputs, up to 32, in the order of the row.
+inline void codes_of_32(const Weight &w, const uint8_t *row, int64_t k, int count, uint8_t *out) {
+  if (w.kind == Q4_K) {
+    const uint8_t *block = row + k / 256 * 144 + 16 + k % 256 / 64 * 32;
+    const int shift = k % 64 / 32 * 4;
+    for (int i = 0; i < 32; i++) out[i] = block[i] >> shift & 15;
+  } else if (w.kind == INT4 || w.kind == FP4) {
+    for (int i = 0; i < count / 2; i++) {
+      const uint8_t pair = row[k / 2 + i];
+      out[2 * i] = w.kind == FP4 ? FP4_CODES[pair & 15] : pair & 15;
+      out[2 * i + 1] = w.kind == FP4 ? FP4_CODES[pair >> 4] : pair >> 4;
+    }
+  } else {
+#ifdef __AVX2__
+    _mm256_storeu_si256((__m256i *)out, vector_of_32(w, row, k, count));
+#else
+    bytes_of_32(w, row, k, count, out);
+#endif
+  }
+}
 
 // --- scales ----------------------------------------------------------------------------------------------------------
 

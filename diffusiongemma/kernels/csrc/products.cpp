@@ -164,25 +164,78 @@ void grouped_product(const Weight *weights, int segments, const int64_t *starts,
   free(begin);
 }
 
-// Inputs k0 .. k0 + kn of one row in full precision, kn at most K_BLOCK.
-void unpack_row(const Weight &w, const Shape &s, int64_t row, int64_t k0, int kn, Tile &t, float *out) {
-  decode(w, s, row, k0, kn, t);  // the row is the tile's first
-  for (int g = 0; g < kn / s.group; g++)
-    for (int i = 0; i < s.group; i++) {
-      const int k = g * s.group + i, within = i & 7;
-      const int at = s.even_odd ? (k & ~7) + within / 2 + (within & 1) * 4 : k;
-      const int place = (at / 4 * OUTS) * 4 + at % 4;
-      const int code = HALVES && s.bits == 8 ? t.codes[place] | t.high[place] << 4 : t.codes[place];
-      out[k] = (float)(code - s.zero) * t.scales[g * OUTS];
-      if (s.offsets) out[k] += t.offsets[g * OUTS];
+constexpr int SLICE = 128;  // inputs of a mean that are summed at a time
+
+// Inputs k0 .. k0 + kn of one row in full precision, kn at most SLICE.
+void unpack_row(const Weight &w, const Shape &s, int64_t row, int64_t k0, int kn, float *out) {
+  const uint8_t *bytes = w.codes + row * row_bytes(w);
+  float scales[SLICE / 16], offsets[SLICE / 16] = {};
+  scales_of(w, s, bytes, w.group ? row * (w.in / w.group) : 0, k0 / s.group, kn / s.group, scales, offsets);
+  for (int k = 0; k < kn; k += 32) {
+    const int count = kn - k < 32 ? kn - k : 32;
+    uint8_t codes[32];
+    codes_of_32(w, bytes, k0 + k, count, codes);
+    for (int i = 0; i < count; i += 16) {
+      const int g = (k + i) / s.group;
+      for (int j = 0; j < 16; j++) out[k + i + j] = (float)(codes[i + j] - s.zero) * scales[g] + offsets[g];
     }
+  }
 }
 
-// One share of a mean: token's row of the weight counts `share` in row `place` of the result.
-struct Part {
-  int32_t place;
-  float share;
-};
+// Which of up to sixteen shares are kept.
+inline uint32_t kept_of(const float *shares, int count, uint32_t least) {
+  uint32_t bits[OUTS], mask = 0;
+  memcpy(bits, shares, 4 * count);
+  for (int i = 0; i < count; i++) mask |= (uint32_t)(bits[i] >= least && bits[i]) << i;
+  return mask;
+}
+
+typedef float Eight __attribute__((vector_size(32), aligned(4), may_alias));
+
+inline Eight fused(Eight a, float b, Eight c) {
+#ifdef __AVX2__
+  return (Eight)_mm256_fmadd_ps((__m256)a, _mm256_set1_ps(b), (__m256)c);
+#else
+  for (int i = 0; i < 8; i++) c[i] = __builtin_fmaf(a[i], b, c[i]);
+  return c;
+#endif
+}
+
+// to += Σ share · row over the tokens that are kept.
+template <int VECTORS>
+inline void add_rows(const float *share, uint32_t kept, const float full[OUTS][SLICE], int k, float *to) {
+  Eight sums[VECTORS];
+  for (int v = 0; v < VECTORS; v++) sums[v] = ((const Eight *)to)[v];
+  for (uint32_t left = kept; left; left &= left - 1) {
+    const int o = __builtin_ctz(left);
+    const Eight *row = (const Eight *)(full[o] + k);
+    for (int v = 0; v < VECTORS; v++) sums[v] = fused(row[v], share[o], sums[v]);
+  }
+  for (int v = 0; v < VECTORS; v++) ((Eight *)to)[v] = sums[v];
+}
+
+// Tokens token0 .. token0 + 16 of the mean's inputs k0 .. k0 + kn, added to out [rows, in].
+void add_tokens(const Weight &w, const Shape &s, const float *shares, const uint32_t *least, int64_t rows,
+                int64_t token0, int64_t k0, int kn, float *out) {
+  const int count = (int)(w.out - token0 < OUTS ? w.out - token0 : OUTS);
+  float full[OUTS][SLICE];
+  uint32_t there = 0;
+  for (int64_t r = 0; r < rows; r++) {
+    const float *share = shares + r * w.out + token0;
+    const uint32_t kept = kept_of(share, count, least[r]);
+    if (!kept) continue;
+    for (uint32_t missing = kept & ~there; missing; missing &= missing - 1) {
+      const int o = __builtin_ctz(missing);
+      unpack_row(w, s, token0 + o, k0, kn, full[o]);
+    }
+    there |= kept;
+    float *to = out + r * w.in + k0;
+    for (int k = 0; k < kn; k += 16) {  // in whole sixteens, four of them in registers where there are as many
+      if (k + 64 <= kn) add_rows<8>(share, kept, full, k, to + k), k += 48;
+      else add_rows<2>(share, kept, full, k, to + k);
+    }
+  }
+}
 
 // The bits of a float from which on shares are kept, so that those left out sum to at most `left_out`.
 uint32_t least_kept(const float *shares, int64_t count, float left_out, double *bins) {
@@ -269,48 +322,23 @@ EXPORT void packed_experts(const Weight *gate_up, int gate_up_segments, const We
 
 // shares [rows, tokens] · weight [tokens, in] -> out [rows, in], without the smallest shares of a row, `left_out` in sum.
 EXPORT void packed_mean(const Weight *w, const float *shares, int64_t rows, float left_out, float *out) {
-  const int64_t tokens = w->out, in = w->in;
+  const int64_t tokens = w->out, slices = (w->in + SLICE - 1) / SLICE;
   const Shape shape = shape_of(*w);
   uint32_t *least = (uint32_t *)malloc(sizeof(uint32_t) * rows);
-  int64_t *starts = (int64_t *)calloc(tokens + 1, sizeof(int64_t));
 #pragma omp parallel for schedule(dynamic)
   for (int64_t r = 0; r < rows; r++) {
     double *bins = (double *)malloc(sizeof(double) << 12);
     least[r] = least_kept(shares + r * tokens, tokens, left_out, bins);
     free(bins);
   }
-  const auto kept = [&](int64_t r, int64_t token) {
-    uint32_t bits;
-    memcpy(&bits, shares + r * tokens + token, 4);
-    return bits >= least[r] && bits;
-  };
-  for (int64_t r = 0; r < rows; r++)
-    for (int64_t token = 0; token < tokens; token++) starts[token + 1] += kept(r, token);
-  for (int64_t token = 0; token < tokens; token++) starts[token + 1] += starts[token];
-  Part *parts = (Part *)malloc(sizeof(Part) * (starts[tokens] + 1));
-  int64_t *next = (int64_t *)malloc(sizeof(int64_t) * tokens);
-  memcpy(next, starts, sizeof(int64_t) * tokens);
-  for (int64_t r = 0; r < rows; r++)
-    for (int64_t token = 0; token < tokens; token++)
-      if (kept(r, token)) parts[next[token]++] = {(int32_t)r, shares[r * tokens + token]};
-  memset(out, 0, sizeof(float) * rows * in);
-  Scratch *scratch = scratches();
-  constexpr int SLICE = 256;
+  memset(out, 0, sizeof(float) * rows * w->in);
 #pragma omp parallel for schedule(dynamic)
-  for (int64_t slice = 0; slice < (in + SLICE - 1) / SLICE; slice++) {
+  for (int64_t slice = 0; slice < slices; slice++) {
     const int64_t k0 = slice * SLICE;
-    const int kn = (int)(in - k0 < SLICE ? in - k0 : SLICE);
-    float row[SLICE];
-    for (int64_t token = 0; token < tokens; token++) {
-      if (starts[token] == starts[token + 1]) continue;
-      unpack_row(*w, shape, token, k0, kn, scratch[omp_get_thread_num()].tile, row);
-      for (int64_t p = starts[token]; p < starts[token + 1]; p++) {
-        float *to = out + parts[p].place * in + k0;
-        const float share = parts[p].share;
-        for (int k = 0; k < kn; k++) to[k] = __builtin_fmaf(share, row[k], to[k]);
-      }
-    }
+    const int kn = (int)(w->in - k0 < SLICE ? w->in - k0 : SLICE);
+    for (int64_t token = 0; token < tokens; token += OUTS)
+      add_tokens(*w, shape, shares, least, rows, token, k0, kn, out);
   }
-  free(least), free(starts), free(parts), free(next), free(scratch);
+  free(least);
 }
 }
