@@ -8,7 +8,7 @@ import os
 import torch
 
 from diffusiongemma.diffusion.decoding import Decoding
-from diffusiongemma.model.cache import BLOCK
+from diffusiongemma.model.cache import BLOCK, entry_bytes
 from diffusiongemma.model.model import ENCODE_CHUNK, Model
 
 CPU_SHARE, GPU_SHARE = 0.5, 0.8  # of what is free once the model is loaded
@@ -31,14 +31,14 @@ def room(config: Decoding, canvas_length: int) -> int:
 
 def cache_bytes(model: Model, tokens: int) -> int:
     """The most bytes a sequence of `tokens` tokens takes in the caches, with what they keep spare as they grow."""
-    config, size = model.config, model.dtype.itemsize
+    config = model.config
     total = 0
     for layer in range(config.num_layers):
         heads, head_dim = config.heads(layer)
         held = tokens + tokens // 4
         if config.is_sliding(layer):
             held = min(held, config.sliding_window + max(ENCODE_CHUNK, config.canvas_length))
-        total += 2 * heads * head_dim * size * (held + BLOCK)
+        total += 2 * heads * entry_bytes(head_dim, model.dtype, model.eight_bit_cache) * (held + BLOCK)
     return total
 
 

@@ -1,5 +1,9 @@
 """Keys and values of encoded tokens, one sequence at a time.
 
+They are kept as they are, or in 8 bits with a scale for each token and head: a quarter of float32, half of bfloat16.
+What is kept in 8 bits is seen so by every token, also by those encoded with it: a text does not depend on how its
+prompt was cut.
+
 Sequences are kept apart rather than padded to one tensor: a request's attention then never sees another request,
 needs no padding mask, and finished requests free their memory at once.
 """
@@ -7,6 +11,7 @@ needs no padding mask, and finished requests free their memory at once.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -14,18 +19,33 @@ from torch import Tensor
 from diffusiongemma.config import ModelConfig
 
 BLOCK = 256  # tokens by which a buffer grows
+SCALE_BYTES = 4  # of the float32 that stands behind the codes of a token and head
+
+
+def entry_bytes(head_dim: int, dtype: torch.dtype, eight_bits: bool) -> int:
+    """What a key or value of one token and head takes."""
+    return head_dim + SCALE_BYTES if eight_bits else head_dim * dtype.itemsize
 
 
 class LayerCache:
-    """One layer's keys and values of one sequence, [H, capacity, head_dim] each.
+    """One layer's keys and values of one sequence, [H, capacity, head_dim] each, or int8 [H, capacity, head_dim + 4].
 
     Tokens sit at `start .. end` of the buffer. A sliding layer forgets tokens that no later token can attend to
     (`keep` = window - 1); a global layer (`keep` None) keeps all.
     """
 
-    def __init__(self, heads: int, head_dim: int, keep: int | None, dtype: torch.dtype, device: torch.device):
-        self.keep = keep
-        self.keys = torch.empty(heads, 0, head_dim, dtype=dtype, device=device)
+    def __init__(
+        self,
+        heads: int,
+        head_dim: int,
+        keep: int | None,
+        dtype: torch.dtype,
+        device: torch.device,
+        eight_bits: bool = False,
+    ):
+        self.keep, self.dtype, self.eight_bits = keep, dtype, eight_bits
+        width, kept = (head_dim + SCALE_BYTES, torch.int8) if eight_bits else (head_dim, dtype)
+        self.keys = torch.empty(heads, 0, width, dtype=kept, device=device)
         self.values = torch.empty_like(self.keys)
         self.end = 0
 
@@ -58,17 +78,19 @@ class LayerCache:
         self.end -= count
 
     def copy(self) -> LayerCache:
-        heads, _, head_dim = self.keys.shape
-        clone = LayerCache(heads, head_dim, self.keep, self.keys.dtype, self.keys.device)
+        clone = copy(self)
         clone.keys = self.keys[:, self.start : self.end].clone()
         clone.values = self.values[:, self.start : self.end].clone()
         clone.end = self.end - self.start
         return clone
 
     def _write(self, keys: Tensor, values: Tensor, start: int, end: int) -> tuple[Tensor, Tensor]:
-        at = slice(end - keys.shape[1], end)
-        self.keys[:, at], self.values[:, at] = keys, values
-        return self.keys[:, start:end], self.values[:, start:end]
+        at, seen = slice(end - keys.shape[1], end), slice(start, end)
+        if not self.eight_bits:
+            self.keys[:, at], self.values[:, at] = keys, values
+            return self.keys[:, seen], self.values[:, seen]
+        self.keys[:, at], self.values[:, at] = in_eight_bits(keys), in_eight_bits(values)
+        return in_full(self.keys[:, seen], self.dtype), in_full(self.values[:, seen], self.dtype)
 
     def _make_room(self, extra: int) -> int:
         """Ensure capacity for `extra` more tokens; returns `start` after any move."""
@@ -90,13 +112,28 @@ class LayerCache:
         self.end = held.stop - held.start
 
 
+def in_eight_bits(x: Tensor) -> Tensor:
+    """x [H, T, d] -> int8 [H, T, d + 4]: codes, and the bytes of the scale."""
+    values = x.float()
+    scale = values.abs().amax(-1, keepdim=True).clamp(min=1e-30) / 127
+    return torch.cat([(values / scale).round().to(torch.int8), scale.view(torch.int8)], dim=-1)
+
+
+def in_full(stored: Tensor, dtype: torch.dtype) -> Tensor:
+    """What `in_eight_bits` made, rounded, in `dtype`."""
+    scale = stored[..., -SCALE_BYTES:].contiguous().view(torch.float32)
+    return (stored[..., :-SCALE_BYTES].float() * scale).to(dtype)
+
+
 class SequenceCache:
     """All layers of one sequence; `length` tokens have been encoded."""
 
-    def __init__(self, config: ModelConfig, dtype: torch.dtype, device: torch.device):
+    def __init__(self, config: ModelConfig, dtype: torch.dtype, device: torch.device, eight_bits: bool = False):
         self.length = 0
         self.layers = [
-            LayerCache(*config.heads(i), config.sliding_window - 1 if config.is_sliding(i) else None, dtype, device)
+            LayerCache(
+                *config.heads(i), config.sliding_window - 1 if config.is_sliding(i) else None, dtype, device, eight_bits
+            )
             for i in range(config.num_layers)
         ]
 

@@ -32,6 +32,7 @@ class Model(nn.Module):
         self.file_dtypes: dict[str, torch.dtype] = {}  # of the checkpoint it came from, for saving
         self.repacked: dict[str, str] = {}  # layout in the file of packed weights that are held in another
         self.make_vision = make_vision
+        self.eight_bit_cache = False
         if config.vision_config is not None and make_vision is None:
             from diffusiongemma.model.vision import Vision
 
@@ -54,7 +55,7 @@ class Model(nn.Module):
         return self.backbone.norm.weight.dtype  # type: ignore[union-attr]
 
     def new_sequence(self) -> SequenceCache:
-        return SequenceCache(self.config, self.dtype, self.device)
+        return SequenceCache(self.config, self.dtype, self.device, self.eight_bit_cache)
 
     # Batches of equal shape: the public, tensor-level interface.
 

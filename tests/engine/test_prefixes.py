@@ -22,9 +22,11 @@ from diffusiongemma.events import Finished
 BIG = 2**30
 
 
-@pytest.fixture(scope="module")
-def model(tiny_directory):
-    return dg.load(tiny_directory)
+@pytest.fixture(scope="module", params=[False, True], ids=["full cache", "8-bit cache"])
+def model(request, tiny_directory):
+    loaded = dg.load(tiny_directory)
+    loaded.network.eight_bit_cache = request.param
+    return loaded
 
 
 def ids(length, seed=0):
