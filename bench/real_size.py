@@ -29,12 +29,11 @@ import diffusiongemma as dg
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.diffusion.stop import Never
 from diffusiongemma.model.model import Model
-from diffusiongemma.weights.checkpoint import INDEX, file_name, load_model
+from diffusiongemma.weights.checkpoint import INDEX, file_name
 from diffusiongemma.weights.formats.packed_files import layout_of, stored
 from diffusiongemma.weights.formats.safetensors_file import write_safetensors
 from diffusiongemma.weights.packed import Groups, Packed, int4
 from diffusiongemma.weights.packed_kernels import Product
-from diffusiongemma.weights.packed_modules import round_activations
 from diffusiongemma.weights.saving import config_for, write_json
 from diffusiongemma.weights.schemes import Scheme
 
@@ -191,12 +190,12 @@ def run(options: argparse.Namespace) -> Figures:
     figures: Figures = {
         "command": " ".join(sys.argv), "date": time.strftime("%Y-%m-%d"), "threads": torch.get_num_threads(),
         "torch": torch.__version__, "python": platform.python_version(), "layers": config.num_layers,
-        "scheme": options.scheme, "files_gb": sum(p.stat().st_size for p in directory.iterdir()) / 1e9,
-        "machine": machine(),
+        "scheme": options.scheme, "kv": options.kv, "machine": machine(),
+        "files_gb": sum(path.stat().st_size for path in directory.iterdir()) / 1e9,
     }  # fmt: skip
     started = time.perf_counter()
-    model = load_model(directory, torch.float32)
-    assert not round_activations(model), "some weights are of no layout that the kernels know"
+    loaded = dg.load(directory, device="cpu", activations="int8", kv=options.kv)
+    model = loaded.network
     figures["load_s"] = time.perf_counter() - started
     show(figures)
     figures["prefixes"] = []
@@ -204,10 +203,11 @@ def run(options: argparse.Namespace) -> Figures:
         figures["prefixes"].append(at_prefix(model, prefix, figures["machine"]))
         show(figures["prefixes"][-1])
     if options.steps:
-        text = dg.DiffusionGemma(model, None, dg.Decoding(), directory)
         started = time.perf_counter()
         ids = list(range(10, 74))
-        result = text.generate(ids, steps=options.steps, max_new_tokens=config.canvas_length, stop_rule=Never(), seed=0)
+        result = loaded.generate(
+            ids, steps=options.steps, max_new_tokens=config.canvas_length, stop_rule=Never(), seed=0
+        )
         took = time.perf_counter() - started
         figures["generate"] = {"tokens": len(result.tokens), "steps": options.steps, "seconds": took, **memory()}
         show(figures["generate"])
@@ -223,6 +223,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--scheme", default="int4")
+    parser.add_argument("--kv", default="full", choices=["full", "int8"])
     parser.add_argument("--layers", type=int, help="fewer than the release's 30")
     parser.add_argument("--tiny", action="store_true", help="toy sizes")
     parser.add_argument("--prefix", type=int, nargs="+", default=[1024, 4096], help="tokens before the canvas")

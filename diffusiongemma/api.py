@@ -33,7 +33,7 @@ from diffusiongemma.host import round_alike
 from diffusiongemma.media import MediaSettings
 from diffusiongemma.model.cache import KVCache, SequenceCache
 from diffusiongemma.model.model import Model
-from diffusiongemma.options import HOLE, STRENGTH, DecodingOptions
+from diffusiongemma.options import HOLE, LOADING, STRENGTH, DecodingOptions
 from diffusiongemma.request_options import RequestOptions
 from diffusiongemma.signatures import AnswerOptions, BatchOptions, GenerateOptions, StreamOptions
 from diffusiongemma.text.holes import split_at
@@ -43,6 +43,7 @@ from diffusiongemma.weights.checkpoint import as_it_lies, built
 from diffusiongemma.weights.locate import choose_device, choose_dtype, locate_adapted
 from diffusiongemma.weights.lora import require_plain
 from diffusiongemma.weights.opening import Checkpoint
+from diffusiongemma.weights.packed_modules import multiply_in_8_bits
 from diffusiongemma.weights.saving import save_model
 from diffusiongemma.weights.schemes import Scheme
 
@@ -70,6 +71,8 @@ class DiffusionGemma:
         dtype: str | torch.dtype = "auto",
         adapter: str | Path | None = None,
         quantize: str | None = None,
+        activations: str = "auto",
+        kv: str = "full",
     ) -> DiffusionGemma:
         """Load `"nano"`, a directory in the Hugging Face layout, a GGUF file, or a hub id (downloaded on first use).
 
@@ -80,13 +83,21 @@ class DiffusionGemma:
         `quantize` "mixed", "int8", "int4" or "fp8" puts weights in few bits while loading, one at a time; the command
         `diffusiongemma quantize` writes them so, once for all.
         `device` "auto" takes a GPU if there is one. `dtype` "auto" keeps the file's, but computes in float32 where a
-        small model runs on a CPU. Raises `ModelNotFound` or `CheckpointError`.
+        small model runs on a CPU, and packed weights where the CPU has no products of bfloat16.
+        `activations` "int8" rounds what packed weights are multiplied with to 8 bits, which a CPU multiplies several
+        times as fast; "auto" does so where it can, "full" never. `kv` "int8" keeps keys and values in 8 bits.
+        Raises `ModelNotFound`, `CheckpointError` or `InputError`.
         """
         round_alike()
+        _check_choices(activations=activations, kv=kv)
         path, adapter_directory = locate_adapted(source, adapter)
         checkpoint, where = Checkpoint.at(path), choose_device(device)
         pack = as_it_lies if quantize is None else Scheme(quantize).packed
-        model = built(checkpoint.config, checkpoint.tensors, choose_dtype(dtype, path, where), where, pack)
+        chosen = choose_dtype(dtype, path, where, packed=quantize is not None or checkpoint.packed)
+        model = built(checkpoint.config, checkpoint.tensors, chosen, where, pack)
+        if activations != "full" and where.type == "cpu":
+            multiply_in_8_bits(model, required=activations == "int8")
+        model.eight_bit_cache = kv == "int8"
         if adapter_directory is not None:
             load_adapter(model, adapter_directory)
         return cls(model, checkpoint.tokenizer(), checkpoint.decoding(), path, MediaSettings.from_checkpoint(path))
@@ -384,9 +395,19 @@ def load(
     dtype: str | torch.dtype = "auto",
     adapter: str | Path | None = None,
     quantize: str | None = None,
+    activations: str = "auto",
+    kv: str = "full",
 ) -> DiffusionGemma:
     """The same as `DiffusionGemma.from_pretrained`."""
-    return DiffusionGemma.from_pretrained(source, device=device, dtype=dtype, adapter=adapter, quantize=quantize)
+    return DiffusionGemma.from_pretrained(
+        source, device=device, dtype=dtype, adapter=adapter, quantize=quantize, activations=activations, kv=kv
+    )
+
+
+def _check_choices(**given: str) -> None:
+    for name, value in given.items():
+        if value not in LOADING[name]:
+            raise InputError(f"give {', '.join(LOADING[name])}", option=name, got=value)
 
 
 def _is_batch(prompt: Any) -> bool:

@@ -46,6 +46,11 @@ def cores_are_busy(glances: int = 5, seconds: float = 0.003) -> bool:
     return True
 
 
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has products of bfloat16: AMX, or AVX-512's. On others float32 is the faster one."""
+    return re.search(r"\b(amx_bf16|avx512_bf16|bf16)\b", _text(CPUS)) is not None
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text(errors="replace")

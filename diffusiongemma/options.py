@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from diffusiongemma.diffusion.stop import StopRule
 
 MODES = ("auto", "diffusion", "ar")
+LOADING = {"activations": ("auto", "int8", "full"), "kv": ("full", "int8")}  # how a model is loaded, not decoded
 VERIFY = ("never", "unconverged", "always")
 SAMPLER_NAMES = ("entropy-bound", "confidence", "fixed-k", "ancestral")  # of `diffusion.samplers.SAMPLERS`
 MOST_TOP_LOGPROBS = 20

@@ -10,6 +10,7 @@ import torch
 
 from diffusiongemma.config import read_json
 from diffusiongemma.errors import CheckpointError, InputError, ModelNotFound
+from diffusiongemma.host import multiplies_bfloat16
 
 ASSETS = Path(__file__).parents[1] / "assets"
 SMALL_BYTES = 2 * 10**9  # below this a model is converted to float32 on a CPU
@@ -124,13 +125,16 @@ def choose_device(device: str | torch.device) -> torch.device:
     return chosen
 
 
-def choose_dtype(dtype: str | torch.dtype, path: Path, device: torch.device) -> torch.dtype | None:
-    """None keeps the file's. Small models compute in float32 on a CPU, where bfloat16 gains nothing at their size.
+def choose_dtype(
+    dtype: str | torch.dtype, path: Path, device: torch.device, packed: bool = False
+) -> torch.dtype | None:
+    """None keeps the file's. Small models compute in float32 on a CPU, where bfloat16 gains nothing at their size, and
+    `packed` ones on one that has no products of bfloat16.
 
     GGUF files hold vectors in float32, whatever they are meant to be computed in: large models compute in bfloat16.
     """
     if dtype == "auto":
-        if device.type == "cpu" and weight_bytes(path) < SMALL_BYTES:
+        if device.type == "cpu" and (weight_bytes(path) < SMALL_BYTES or (packed and not multiplies_bfloat16())):
             return torch.float32
         return torch.bfloat16 if path.is_file() else None
     chosen = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.diffusion.decoding import Decoding
+from diffusiongemma.model.model import Model
 from diffusiongemma.weights.checkpoint import Tensors, open_checkpoint
 from diffusiongemma.weights.formats.gguf import GGUF, decoding_of
 from diffusiongemma.weights.formats.gguf_tokenizer import tokenizer_of
 from diffusiongemma.weights.generation import load_decoding
-from diffusiongemma.weights.locate import load_tokenizer
+from diffusiongemma.weights.locate import load_tokenizer, weight_bytes
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,13 @@ class Checkpoint:
     def at(cls, path: Path) -> Checkpoint:
         """Reads what is said of the weights, not the weights. Raises `CheckpointError`."""
         return cls(path, *open_checkpoint(path))
+
+    @property
+    def packed(self) -> bool:
+        """Whether its files are so small that most weights must be in few bits."""
+        with torch.device("meta"):
+            parameters = sum(p.numel() for p in Model(self.config, lambda _: torch.nn.Module()).parameters())
+        return weight_bytes(self.path) < 1.5 * parameters  # bfloat16 takes twice as many
 
     def tokenizer(self) -> Any:
         """None where there are no tokenizer files. Raises `CheckpointError` for broken ones."""

@@ -1,0 +1,51 @@
+"""What a model in few bits is loaded with: rounded activations, keys and values in 8 bits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import diffusiongemma as dg
+from diffusiongemma.errors import InputError
+from diffusiongemma.weights import packed_modules
+from diffusiongemma.weights.packed_kernels import kernels
+
+needs_kernels = pytest.mark.skipif(kernels()[0] is None, reason="needs a C++ compiler")
+PROMPTS = ["Correct the spelling: I has a aple.", "Hello", "2+2"]
+OPTIONS = dict(max_new_tokens=24, steps=6, seed=3)
+
+
+@pytest.fixture(scope="module")
+def packed():
+    return dg.load("nano", device="cpu", quantize="int4", kv="int8")
+
+
+@needs_kernels
+def test_a_packed_model_writes_the_same_alone_and_in_a_batch(packed):
+    assert packed.network.eight_bit_cache
+    together = packed.generate(PROMPTS, **OPTIONS)
+    for prompt, result in zip(PROMPTS, together, strict=True):
+        alone = packed.generate(prompt, **OPTIONS)
+        assert (alone.tokens, alone.text) == (result.tokens, result.text)
+
+
+@needs_kernels
+def test_rounded_activations_change_little(packed):
+    plain = dg.load("nano", device="cpu", quantize="int4", activations="full")
+    assert not any(getattr(module, "rounded", None) for module in plain.network.modules())
+    tokens, canvas = (torch.tensor([packed.prompt(text).ids]) for text in (PROMPTS[0], "Some other text."))
+    ours, theirs = (m.denoise(canvas, m.encode(tokens)) for m in (packed, plain))
+    assert 0 < (ours - theirs).norm() < 0.1 * theirs.norm()
+
+
+def test_what_cannot_be_is_said(monkeypatch):
+    with pytest.raises(InputError, match="quantize"):
+        dg.load("nano", activations="int8", device="cpu")
+    for option in ("activations", "kv"):
+        with pytest.raises(InputError) as caught:
+            dg.load("nano", **{option: "int3"})
+        assert caught.value.option == option
+    monkeypatch.setattr(packed_modules, "kernels", lambda: (None, "no compiler was found"))
+    with pytest.raises(InputError, match="no compiler was found"):
+        dg.load("nano", quantize="int8", activations="int8", device="cpu")
+    assert dg.load("nano", quantize="int8", device="cpu").generate("Hello", **OPTIONS).tokens
