@@ -1,8 +1,10 @@
 """One encode and one denoise step against transformers': same weights, same dtype, alternating in one run.
 
-    python bench/step.py [--tiny] [--rounds N] [--dtype float32|bfloat16]
+    python bench/step.py [--tiny | --quarter] [--rounds N] [--dtype float32|bfloat16|int8|int4|mixed] [--theirs DTYPE]
 
-Prints the median milliseconds of each side and the ratio theirs / ours, pair by pair.
+Prints the median milliseconds of each side and the ratio theirs / ours, pair by pair. `--quarter` has a quarter of the
+release's widths and all of its layers, experts and vocabulary. transformers computes in the same dtype, and beside
+weights in few bits in bfloat16, unless `--theirs` says otherwise.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,12 +23,13 @@ from transformers import DiffusionGemmaConfig, DiffusionGemmaForBlockDiffusion
 from transformers.cache_utils import DynamicCache
 from transformers.utils import logging
 
+import diffusiongemma as dg
 from diffusiongemma.config import FULL, SLIDING, ModelConfig
 from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.diffusion.denoise import Canvas, denoise_step
 from diffusiongemma.diffusion.noise import Noise
 from diffusiongemma.model.cache import KVCache
-from diffusiongemma.weights.checkpoint import load_model
+from diffusiongemma.weights.schemes import KINDS
 
 VISION = dict(
     model_type="gemma4_vision", hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1,
@@ -35,13 +37,15 @@ VISION = dict(
 )  # fmt: skip
 
 
-def config_of(tiny: bool) -> ModelConfig:
-    """A quarter of the released widths, where the matrices matter; or a toy for the tests."""
+def config_of(tiny: bool, quarter: bool = False) -> ModelConfig:
+    """A quarter of the released widths, where the matrices matter, with few layers; all of them; or a toy."""
     size = dict(
         vocab_size=32_768, hidden_size=704, intermediate_size=528, num_attention_heads=8, num_key_value_heads=4,
         head_dim=128, num_global_key_value_heads=2, global_head_dim=256, num_experts=32, top_k_experts=8,
         moe_intermediate_size=176, layer_types=(SLIDING,) * 5 + (FULL,), sliding_window=1024, canvas_length=256,
     )  # fmt: skip
+    if quarter:
+        size |= dict(layer_types=((SLIDING,) * 5 + (FULL,)) * 5, num_experts=128, vocab_size=262_144)
     if tiny:
         size |= dict(
             vocab_size=512, hidden_size=64, intermediate_size=64, head_dim=16, global_head_dim=32, num_experts=8,
@@ -66,13 +70,15 @@ def paired(ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int) -> t
 
 
 @torch.no_grad()
-def measure(tiny: bool, rounds: int, dtype: torch.dtype, prompt: int) -> dict[str, Any]:
-    config = config_of(tiny)
+def measure(config: ModelConfig, rounds: int, dtype: str, theirs: str, prompt: int) -> dict[str, Any]:
     torch.manual_seed(0)
-    reference = DiffusionGemmaForBlockDiffusion(DiffusionGemmaConfig.from_dict(config.to_hf())).to(dtype).eval()
+    raw = DiffusionGemmaConfig.from_dict(config.to_hf())
+    reference = DiffusionGemmaForBlockDiffusion(raw).to(getattr(torch, theirs)).eval()
     with tempfile.TemporaryDirectory() as directory:
         reference.save_pretrained(directory)
-        model = load_model(Path(directory))
+        packed = dtype if dtype in KINDS else None
+        loaded = dg.load(directory, device="cpu", dtype="auto" if packed else dtype, quantize=packed)
+        model = loaded.network
         rows = {
             "encode": _encode(model, reference, prompt),
             "denoise": _denoise(model, reference, prompt),
@@ -142,19 +148,24 @@ def _step(model: Any, reference: Any, prompt: int) -> tuple[Callable[[], Any], C
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--quarter", action="store_true")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
-    parser.add_argument("--prompt", type=int, default=512)
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", *KINDS])
+    parser.add_argument("--theirs", choices=["float32", "bfloat16"], help="what transformers computes in")
+    parser.add_argument("--prompt", type=int)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     logging.disable_progress_bar()
-    prompt = 20 if options.tiny else options.prompt
-    figures = measure(options.tiny, options.rounds, getattr(torch, options.dtype), prompt)
+    prompt = options.prompt or (20 if options.tiny else 1024 if options.quarter else 512)
+    config = config_of(options.tiny, options.quarter)
+    theirs = options.theirs or ("bfloat16" if options.dtype in KINDS else options.dtype)
+    figures = measure(config, options.rounds, options.dtype, theirs, prompt)
     if options.json:
         print(json.dumps(figures))
         return
-    size = "toy sizes" if options.tiny else "hidden 704, 32 experts, vocabulary 32,768"
-    print(f"CPU, {torch.get_num_threads()} threads, {options.dtype}, {size}, prompt {prompt}, batch 1")
+    size = f"{config.num_layers} layers of hidden {config.hidden_size}, {config.num_experts} experts"
+    print(f"CPU, {torch.get_num_threads()} threads, ours {options.dtype}, theirs {theirs}")
+    print(f"{size}, vocabulary {config.vocab_size:,}, prompt {prompt}, canvas {config.canvas_length}, batch 1")
     print(f"{'':10}{'ours ms':>10}{'theirs ms':>12}{'theirs/ours':>14}")
     for name, row in figures.items():
         print(f"{name:10}{row['ours_ms']:10.1f}{row['theirs_ms']:12.1f}{row['ratio']:14.2f}")
