@@ -108,6 +108,17 @@ class Ids:
 
 
 @dataclass(frozen=True)
+class Switch:
+    """True or False."""
+
+    def takes(self, value: Any) -> bool:
+        return isinstance(value, bool)
+
+    def __str__(self) -> str:
+        return "true or false"
+
+
+@dataclass(frozen=True)
 class Other:
     """What is looked at where it is used: texts, a schema, a mapping."""
 
@@ -122,7 +133,7 @@ class Other:
 
 TEXT, TEXTS, SOME_TEXTS, SCHEMA = (Other(what) for what in ("a text", "texts", "at least one text", "a JSON Schema"))
 MANY = (TEXTS, SOME_TEXTS)
-Values = Whole | Number | Word | Rule | Ids | Other
+Values = Whole | Number | Word | Rule | Ids | Switch | Other
 
 # --- the options ----------------------------------------------------------------------------------------------------
 
@@ -256,6 +267,10 @@ _ROWS = (
     Option(
         "json_schema", SCHEMA, "The answer is JSON that this schema accepts.", "", ANSWER, "FILE",
         field="response_format", panel=STRUCTURE,
+    ),
+    Option(
+        "strict_schema", Switch(), "Keywords and formats that JSON Schema does not know are refused.", "", ANSWER,
+        panel=STRUCTURE,
     ),
     Option(
         "regex", TEXT, "The answer matches this regular expression.", "", ANSWER, "PATTERN", panel=STRUCTURE,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from diffusiongemma.engine.branch import Branch
+from diffusiongemma.errors import InputError
 from diffusiongemma.options import OF_DECODING, refuse_unknown
 
 FORMS = ("json_schema", "regex", "choices", "template")  # each is the form of a whole answer
@@ -24,13 +25,15 @@ class RequestOptions:
     (tokens, from 0) to a token, given as its id or as a text that is exactly one token; the answer then goes on at
     least to the last of them. With `think` a thought may come before the text that matches; it counts among the tokens,
     and may hold any character but a vertical bar. `tools` are declared to the model, `raw` leaves chat markup out, and
-    `branch` leaves the seed's path at a step.
+    `branch` leaves the seed's path at a step. Keywords and formats that JSON Schema does not know constrain nothing and
+    are named in the result's `warnings`; with `strict_schema` they are refused.
     """
 
     tools: Sequence[dict[str, Any]] | None = None
     think: bool = False
     raw: bool = False
     json_schema: dict[str, Any] | str | None = None
+    strict_schema: bool = False
     regex: str | None = None
     choices: Sequence[str] | None = None
     template: str | None = None
@@ -57,4 +60,8 @@ class RequestOptions:
     def structure(self) -> dict[str, Any]:
         """What the text must match, for `compile_constraint`."""
         forms = {name: value for name in FORMS if (value := getattr(self, name)) is not None}
+        if self.strict_schema:
+            if self.json_schema is None:
+                raise InputError("it is about `json_schema`: give one, or leave it out", option="strict_schema")
+            forms["strict_schema"] = True
         return forms | {name: value for name in WORDS if (value := getattr(self, name))}

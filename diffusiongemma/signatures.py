@@ -34,6 +34,7 @@ class AnswerOptions(DecodingOptions, total=False):
     think: bool
     raw: bool
     json_schema: Schema | None
+    strict_schema: bool
     regex: str | None
     choices: Sequence[str] | None
     template: str | None
@@ -67,6 +68,7 @@ class BatchOptions(BatchDecodingOptions, total=False):
     think: bool | list[bool]
     raw: bool | list[bool]
     json_schema: Schema | list[Schema | None] | None
+    strict_schema: bool | list[bool]
     regex: str | list[str | None] | None
     choices: Sequence[str] | list[Sequence[str]] | None
     template: str | list[str | None] | None

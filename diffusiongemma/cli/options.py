@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from diffusiongemma.errors import InputError
-from diffusiongemma.options import MANY, SCHEMA, Number, Option, Other, Values, Whole, check, of_surface
+from diffusiongemma.options import MANY, SCHEMA, Number, Option, Other, Switch, Values, Whole, check, of_surface
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -78,13 +78,16 @@ def takes(surface: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 def _parameter(row: Option) -> Parameter:
     default = f" (default: {row.default})" if row.default else ""
     text = row.help.removesuffix(".") + "; may be repeated." if row.values in MANY else row.help
-    option = typer.Option(metavar=row.metavar, help=text + default, rich_help_panel=row.panel)
+    names = [f"--{row.parameter.replace('_', '-')}"] if isinstance(row.values, Switch) else []
+    option = typer.Option(*names, metavar=row.metavar or None, help=text + default, rich_help_panel=row.panel)
     annotation: Any = Annotated[_kind(row.values) | None, option]
     return Parameter(row.parameter, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
 def _kind(values: Values) -> Any:
     """What typer reads for it."""
+    if isinstance(values, Switch):
+        return bool
     if isinstance(values, Other):
         return list[str] if values in MANY else Path if values is SCHEMA else str
     return int if isinstance(values, Whole) else float if isinstance(values, Number) else str

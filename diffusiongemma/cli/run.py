@@ -144,6 +144,8 @@ def _save(path: Path, result: Result, text: str, request: Request, model: Diffus
 
 
 def _report(result: Result, paused: float, as_json: bool, think: bool) -> None:
+    for warning in result.warnings:
+        say(f"warning: {warning}")
     if as_json:
         json.dump(as_object(result, think), sys.stdout, ensure_ascii=False)
         print()

@@ -61,12 +61,13 @@ class CompileJob:
         """Raises `InputError` for what is malformed, can't be guaranteed or can't be written with this vocabulary,
         `TooLarge` for what outgrows the limits; it names the part that is largest."""
         try:
-            dfa = compile_language(self.grammar.language())
+            warnings: list[str] = []
+            dfa = compile_language(self.grammar.language(warnings.append))
             if dfa.is_empty:
                 message = "no text at all meets the constraint: look for contradictions in it"
                 raise InputError(message, option=largest_part(self.grammar)[0])
             automaton = self._with_preamble(self._token_automaton(dfa))
-            return Constraint(automaton, Bundles.of(automaton))
+            return Constraint(automaton, Bundles.of(automaton), tuple(warnings))
         except TooLarge as error:
             raise self.too_large(error.message) from error
 

@@ -38,6 +38,7 @@ class Constraint:
 
     automaton: TokenAutomaton
     bundles: Bundles
+    warnings: tuple[str, ...] = ()  # what of the structure constrains nothing
 
     @property
     def nbytes(self) -> int:

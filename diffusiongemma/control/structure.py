@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Protocol, TypedDict
 
-from diffusiongemma.control.json_schema.text import json_schema_language
+from diffusiongemma.control.json_schema.text import read_schema
 from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.choices import choices_language
 from diffusiongemma.control.languages.regex import regex_language
@@ -15,17 +15,24 @@ from diffusiongemma.control.languages.template import template_language
 from diffusiongemma.control.languages.words import words_language
 from diffusiongemma.errors import InputError
 
+Warn = Callable[[str], object]
+
+
+def _unheard(_: str) -> None:
+    """What is said to nobody."""
+
 
 class Grammar(Protocol):
     """Anything that knows its language. Equal values have the same one."""
 
-    def language(self) -> lang.Language: ...
+    def language(self, warn: Warn = _unheard) -> lang.Language: ...
 
 
 class Stated(TypedDict, total=False):
     """The options that state a structure; at most one of the first four."""
 
     json_schema: Any
+    strict_schema: bool
     regex: str | None
     choices: Collection[str] | None
     template: str | None
@@ -43,6 +50,7 @@ class Structure:
     template: str | None = None
     banned_words: tuple[str, ...] = ()
     required_words: tuple[str, ...] = ()
+    strict_schema: bool = False
 
     @classmethod
     def of(cls, stated: Stated) -> Structure:
@@ -58,19 +66,24 @@ class Structure:
             template=stated.get("template"),
             banned_words=tuple(stated.get("banned_words") or ()),
             required_words=tuple(stated.get("required_words") or ()),
+            strict_schema=bool(stated.get("strict_schema")),
         )
 
-    def language(self) -> lang.Language:
-        """Raises `InputError` for what is malformed, contradictory or can't be guaranteed."""
-        return words_language(self._text(), self.banned_words, self.required_words)
+    def language(self, warn: Warn = _unheard) -> lang.Language:
+        """Raises `InputError` for what is malformed, contradictory or can't be guaranteed; what constrains nothing
+        goes to `warn`."""
+        return words_language(self._text(warn), self.banned_words, self.required_words)
 
-    def _text(self) -> lang.Language:
+    def _text(self, warn: Warn) -> lang.Language:
         kinds = ("json_schema", "regex", "choices", "template")
         stated = [kind for kind in kinds if getattr(self, kind) is not None]
         if len(stated) > 1:
             raise InputError(f"it and `{stated[0]}` can't both be asked for: choose one", option=stated[1])
         if self.json_schema is not None:
-            return json_schema_language(self.json_schema)
+            language, warnings = read_schema(self.json_schema, self.strict_schema)
+            for warning in warnings:
+                warn(warning)
+            return language
         if self.regex is not None:
             return regex_language(self.regex)
         if self.choices is not None:
@@ -91,13 +104,15 @@ class ToolCalls:
 
     schemas: tuple[tuple[str, str], ...]
 
-    def language(self) -> lang.Language:
+    def language(self, warn: Warn = _unheard) -> lang.Language:
         """Raises `InputError` naming the tool whose schema cannot be guaranteed."""
-        return lang.either(*(self._call(name, schema) for name, schema in self.schemas))
+        return lang.either(*(self._call(name, schema, warn) for name, schema in self.schemas))
 
-    def _call(self, name: str, schema: str) -> lang.Language:
+    def _call(self, name: str, schema: str, warn: Warn) -> lang.Language:
         try:
-            arguments = json_schema_language(schema)
+            arguments, warnings = read_schema(schema)
+            for warning in warnings:
+                warn(f"of {name}: {warning}")
         except InputError as error:
             raise InputError(f"of {name}: {error.message}", option="tools") from error
         # Arguments are an object whatever the schema says of other values.

@@ -148,6 +148,7 @@ class Output:
         return Result(
             text=reply.text if reply else "",
             thinking=reply.thinking if reply else None,
+            warnings=() if self.constrained is None else self.constrained.constraint.warnings,
             tool_calls=reply.tool_calls if reply else (),
             tokens=tuple(self.tokens),
             finish_reason=finish_reason,

@@ -5,6 +5,7 @@ years, host names stay within their lengths, internationalised forms are written
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from functools import lru_cache
 
 from diffusiongemma.control.languages import language as lang
@@ -15,7 +16,7 @@ DATE = (
     r"(?:\d{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\d|30)"
     rf"|02-(?:0[1-9]|1\d|2[0-8]))|{YEAR_29_FEB}-02-29)"
 )
-TIME = r"(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)"
+TIME = r"(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,9})?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)"
 
 # RFC 5890 allows 63 characters a label and 253 in all; 4 labels of 24 leave the automaton small
 LABEL = r"[a-z](?:-?[a-z0-9]){0,11}"
@@ -30,6 +31,7 @@ IPV6 = "|".join(
     + [rf"(?:{GROUP}:){{{n}}}(?::{GROUP}){{1,{7 - n}}}" for n in range(1, 7)]
     + [rf":(?::{GROUP}){{1,7}}", rf"(?:{GROUP}:){{1,7}}:"]
 )
+BASE64 = r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?"
 UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 
 # RFC 3986, host names without user information, IP literals left out
@@ -62,7 +64,28 @@ FORMATS: dict[str, str] = {
     "uri-reference": rf"{URI}|{RELATIVE}",
     "iri-reference": rf"{URI}|{RELATIVE}",
     "json-pointer": r"(?:/(?:[^~/\x00-\x1f]|~[01])*)*",
+    "relative-json-pointer": r"(?:0|[1-9]\d{0,3})(?:#|(?:/(?:[^~/\x00-\x1f]|~[01])*)*)",
+    "regex": r"\^?(?:[A-Za-z0-9 _,:;=@/-]|\\[.dws]|\.|\[a-z\]\+?)+\$?",
+    "uri-template": rf"{URI}(?:\{{[a-z][a-z0-9_]*\}}(?:/{PCHAR}*)?)*",
+    # beyond the standard
+    "url": URI,
+    "ip-address": IPV4,
+    "host-name": HOSTNAME,
+    "ip": rf"{IPV4}|{IPV6}",
+    "byte": BASE64,
+    "base64": BASE64,
+    "color": "#[0-9a-f]{6}",
 }
+HEX = "[0-9a-fA-F]"
+FORMATS |= {f"uuid{n}": rf"{HEX}{{8}}-{HEX}{{4}}-{n}{HEX}{{3}}-[89abAB]{HEX}{{3}}-{HEX}{{12}}" for n in range(1, 9)}
+UNWRITTEN = {"binary", "password", "float", "double", "decimal", "path", "file-path", "directory-path"}
+"""Formats that any value has: they say how it is to be shown or stored."""
+NUMBERS = {
+    f"{sign}int{bits}": (Decimal(0 if sign else -(2 ** (bits - 1))), Decimal(2 ** (bits if sign else bits - 1) - 1))
+    for sign in ("", "u")
+    for bits in (8, 16, 32, 64)
+}
+"""The least and largest number of formats of whole numbers."""
 
 
 @lru_cache(maxsize=32)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from functools import lru_cache
 from math import isfinite
 from typing import Any
 
-from diffusiongemma.control.json_schema.formats import FORMATS, format_language
+from diffusiongemma.control.json_schema.dialects import at
+from diffusiongemma.control.json_schema.formats import FORMATS, NUMBERS, UNWRITTEN, format_language
 from diffusiongemma.control.json_schema.numbers import EXACT_DIGITS
+from diffusiongemma.control.json_schema.problems import malformed, refusal, schema_error
 from diffusiongemma.control.json_schema.shapes import (
     ANY_SHAPES,
     NOTHING,
@@ -23,34 +26,23 @@ from diffusiongemma.control.json_schema.shapes import (
     Rest,
     Shape,
     Shapes,
+    Spoken,
     StringShape,
     Term,
     Terms,
     intersected_unions,
 )
 from diffusiongemma.control.languages import language as lang
-from diffusiongemma.control.languages.charset import ANY_CHAR
+from diffusiongemma.control.languages.nfa import compile_language
 from diffusiongemma.control.languages.regex import regex_language
 from diffusiongemma.errors import InputError
 
-ANNOTATIONS = {
-    *("$schema", "$id", "$anchor", "$comment", "$defs", "definitions", "title", "description", "default", "examples"),
-    *("deprecated", "readOnly", "writeOnly"),
-}
 TYPED_KEYWORDS = {
     *("type", "const", "enum", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
     *("minLength", "maxLength", "pattern", "format"),
     *("prefixItems", "items", "minItems", "maxItems", "uniqueItems", "contains", "minContains", "maxContains"),
     *("properties", "required", "patternProperties", "additionalProperties", "propertyNames"),
     *("minProperties", "maxProperties"),
-}
-REFUSED = {
-    "nullable": "it is OpenAPI's, not JSON Schema's: write type: [..., 'null']",
-    "additionalItems": "draft 2020-12 has prefixItems and items in its place",
-    "dependencies": "draft 2020-12 has dependentRequired and dependentSchemas in its place",
-    "unevaluatedItems": "write items: false after prefixItems",
-    "$dynamicRef": "write $ref",
-    "$recursiveRef": "write $ref",
 }
 TYPES: dict[str, Shape] = {
     "null": NullShape(),
@@ -64,16 +56,10 @@ TYPES: dict[str, Shape] = {
 LARGEST_DIVISOR = 5000
 
 
-def schema_error(message: str) -> InputError:
-    return InputError(message, option="json_schema")
-
-
-def refusal(keyword: str, where: str, why: str = "remove it") -> InputError:
-    return schema_error(f"{keyword!r} at {where or '/'} can't be guaranteed: {why}")
-
-
-def malformed(keyword: str, where: str, expected: str) -> InputError:
-    return schema_error(f"{keyword!r} at {where or '/'} must be {expected}")
+def unknown_format(raw: Mapping[str, Any]) -> bool:
+    return "format" in raw and not (
+        isinstance(raw["format"], str) and raw["format"] in {*FORMATS, *NUMBERS, *UNWRITTEN}
+    )
 
 
 def strings(value: Any, keyword: str, where: str) -> tuple[str, ...]:
@@ -85,7 +71,7 @@ def strings(value: Any, keyword: str, where: str) -> tuple[str, ...]:
 def subschemas(raw: Mapping[str, Any], keyword: str, where: str) -> Terms:
     if not isinstance(raw[keyword], list) or not raw[keyword]:
         raise malformed(keyword, where, "a list of schemas")
-    return tuple(Term(f"{where}/{keyword}/{i}", schema) for i, schema in enumerate(raw[keyword]))
+    return tuple(Term(at(where, keyword, i), schema) for i, schema in enumerate(raw[keyword]))
 
 
 def mapping(raw: Mapping[str, Any], keyword: str, where: str) -> Mapping[str, Any]:
@@ -162,7 +148,7 @@ def value_shape(value: Any, where: str) -> Shape:
             items = tuple((Term(f"{where}/{i}", {"const": item}),) for i, item in enumerate(value))
             return ArrayShape(items, NOTHING, len(items), len(items))
         case Mapping():
-            properties = tuple((k, (Term(f"{where}/{k}", {"const": v}),)) for k, v in value.items())
+            properties = tuple((k, (Term(at(where, k), {"const": v}),)) for k, v in value.items())
             return ObjectShape(properties, tuple(value), (Rest(frozenset(value), (), NOTHING, True),))
     raise malformed(where.rpartition("/")[2], where, "JSON")
 
@@ -190,7 +176,8 @@ def _number_shape(raw: Mapping[str, Any], where: str) -> NumberShape:
             raise refusal("a bound", where, f"{bound} has more than {EXACT_DIGITS} digits: round it")
     low, low_open = max(lows, default=(None, False))
     high, high_closed = min(highs, default=(None, True))  # at equal bounds the stricter, open one comes first
-    return NumberShape(low, high, low_open, not high_closed, None, _divisor(raw, where))
+    bounds = NUMBERS.get(str(raw.get("format")))
+    return NumberShape(low, high, low_open, not high_closed, None, _divisor(raw, where), bounds or (None, None))
 
 
 def _bounds(raw: Mapping[str, Any], where: str, keywords: dict[str, bool]) -> list[tuple[Decimal, bool]]:
@@ -212,22 +199,17 @@ def _divisor(raw: Mapping[str, Any], where: str) -> int:
 
 
 def _string_shape(raw: Mapping[str, Any], where: str) -> StringShape:
-    shape = StringShape()
-    least, most = count(raw, "minLength", where) or 0, count(raw, "maxLength", where)
-    if least or most is not None:
-        shape = StringShape(_of_length(least, most))
+    shape = StringShape(least=count(raw, "minLength", where) or 0, most=count(raw, "maxLength", where))
     if "pattern" in raw:
         shape = _narrowed(shape, pattern_shape(_pattern(raw["pattern"], where)))
-    if "format" in raw:
-        if raw["format"] not in FORMATS:
-            raise refusal("format", where, f"{raw['format']!r} is not one of {', '.join(FORMATS)}")
+    if raw.get("format") in FORMATS:
         shape = _narrowed(shape, StringShape(format_language(raw["format"]), lang.ANY_TEXT))
     return shape
 
 
 def _narrowed(a: StringShape, b: StringShape) -> StringShape:
     outer = lang.both(a.outer or a.content, b.outer or b.content) if a.outer or b.outer else None
-    return StringShape(lang.both(a.content, b.content), outer)
+    return replace(a, content=lang.both(a.content, b.content), outer=outer)
 
 
 def _pattern(value: Any, where: str) -> str:
@@ -238,11 +220,6 @@ def _pattern(value: Any, where: str) -> str:
     except InputError as error:
         raise refusal("pattern", where, error.message) from error
     return value
-
-
-@lru_cache(maxsize=256)
-def _of_length(least: int, most: int | None) -> lang.Language:
-    return lang.NEVER if most is not None and least > most else lang.repeat(lang.Chars(ANY_CHAR), least, most)
 
 
 @lru_cache(maxsize=256)
@@ -259,9 +236,16 @@ def pattern_shape(pattern: str) -> StringShape:
     return StringShape(lang.both(python, ecma), lang.either(python, ecma))
 
 
+@lru_cache(maxsize=4096)
+def is_found(pattern: str, name: str) -> bool | None:
+    """Whether a pattern is found in a name; None where readers of the schema differ on it."""
+    shape = pattern_shape(pattern)
+    inner = compile_language(shape.content).matches(name)
+    outer = inner if shape.outer is None else compile_language(shape.outer).matches(name)
+    return inner if inner == outer else None
+
+
 def _array_shape(raw: Mapping[str, Any], where: str) -> ArrayShape:
-    if isinstance(raw.get("items"), list):
-        raise refusal("items", where, "a list of schemas is called prefixItems in draft 2020-12")
     if not isinstance(raw.get("uniqueItems", False), bool):
         raise malformed("uniqueItems", where, "true or false")
     least, most = count(raw, "minItems", where), count(raw, "maxItems", where)
@@ -277,6 +261,8 @@ def _array_shape(raw: Mapping[str, Any], where: str) -> ArrayShape:
         most=most,
         contains=contains,
         unique=raw.get("uniqueItems", False),
+        spoken=len(raw.get("prefixItems", ())),
+        speaks_of_all="items" in raw,
     )
 
 
@@ -286,15 +272,16 @@ def _object_shape(raw: Mapping[str, Any], where: str) -> ObjectShape:
     declared = "additionalProperties" in raw
     rest = Rest(
         names=frozenset(properties),
-        patterns=tuple((p, (Term(f"{where}/patternProperties/{p}", s),)) for p, s in patterns.items()),
+        patterns=tuple((p, (Term(at(where, "patternProperties", p), s),)) for p, s in patterns.items()),
         additional=(Term(f"{where}/additionalProperties", raw["additionalProperties"]),) if declared else (),
         declared=declared,
     )
     return ObjectShape(
-        properties=tuple((name, (Term(f"{where}/properties/{name}", s),)) for name, s in properties.items()),
+        properties=tuple((name, (Term(at(where, "properties", name), s),)) for name, s in properties.items()),
         required=strings(raw.get("required", []), "required", where),
         rests=(rest,) if rest.patterns or rest.declared else (),
         names=(Term(f"{where}/propertyNames", raw["propertyNames"]),) if "propertyNames" in raw else (),
         least=count(raw, "minProperties", where) or 0,
         most=count(raw, "maxProperties", where),
+        spoken=Spoken(frozenset(properties), tuple(patterns), declared),
     )

@@ -1,29 +1,28 @@
-"""Reading JSON Schema (draft 2020-12): every keyword is understood or refused by name, before anything is generated.
+"""Reading JSON Schema: every keyword is understood, noted as one that says nothing, or refused by name and place,
+before anything is generated.
 
 `SchemaReader.shapes` turns terms into a union of shapes; `json_text` then writes shapes as a language.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
+from diffusiongemma.control.json_schema.dialects import ANNOTATIONS, Dialect, Resources, at
 from diffusiongemma.control.json_schema.keywords import (
-    ANNOTATIONS,
-    REFUSED,
     TYPED_KEYWORDS,
+    is_found,
     listed_shapes,
-    malformed,
     mapping,
-    refusal,
-    schema_error,
     strings,
     subschemas,
     typed_shapes,
+    unknown_format,
 )
+from diffusiongemma.control.json_schema.problems import Notes, Refusal, all_of, malformed, refusal, schema_error
 from diffusiongemma.control.json_schema.shapes import (
     ANY_SHAPES,
     NOTHING,
@@ -33,23 +32,37 @@ from diffusiongemma.control.json_schema.shapes import (
     Rest,
     Shape,
     Shapes,
+    StringShape,
     Term,
     Terms,
+    intersected,
     intersected_unions,
     loosened,
     negated,
 )
+from diffusiongemma.control.languages import language as lang
+from diffusiongemma.control.languages.dfa import chars_to_end
+from diffusiongemma.control.languages.nfa import compile_language
 
 LARGEST_UNION = 200
 MOST_REFERENCES = 50  # in a row
 DEEPEST_PROOF = 4  # levels of nesting in which contradictions are looked for
 
 
-class SchemaReader:
-    """Reads one schema document. Shapes are remembered by where their terms stand."""
+class _LeadsBack(Refusal):
+    """Shapes are asked for while they are being found."""
 
-    def __init__(self, root: Any) -> None:
-        self.root = root
+
+class SchemaReader:
+    """Reads one schema document. Shapes are remembered by where their terms stand.
+
+    With `strict`, keywords and formats that JSON Schema does not know are refused; else they are noted in `notes`.
+    """
+
+    def __init__(self, root: Any, strict: bool = False) -> None:
+        self.root, self.strict, self.notes = root, strict, Notes()
+        self._dialect = Dialect(root)
+        self._resources = Resources(root, self._dialect)
         self._shapes: dict[Terms, Shapes] = {}
         self._open: list[Terms] = []
 
@@ -62,12 +75,15 @@ class SchemaReader:
         if terms not in self._shapes:
             if terms in self._open:
                 where = terms[0].where or "/"
-                raise schema_error(f"$ref at {where} leads back to itself: put a property or an item in between")
+                message = f"$ref at {where} leads back to itself: put a property or an item in between"
+                raise _LeadsBack(message, option="json_schema")
             self._open.append(terms)
-            union = ANY_SHAPES
-            for term in terms:
-                union = self._intersected(union, self._of_term(term), term.where)
-            self._open.pop()
+            try:
+                union = ANY_SHAPES
+                for term in terms:
+                    union = self._intersected(union, self._of_term(term), term.where)
+            finally:
+                self._open.pop()
             self._shapes[terms] = union  # what a recursive schema sees of itself while it is looked through
             self._shapes[terms] = [shape for shape in union if self.possible(shape)]
         return self._shapes[terms]
@@ -79,7 +95,7 @@ class SchemaReader:
             for _ in range(MOST_REFERENCES):
                 if not isinstance(term.raw, Mapping) or term.raw.keys() - ANNOTATIONS != {"$ref"}:
                     break
-                term = replace(self._resolved(str(term.raw["$ref"]), term.where), negated=term.negated)
+                term = replace(self._resolved(term.raw["$ref"], term.where), negated=term.negated)
             if term.negated or not (term.raw is True or term.raw == {}):
                 found[term] = None
         return tuple(found)
@@ -95,21 +111,25 @@ class SchemaReader:
             case ArrayShape():
                 needed = min(shape.least, len(shape.prefix) + 1)
                 return all(self._satisfiable(shape.item(i), depth) for i in range(needed))
+            case StringShape() if shape.most is not None and shape.content is not lang.ANY_TEXT:
+                return int(chars_to_end(compile_language(shape.content))[0]) <= shape.most
         return True
 
     def _satisfiable(self, terms: Terms, depth: int) -> bool:
         if terms in self._open or depth == 0:
             return True
-        return any(self.possible(shape, depth - 1) for shape in self.shapes(terms))
+        try:
+            return any(self.possible(shape, depth - 1) for shape in self.shapes(terms))
+        except _LeadsBack:  # it is being looked through for what it is part of: no contradiction so far
+            return True
 
     def property_terms(self, shape: ObjectShape, name: str) -> Terms:
         """Everything that the value of property `name` must meet."""
         terms = dict(shape.properties).get(name, ())
         for rest in shape.rests:
-            matching = [t for pattern, t in rest.patterns if re.search(pattern, name)]
-            for found in matching:
-                terms += found
-            if not matching and name not in rest.names:
+            for pattern, found in rest.patterns:
+                terms += found if is_found(pattern, name) is not False else ()
+            if name not in rest.names and not any(is_found(pattern, name) for pattern, _ in rest.patterns):
                 terms += rest.additional
         return tuple(dict.fromkeys(terms))
 
@@ -133,47 +153,52 @@ class SchemaReader:
             return ANY_SHAPES if raw else []
         if not isinstance(raw, Mapping):
             raise schema_error(f"what stands at {where or '/'} is not a schema (an object, true or false)")
-        for keyword in raw:
-            if keyword in REFUSED:
-                raise refusal(keyword, where, REFUSED[keyword])
-            if keyword not in TYPED_KEYWORDS | APPLICATORS.keys() | ANNOTATIONS and not keyword.startswith("x-"):
-                raise refusal(keyword, where)
+        raw = self._dialect.modern(raw, where, self.notes)
+        self._look_for_unknown(raw, where)
         union = self._intersected(listed_shapes(raw, where), typed_shapes(raw, where), where)
         for keyword, read in APPLICATORS.items():
             if keyword in raw and read is not None:
                 union = self._intersected(union, read(self, raw, where), f"{where}/{keyword}")
-        return _without_unevaluated(union, raw, where) if "unevaluatedProperties" in raw else union
+        return [_evaluated(shape, raw, where) for shape in union]
+
+    def _look_for_unknown(self, raw: Mapping[str, Any], where: str) -> None:
+        unknown = [(k, "JSON Schema does not know it") for k in raw.keys() - KNOWN if not k.startswith("x-")]
+        if unknown_format(raw):
+            unknown.append(("format", f"{raw['format']!r} is no format that is known here"))
+        unknown.sort(key=lambda found: list(raw).index(found[0]))
+        if self.strict and unknown:
+            raise all_of([refusal(k, where, f"{why}: remove it, or leave strict_schema out") for k, why in unknown])
+        for keyword, why in unknown:
+            self.notes(keyword, where, why)
 
     # -- applicators
 
     def ref(self, raw: Mapping[str, Any], where: str) -> Shapes:
-        target = raw["$ref"]
+        return self.shapes((self._resolved(raw["$ref"], where),))
+
+    def _resolved(self, target: Any, where: str) -> Term:
         if not isinstance(target, str):
             raise malformed("$ref", where, "a string")
-        return self.shapes((self._resolved(target, where),))
-
-    def _resolved(self, target: str, where: str) -> Term:
-        if target == "#" or target == (self.root.get("$id") if isinstance(self.root, Mapping) else None):
-            return Term("", self.root)
-        if not target.startswith("#"):
-            raise refusal("$ref", where, f"{target!r} is another document: copy it under $defs")
-        if not target.startswith("#/"):
-            return self._anchored(target[1:], where)
+        found = unquote(self._resources.target(target, where))
         raw = self.root
-        for part in unquote(target[2:]).split("/"):
+        for part in found.split("/")[1:]:
             key = part.replace("~1", "/").replace("~0", "~")
             try:
                 raw = raw[int(key)] if isinstance(raw, list) else raw[key]
             except (KeyError, IndexError, ValueError, TypeError):
                 raise schema_error(f"$ref {target!r} at {where or '/'} points to nothing") from None
-        return Term(target[1:], raw)
+        return Term(found, raw)
 
-    def _anchored(self, anchor: str, where: str) -> Term:
-        for collection in ("$defs", "definitions"):
-            for name, raw in self.root.get(collection, {}).items():
-                if isinstance(raw, Mapping) and raw.get("$anchor") == anchor:
-                    return Term(f"/{collection}/{name}", raw)
-        raise schema_error(f"$ref '#{anchor}' at {where or '/'} points to nothing")
+    def dynamic_ref(self, raw: Mapping[str, Any], where: str) -> Shapes:
+        """Where it can only mean one place, it is a $ref."""
+        target = raw["$dynamicRef"]
+        plain = isinstance(target, str) and self._resources.is_plain(target.rpartition("#")[2])
+        if not plain:
+            raise refusal("$dynamicRef", where, "what it points to depends on who refers: write $ref")
+        return self.shapes((self._resolved(target, where),))
+
+    def recursive_ref(self, raw: Mapping[str, Any], where: str) -> Shapes:
+        raise refusal("$recursiveRef", where, "write $ref")
 
     def all_of(self, raw: Mapping[str, Any], where: str) -> Shapes:
         union = ANY_SHAPES
@@ -230,7 +255,7 @@ class SchemaReader:
     def dependent_schemas(self, raw: Mapping[str, Any], where: str) -> Shapes:
         union = ANY_SHAPES
         for name, schema in mapping(raw, "dependentSchemas", where).items():
-            then = self.shapes((Term(f"{where}/dependentSchemas/{name}", schema),))
+            then = self.shapes((Term(at(where, "dependentSchemas", name), schema),))
             present = self._intersected([ObjectShape(required=(name,))], then, where)
             union = self._intersected(union, [*NOT_OBJECTS, _lacking(name), *present], where)
         return union
@@ -243,22 +268,20 @@ def _lacking(name: str) -> ObjectShape:
     return ObjectShape(properties=((name, NOTHING),))
 
 
-def _without_unevaluated(union: Shapes, raw: Mapping[str, Any], where: str) -> Shapes:
-    rule = raw["unevaluatedProperties"]
-    if rule is True:
-        return union
-    if rule is not False or "not" in raw:
-        raise refusal("unevaluatedProperties", where, "only true, and false without 'not', can be")
-    return [_closed(shape) if isinstance(shape, ObjectShape) else shape for shape in union]
-
-
-def _closed(shape: ObjectShape) -> ObjectShape:
-    """The same without properties that nothing has spoken about (a negated schema does not speak)."""
-    if any(rest.declared and rest.additional != NOTHING for rest in shape.rests):
-        return shape
-    spoken = frozenset(name for name, terms in shape.properties if any(not term.negated for term in terms))
-    patterns = tuple(p for rest in shape.rests for p in rest.patterns)
-    return replace(shape, rests=(*shape.rests, Rest(spoken, patterns, NOTHING, declared=True)))
+def _evaluated(shape: Shape, raw: Mapping[str, Any], where: str) -> Shape:
+    """The shape with what `unevaluated…` says of the parts that nothing else has spoken of."""
+    if isinstance(shape, ObjectShape) and "unevaluatedProperties" in raw:
+        rule = (Term(f"{where}/unevaluatedProperties", raw["unevaluatedProperties"]),)
+        rest = Rest(shape.spoken.names, tuple((p, ()) for p in shape.spoken.patterns), rule, declared=True)
+        rests = shape.rests if shape.spoken.all else (*shape.rests, rest)
+        return replace(shape, rests=rests, spoken=replace(shape.spoken, all=True))
+    if isinstance(shape, ArrayShape) and "unevaluatedItems" in raw and not shape.speaks_of_all:
+        if shape.contains:
+            raise refusal("unevaluatedItems", where, "drafts differ on it beside contains: write items")
+        rule = (Term(f"{where}/unevaluatedItems", raw["unevaluatedItems"]),)
+        rest_of = ArrayShape(prefix=((),) * shape.spoken, rest=rule, spoken=shape.spoken, speaks_of_all=True)
+        return intersected(shape, rest_of) or shape
+    return shape
 
 
 APPLICATORS: dict[str, Callable[[SchemaReader, Mapping[str, Any], str], Shapes] | None] = {
@@ -272,5 +295,9 @@ APPLICATORS: dict[str, Callable[[SchemaReader, Mapping[str, Any], str], Shapes] 
     "else": None,
     "dependentRequired": SchemaReader.dependent_required,
     "dependentSchemas": SchemaReader.dependent_schemas,
+    "$dynamicRef": SchemaReader.dynamic_ref,
+    "$recursiveRef": SchemaReader.recursive_ref,
     "unevaluatedProperties": None,  # read after all others
+    "unevaluatedItems": None,
 }
+KNOWN = TYPED_KEYWORDS | APPLICATORS.keys() | ANNOTATIONS

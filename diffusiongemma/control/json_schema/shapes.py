@@ -10,13 +10,18 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import lru_cache
 from math import lcm
-from typing import Any
+from typing import Any, TypeVar
 
 from diffusiongemma.control.json_schema.numbers import WITH_FRACTION, decimals, integers, multiples
 from diffusiongemma.control.languages import language as lang
+from diffusiongemma.control.languages.charset import ANY_CHAR
 from diffusiongemma.control.languages.nfa import compile_language
 from diffusiongemma.errors import InputError
+
+N = TypeVar("N", int, Decimal)
+LONGEST_COUNT = 2048  # characters to which strings are counted where more are allowed
 
 
 @dataclass(frozen=True)
@@ -64,11 +69,32 @@ class StringShape:
 
     content: lang.Language = lang.ANY_TEXT
     outer: lang.Language | None = None  # None: the same as content
+    least: int = 0  # characters
+    most: int | None = None
 
     def opposite(self) -> list[Shape]:
         if self.outer is lang.ANY_TEXT:
             raise NotNegatable("the opposite of 'format'")
-        return [StringShape(_all_but(self.outer or self.content), self.outer and _all_but(self.content))]
+        shapes: list[Shape] = []
+        if self.content is not lang.ANY_TEXT:
+            shapes.append(StringShape(_all_but(self.outer or self.content), self.outer and _all_but(self.content)))
+        if self.least:
+            shapes.append(StringShape(most=self.least - 1))
+        if self.most is not None:
+            shapes.append(StringShape(least=self.most + 1))
+        return shapes
+
+    def texts(self, longest: int = LONGEST_COUNT) -> lang.Language:
+        """The values to write; characters are counted to `longest`, or as far as there must be so many."""
+        if not self.least and self.most is None:
+            return self.content
+        most = None if self.most is None else min(self.most, max(longest, self.least))
+        return lang.both(_of_length(self.least, most), self.content)
+
+
+@lru_cache(maxsize=256)
+def _of_length(least: int, most: int | None) -> lang.Language:
+    return lang.NEVER if most is not None and least > most else lang.repeat(lang.Chars(ANY_CHAR), least, most)
 
 
 def _all_but(content: lang.Language) -> lang.Language:
@@ -83,6 +109,7 @@ class NumberShape:
     high_open: bool = False
     whole: bool | None = None  # True: integers only; False: no integers; None: both
     multiple_of: int = 1
+    written: tuple[Decimal | None, Decimal | None] = (None, None)  # bounds of a format: they hold for what is written
 
     def opposite(self) -> list[Shape]:
         if self.multiple_of > 1:
@@ -99,6 +126,8 @@ class NumberShape:
     @property
     def language(self) -> lang.Language:
         """The numbers as they may be written; a single one, as JSON writes it."""
+        if self.written != (None, None):
+            return self._in_format().language
         if self.low is not None and self.low == self.high:
             return self._single(self.low)
         if self.whole is True or self.multiple_of > 1:
@@ -110,6 +139,11 @@ class NumberShape:
             return lang.both(whole, multiples(self.multiple_of)) if self.multiple_of > 1 else whole
         written = decimals(self.low, self.high, self.low_open, self.high_open)
         return lang.both(written, WITH_FRACTION) if self.whole is False else written
+
+    def _in_format(self) -> NumberShape:
+        bounds = replace(NumberShape(), low=self.written[0], high=self.written[1])
+        inside = _within(replace(self, written=(None, None)), bounds)
+        return inside if inside.whole is not None else replace(inside, whole=True)
 
     def _single(self, value: Decimal) -> lang.Language:
         is_whole = value == int(value)
@@ -140,6 +174,8 @@ class ArrayShape:
     most: int | None = None
     contains: tuple[Contains, ...] = ()
     unique: bool = False
+    spoken: int = 0  # how many of the first items the schema has evaluated
+    speaks_of_all: bool = False
 
     def item(self, i: int) -> Terms:
         return self.prefix[i] if i < len(self.prefix) else self.rest
@@ -172,6 +208,19 @@ class Rest:
 
 
 @dataclass(frozen=True)
+class Spoken:
+    """The properties that a schema has evaluated, in the sense of `unevaluatedProperties`."""
+
+    names: frozenset[str] = frozenset()
+    patterns: tuple[str, ...] = ()
+    all: bool = False
+
+    def __or__(self, other: Spoken) -> Spoken:
+        patterns = tuple(dict.fromkeys(self.patterns + other.patterns))
+        return Spoken(self.names | other.names, patterns, self.all or other.all)
+
+
+@dataclass(frozen=True)
 class ObjectShape:
     properties: tuple[tuple[str, Terms], ...] = ()
     required: tuple[str, ...] = ()
@@ -179,6 +228,7 @@ class ObjectShape:
     names: Terms = ()  # what every property name must meet
     least: int = 0
     most: int | None = None
+    spoken: Spoken = Spoken()
 
     def opposite(self) -> list[Shape]:
         if self.names or any(rest.patterns or rest.additional for rest in self.rests):
@@ -230,30 +280,45 @@ def negated(shapes: Shapes) -> Shapes:
     for shape in shapes:
         others = [other for other in ANY_SHAPES if type(other) is not type(shape)]
         result = intersected_unions(result, others + shape.opposite())
-    return result
+    return [silent(shape) for shape in result]
+
+
+def silent(shape: Shape) -> Shape:
+    """The same, having evaluated nothing: what stands under `not` does not, however often it is negated."""
+    if isinstance(shape, ObjectShape):
+        return replace(shape, spoken=Spoken())
+    return replace(shape, spoken=0, speaks_of_all=False) if isinstance(shape, ArrayShape) else shape
 
 
 def loosened(shapes: Shapes) -> Shapes:
     """All that any reader of the schema would take for these shapes (strings inside arrays and objects aside)."""
-    return [StringShape(s.outer) if isinstance(s, StringShape) and s.outer else s for s in shapes]
+    return [replace(s, content=s.outer, outer=None) if isinstance(s, StringShape) and s.outer else s for s in shapes]
 
 
 def _strings(a: StringShape, b: StringShape) -> StringShape | None:
     content = lang.both(a.content, b.content)
+    least, most = max(a.least, b.least), smaller(a.most, b.most)
+    if most is not None and least > most:
+        return None
     if isinstance(content, lang.Both) and compile_language(content).is_empty:
         return None
     outer = lang.both(a.outer or a.content, b.outer or b.content) if a.outer or b.outer else None
-    return StringShape(content, outer)
+    return StringShape(content, outer, least, most)
 
 
 def _numbers(a: NumberShape, b: NumberShape) -> NumberShape | None:
     if a.whole is not None and b.whole is not None and a.whole != b.whole:
         return None
+    shape = _within(a, b)
+    return None if compile_language(shape.language).is_empty else shape
+
+
+def _within(a: NumberShape, b: NumberShape) -> NumberShape:
     low = max([(x.low, x.low_open) for x in (a, b) if x.low is not None], default=(None, False))
     high = min([(x.high, not x.high_open) for x in (a, b) if x.high is not None], default=(None, True))
     whole = a.whole if b.whole is None else b.whole
-    shape = NumberShape(low[0], high[0], low[1], not high[1], whole, lcm(a.multiple_of, b.multiple_of))
-    return None if compile_language(shape.language).is_empty else shape
+    written = (larger(a.written[0], b.written[0]), smaller(a.written[1], b.written[1]))
+    return NumberShape(low[0], high[0], low[1], not high[1], whole, lcm(a.multiple_of, b.multiple_of), written)
 
 
 def _arrays(a: ArrayShape, b: ArrayShape) -> ArrayShape | None:
@@ -268,6 +333,8 @@ def _arrays(a: ArrayShape, b: ArrayShape) -> ArrayShape | None:
         most=most,
         contains=a.contains + b.contains,
         unique=a.unique or b.unique,
+        spoken=max(a.spoken, b.spoken),
+        speaks_of_all=a.speaks_of_all or b.speaks_of_all,
     )
 
 
@@ -285,6 +352,7 @@ def _objects(a: ObjectShape, b: ObjectShape) -> ObjectShape | None:
         names=merged(a.names, b.names),
         least=least,
         most=most,
+        spoken=a.spoken | b.spoken,
     )
 
 
@@ -292,5 +360,9 @@ def merged(a: Terms, b: Terms) -> Terms:
     return tuple(dict.fromkeys(a + b))
 
 
-def smaller(a: int | None, b: int | None) -> int | None:
+def smaller(a: N | None, b: N | None) -> N | None:
     return b if a is None else a if b is None else min(a, b)
+
+
+def larger(a: N | None, b: N | None) -> N | None:
+    return b if a is None else a if b is None else max(a, b)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -23,9 +24,11 @@ from diffusiongemma.control.json_schema.arrangements import (
     listed,
     with_prefix,
 )
-from diffusiongemma.control.json_schema.keywords import pattern_shape, refusal
+from diffusiongemma.control.json_schema.keywords import pattern_shape
+from diffusiongemma.control.json_schema.problems import Refusal, all_of, refusal
 from diffusiongemma.control.json_schema.schema import SchemaReader
 from diffusiongemma.control.json_schema.shapes import (
+    LONGEST_COUNT,
     NOTHING,
     ArrayShape,
     BooleanShape,
@@ -41,59 +44,112 @@ from diffusiongemma.control.json_schema.shapes import (
 from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.dfa import DEAD, TooLarge
 from diffusiongemma.control.languages.nfa import compile_language
+from diffusiongemma.control.recursion import deep_recursion
 from diffusiongemma.errors import InputError
 
 MOST_UNIQUE_VALUES = 8  # 2^n situations
 MOST_PATTERNS = 3
 DEEPEST = 40  # values inside values, whatever the schema
-MOST_PLACES = 10_000  # values that the schema speaks of, recursion unrolled
-MOST_RECURSIONS = 3  # how often a schema may stand inside itself
-MOST_FREE_NESTING = 2  # the same for values without a schema
+MOST_FREE_NESTING = 2  # how often a value without a schema may stand inside another
 COMMA, COLON = lang.literal(","), lang.literal(":")
 
 
-def json_schema_language(schema: Any) -> lang.Language:
-    """The language of JSON texts that meet `schema` (a JSON Schema of draft 2020-12, as an object or its text).
+@dataclass(frozen=True)
+class Reach:
+    """How far a language goes where a schema sets no limit, or one beyond what can be compiled."""
 
-    Raises `InputError` naming keyword and place for what is not a schema, can't be guaranteed or can't be met.
+    recursions: int  # how often a schema may stand inside itself
+    places: int  # values that the schema speaks of, recursion unrolled
+    counts: int = LONGEST_COUNT  # characters of a string
+
+
+REACHES = (Reach(12, 300), Reach(6, 1000), Reach(3, 10_000))
+SHORTEST_LIMIT = 16
+MOST_COUNTED = 6000  # characters counted, all strings together
+
+
+def json_schema_language(schema: Any, strict: bool = False) -> lang.Language:
+    """The language of JSON texts that meet `schema` (a JSON Schema as an object or its text).
+
+    Raises `InputError` naming keywords and places for what is not a schema, can't be guaranteed or can't be met.
     """
-    if isinstance(schema, str):
-        try:
-            schema = json.loads(schema)
-        except json.JSONDecodeError as error:
-            raise InputError(f"it is not JSON: {error}", option="json_schema") from error
-    reader = SchemaReader(schema)
+    return read_schema(schema, strict)[0]
+
+
+def read_schema(schema: Any, strict: bool = False) -> tuple[lang.Language, tuple[str, ...]]:
+    """The language, and what is to be said about keywords that constrain nothing (with `strict` they are refused)."""
     try:
-        language = _Writer(reader).value(reader.root_terms)
+        if isinstance(schema, str):
+            schema = json.loads(schema)
+        with deep_recursion():
+            reader = SchemaReader(schema, strict)
+            language = _widest(reader)
+    except json.JSONDecodeError as error:
+        raise InputError(f"it is not JSON: {error}", option="json_schema") from error
     except RecursionError as error:
         raise TooLarge("it is nested too deeply: flatten it", option="json_schema") from error
-    if language is lang.NEVER or compile_language(language).is_empty:
-        message = "no finite JSON value meets it: look for contradictions or recursion without an end"
-        raise InputError(message, option="json_schema")
-    return language
+    return language, reader.notes.warnings
+
+
+def _widest(reader: SchemaReader) -> lang.Language:
+    """The language of the furthest reach that can be compiled."""
+    refused: TooLarge | None = None
+    for reach in REACHES:
+        try:
+            writer = _Writer(reader, reach)
+            language = writer.root()
+            if writer.counted > MOST_COUNTED:  # all strings share what can be counted
+                share = MOST_COUNTED * reach.counts // writer.counted
+                language = _Writer(reader, replace(reach, counts=max(share, SHORTEST_LIMIT))).root()
+            if language is not lang.NEVER and not compile_language(language).is_empty:
+                return language
+        except TooLarge as error:
+            refused = error
+    if refused is not None:
+        raise refused
+    message = "no finite JSON value meets it: look for contradictions or recursion without an end"
+    raise InputError(message, option="json_schema")
 
 
 class _Writer:
-    def __init__(self, reader: SchemaReader) -> None:
-        self.reader = reader
+    def __init__(self, reader: SchemaReader, reach: Reach) -> None:
+        self.reader, self.reach = reader, reach
+        self.counted = 0  # characters
+        self._times = 1  # how often what is being written is counted
         self._open: list[Terms] = []
         self._written: dict[tuple[Terms, ...], lang.Language] = {}
+        self._refused: list[Refusal] = []
+
+    def root(self) -> lang.Language:
+        """Raises one refusal for all places that can't be guaranteed."""
+        language = self.value(self.reader.root_terms)
+        if self._refused:
+            raise all_of(self._refused)
+        return language
 
     def value(self, terms: Terms) -> lang.Language:
         """Texts of values that meet all terms."""
         terms = self.reader.resolved(terms)
-        depth = MOST_RECURSIONS if terms else MOST_FREE_NESTING
+        depth = self.reach.recursions if terms else MOST_FREE_NESTING
         if terms == NOTHING or self._open.count(terms) > depth or len(self._open) > DEEPEST:
             return lang.NEVER
         key = (terms, *self._open)
         if key not in self._written:
-            if len(self._written) > MOST_PLACES:
+            if len(self._written) > self.reach.places:
                 message = "it allows too much nesting in too many places: name what may stand inside"
                 raise TooLarge(message, option="json_schema")
             self._open.append(terms)
-            self._written[key] = lang.either(*(self.shape(shape) for shape in self.reader.shapes(terms)))
+            self._written[key] = self.guaranteed(terms)
             self._open.pop()
         return self._written[key]
+
+    def guaranteed(self, terms: Terms) -> lang.Language:
+        """The same; a refusal is kept, so that all others are found too."""
+        try:
+            return lang.either(*(self.shape(shape) for shape in self.reader.shapes(terms)))
+        except Refusal as error:
+            self._refused.append(error)
+            return lang.literal("null")
 
     @property
     def here(self) -> str:
@@ -107,12 +163,17 @@ class _Writer:
                 return lang.either(*(lang.literal(json.dumps(value)) for value in sorted(values, reverse=True)))
             case NumberShape():
                 return shape.language
-            case StringShape(content):
-                return lang.Quoted(content)
+            case StringShape():
+                return self.string(shape)
             case ArrayShape():
                 return lang.sequence(lang.literal("["), self.items(shape), lang.literal("]"))
             case ObjectShape():
                 return lang.sequence(lang.literal("{"), self.properties(shape), lang.literal("}"))
+
+    def string(self, shape: StringShape) -> lang.Language:
+        if shape.most is not None:
+            self.counted += self._times * min(shape.most, self.reach.counts)
+        return lang.Quoted(shape.texts(self.reach.counts))
 
     # -- arrays
 
@@ -163,12 +224,12 @@ class _Writer:
 
     def key_content(self, shape: ObjectShape) -> lang.Language:
         """What propertyNames leaves of all keys."""
-        return lang.either(*(s.content for s in self.reader.shapes(shape.names) if isinstance(s, StringShape)))
+        return lang.either(*(s.texts() for s in self.reader.shapes(shape.names) if isinstance(s, StringShape)))
 
     def undeclared_property(self, shape: ObjectShape) -> lang.Language:
         """A property without a name in the schema, where the schema asks for such; keys are split by patterns."""
         asked = any(rest.patterns or rest.declared for rest in shape.rests) or shape.least > len(shape.properties)
-        if shape.properties and not asked:
+        if any(not set(terms) & set(NOTHING) for _, terms in shape.properties) and not asked:
             return lang.NEVER
         patterns = list(dict.fromkeys(pattern for rest in shape.rests for pattern, _ in rest.patterns))
         if len(patterns) > MOST_PATTERNS:

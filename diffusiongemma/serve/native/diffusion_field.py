@@ -12,7 +12,19 @@ from diffusiongemma.api import DiffusionGemma
 from diffusiongemma.diffusion.decoding import Early
 from diffusiongemma.diffusion.samplers import SAMPLERS, Sampler
 from diffusiongemma.engine.branch import Branch
-from diffusiongemma.options import OPTIONS, SOME_TEXTS, TEXT, TEXTS, Number, Other, Values, Whole, Word, of_surface
+from diffusiongemma.options import (
+    OPTIONS,
+    SOME_TEXTS,
+    TEXT,
+    TEXTS,
+    Number,
+    Other,
+    Switch,
+    Values,
+    Whole,
+    Word,
+    of_surface,
+)
 from diffusiongemma.serve.body_types import Seed, Strict, Text, by_number
 from diffusiongemma.serve.errors import FieldOf, blaming, refusal
 
@@ -51,6 +63,8 @@ def _body_type(values: Values) -> Any:
         return Annotated[int, Field(ge=values.least, le=most)]
     if isinstance(values, Number):
         return Annotated[float, Field(ge=values.least, le=values.most, gt=values.above)]
+    if isinstance(values, Switch):
+        return bool
     if isinstance(values, Word):
         return Literal[values.choices]
     texts = {TEXT: Text, TEXTS: list[Text], SOME_TEXTS: Annotated[list[Text], Field(min_length=1)]}

@@ -41,11 +41,14 @@ class DiffusionSummary(Reply):
     checked: int = Field(default=0, description="canvases that the encoder checked")
     written_by_encoder: int = Field(default=0, description="tokens that the encoder wrote in place of the canvas's")
     tokens: list[TokenDetail] | None = Field(default=None, description="with diffusion.details")
+    warnings: list[str] | None = Field(default=None, description="what of a schema constrains nothing, if anything")
 
 
 def summary(result: Result, tokens: list[dict[str, Any]] | None = None) -> DiffusionSummary:
     """What one answer took; `tokens` are the details of each, where they are asked for."""
     details: dict[str, Any] = {} if tokens is None else {"tokens": tokens}
+    if result.warnings:
+        details["warnings"] = list(result.warnings)
     return DiffusionSummary(
         mode=result.mode,  # type: ignore[arg-type]
         seed=result.seed,

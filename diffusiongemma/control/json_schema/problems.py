@@ -1,0 +1,51 @@
+"""What is said about schemas that can't be honoured, and about keywords that say nothing."""
+
+from __future__ import annotations
+
+from diffusiongemma.errors import InputError
+
+MOST_LISTED = 12
+
+
+class Refusal(InputError):
+    """One place of a schema that can't be guaranteed."""
+
+
+def schema_error(message: str) -> Refusal:
+    return Refusal(message, option="json_schema")
+
+
+def refusal(keyword: str, where: str, why: str = "remove it") -> Refusal:
+    return schema_error(f"{keyword!r} at {where or '/'} can't be guaranteed: {why}")
+
+
+def malformed(keyword: str, where: str, expected: str) -> Refusal:
+    return schema_error(f"{keyword!r} at {where or '/'} must be {expected}")
+
+
+def all_of(problems: list[Refusal]) -> Refusal:
+    """One refusal that lists them all."""
+    texts = list(dict.fromkeys(problem.message for problem in problems))
+    more = [f"{len(texts) - MOST_LISTED} more places"] if len(texts) > MOST_LISTED else []
+    return schema_error("; also ".join(texts[:MOST_LISTED] + more))
+
+
+class Notes:
+    """Keywords that say nothing about values, and where the first of each stands."""
+
+    def __init__(self) -> None:
+        self._places: dict[tuple[str, str], list[str]] = {}
+
+    def __call__(self, keyword: str, where: str, why: str) -> None:
+        places = self._places.setdefault((keyword, why), [])
+        if where not in places:
+            places.append(where)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return tuple(
+            f"{keyword!r} at {places[0] or '/'}"
+            + (f" and {len(places) - 1} other places" if len(places) > 1 else "")
+            + f" constrains nothing: {why}"
+            for (keyword, why), places in self._places.items()
+        )
