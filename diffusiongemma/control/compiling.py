@@ -23,7 +23,12 @@ from diffusiongemma.control.languages.utf8 import to_bytes
 from diffusiongemma.control.largest_part import largest_part
 from diffusiongemma.control.recent import Recent
 from diffusiongemma.control.structure import Grammar, Stated, Structure
-from diffusiongemma.control.tokens.automaton import NotWritable, TokenAutomaton, compile_tokens
+from diffusiongemma.control.tokens.automaton import (
+    NotWritable,
+    TokenAutomaton,
+    compile_tokens,
+    compile_whole_characters,
+)
 from diffusiongemma.control.tokens.coarse import landing_states
 from diffusiongemma.control.tokens.preamble import with_preamble
 from diffusiongemma.control.tokens.vocabulary import Vocabulary
@@ -77,12 +82,12 @@ class CompileJob:
         return TooLarge(f"{part} is too large: {why}", option=option)
 
     def _token_automaton(self, dfa: CharDfa) -> TokenAutomaton:
-        in_bytes = to_bytes(dfa)
-        if in_bytes.num_states > MOST_EXACT_STATES:
-            with contextlib.suppress(NotWritable):
-                landing = landing_states(dfa, in_bytes.num_states)
-                return compile_tokens(in_bytes, self.vocabulary, self.end_ids, landing)
-        return compile_tokens(in_bytes, self.vocabulary, self.end_ids)
+        if dfa.num_states < MOST_EXACT_STATES:
+            with contextlib.suppress(TooLarge):
+                return compile_tokens(to_bytes(dfa, MOST_EXACT_STATES), self.vocabulary, self.end_ids)
+        with contextlib.suppress(NotWritable):
+            return compile_whole_characters(dfa, self.vocabulary, self.end_ids, landing_states(dfa))
+        return compile_tokens(to_bytes(dfa), self.vocabulary, self.end_ids)
 
     def _with_preamble(self, automaton: TokenAutomaton) -> TokenAutomaton:
         if self.preamble is None:

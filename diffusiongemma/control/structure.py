@@ -15,6 +15,7 @@ from diffusiongemma.control.languages.template import template_language
 from diffusiongemma.control.languages.words import words_language
 from diffusiongemma.errors import InputError
 
+LONGEST_REPEAT = 4096  # of what a pattern repeats more often
 Warn = Callable[[str], object]
 
 
@@ -85,7 +86,7 @@ class Structure:
                 warn(warning)
             return language
         if self.regex is not None:
-            return regex_language(self.regex)
+            return regex_language(self.regex, longest=LONGEST_REPEAT)
         if self.choices is not None:
             return choices_language(self.choices)
         return lang.ANY_TEXT if self.template is None else template_language(self.template)

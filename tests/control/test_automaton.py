@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import random
 import re
+import time
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -19,7 +21,7 @@ from diffusiongemma.control.inference.bundles import Bundles
 from diffusiongemma.control.languages.nfa import compile_language
 from diffusiongemma.control.languages.regex import regex_language
 from diffusiongemma.control.languages.utf8 import to_bytes
-from diffusiongemma.control.tokens.automaton import compile_tokens
+from diffusiongemma.control.tokens.automaton import compile_tokens, compile_whole_characters
 from diffusiongemma.control.tokens.bias import LogitBias
 from diffusiongemma.control.tokens.coarse import landing_states
 from diffusiongemma.control.tokens.vocabulary import Vocabulary, vocabulary_of
@@ -193,9 +195,8 @@ def test_constraints_are_compiled_once():
 def test_far_counts_are_kept_with_fewer_states():
     """A limit of 300 characters: coarse counting shrinks the automaton, keeps the limit and still comes near it."""
     dfa = compile_language(regex_language("<[a-zé\\\\n]{0,300}>x{2,3}"))
-    in_bytes = to_bytes(dfa)
-    exact = compile_tokens(in_bytes, VOCABULARY, [END])
-    coarse = compile_tokens(in_bytes, VOCABULARY, [END], landing=landing_states(dfa, in_bytes.num_states))
+    exact = compile_tokens(to_bytes(dfa), VOCABULARY, [END])
+    coarse = compile_whole_characters(dfa, VOCABULARY, [END], landing_states(dfa))
     assert coarse.num_states < exact.num_states / 5
     generator = torch.Generator().manual_seed(0)
     longest = 0
@@ -207,6 +208,46 @@ def test_far_counts_are_kept_with_fewer_states():
         assert dfa.matches(text), text
         longest = max(longest, len(text))
     assert longest > 220
+
+
+def test_without_counters_whole_characters_say_the_same():
+    dfa = compile_language(regex_language("(a|é|[^ab]){0,9}b"))
+    exact = compile_tokens(to_bytes(dfa), VOCABULARY, [END])
+    whole = compile_whole_characters(dfa, VOCABULARY, [END], np.arange(dfa.num_states))
+    split = {t for t, written in enumerate(VOCABULARY.token_bytes) if written and not _is_text(written)}
+    rng = random.Random(0)
+    for _ in range(500):
+        tokens = [rng.randrange(1, len(VOCABULARY)) for _ in range(rng.randrange(5))]
+        if not split & set(tokens):
+            ends = [a.run(tokens) for a in (exact, whole)]
+            assert [end >= 0 and bool(a.accepting[end]) for a, end in zip((exact, whole), ends, strict=True)] in (
+                [True, True],
+                [False, False],
+            )
+
+
+def _is_text(written):
+    try:
+        return bool(written.decode())
+    except UnicodeDecodeError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("structure", "seconds"),
+    [
+        ({"regex": r"\w{1,2000}"}, 2), ({"regex": r"[\s\S]*(foo|bar|baz)[\s\S]*"}, 2),
+        ({"json_schema": {"type": "string", "maxLength": 30_000}}, 4),
+        ({"json_schema": {"properties": {f"p{i}": {"type": "string", "maxLength": 5000} for i in range(12)}}}, 6),
+        ({"json_schema": {"enum": [f"Icon{i:04}OfTheMaterialSet" for i in range(4000)]}}, 4),
+    ],
+)  # fmt: skip
+def test_what_counts_far_compiles_soon(structure, seconds):
+    """In processor time, which was 30 to 80 s; the bounds are ten times what it takes."""
+    begin = time.process_time()
+    constraint = compile_constraint(vocabulary=VOCABULARY, end_ids=[END], **structure)
+    assert time.process_time() - begin < seconds
+    assert constraint.nbytes < 50 * 2**20
 
 
 # -- real tokenizers

@@ -171,7 +171,7 @@ def test_keywords(schema, accepted, rejected):
         ({"properties": {"a": {"minimum": "3"}}}, "'minimum' at /properties/a"),
         ({"type": "array", "uniqueItems": True}, "'uniqueItems' at /"),
         ({"$schema": "https://json-schema.org/draft/2020-12/schema", "items": [{}]}, "prefixItems"),
-        ({"type": "string", "pattern": "(?=a)"}, "look-around"),
+        ({"type": "string", "pattern": "(?<=a)b"}, "look-behind"),
         ({"type": "number", "multipleOf": 0.01}, "'multipleOf'"),
         ({"$ref": "other.json"}, "another document"),
         ({"$ref": "#/$defs/none"}, "points to nothing"),

@@ -64,7 +64,7 @@ FORMATS: dict[str, str] = {
     "uri-reference": rf"{URI}|{RELATIVE}",
     "iri-reference": rf"{URI}|{RELATIVE}",
     "json-pointer": r"(?:/(?:[^~/\x00-\x1f]|~[01])*)*",
-    "relative-json-pointer": r"(?:0|[1-9]\d{0,3})(?:#|(?:/(?:[^~/\x00-\x1f]|~[01])*)*)",
+    "relative-json-pointer": r"[0-9](?:#|(?:/(?:[^~/\x00-\x1f]|~[01])*)*)",
     "regex": r"\^?(?:[A-Za-z0-9 _,:;=@/-]|\\[.dws]|\.|\[a-z\]\+?)+\$?",
     "uri-template": rf"{URI}(?:\{{[a-z][a-z0-9_]*\}}(?:/{PCHAR}*)?)*",
     # beyond the standard

@@ -33,8 +33,10 @@ from diffusiongemma.control.json_schema.shapes import (
     intersected_unions,
 )
 from diffusiongemma.control.languages import language as lang
+from diffusiongemma.control.languages.dfa import TooLarge
+from diffusiongemma.control.languages.ecma import NotEcma, as_python
 from diffusiongemma.control.languages.nfa import compile_language
-from diffusiongemma.control.languages.regex import regex_language
+from diffusiongemma.control.languages.regex import found_language
 from diffusiongemma.errors import InputError
 
 TYPED_KEYWORDS = {
@@ -126,9 +128,9 @@ def listed_shapes(raw: Mapping[str, Any], where: str) -> Shapes:
 
 
 def _enum(values: list[Any], where: str) -> Shapes:
-    texts = [lang.literal(value) for value in values if isinstance(value, str)]
+    texts = [value for value in values if isinstance(value, str)]
     others = [value_shape(v, f"{where}/{i}") for i, v in enumerate(values) if not isinstance(v, str)]
-    return ([StringShape(lang.either(*texts))] if texts else []) + list(dict.fromkeys(others))
+    return ([StringShape(lang.words(texts))] if texts else []) + list(dict.fromkeys(others))
 
 
 def value_shape(value: Any, where: str) -> Shape:
@@ -216,7 +218,9 @@ def _pattern(value: Any, where: str) -> str:
     if not isinstance(value, str):
         raise malformed("pattern", where, "a string")
     try:
-        regex_language(value)
+        pattern_shape(value)
+    except TooLarge:
+        raise
     except InputError as error:
         raise refusal("pattern", where, error.message) from error
     return value
@@ -226,13 +230,23 @@ def _pattern(value: Any, where: str) -> str:
 def pattern_shape(pattern: str) -> StringShape:
     """Strings in which the pattern is found.
 
-    Python and ECMA-262 differ on the classes \\d \\w \\s beyond ASCII and on `$` before a final newline; what is
-    written must match for both.
+    JSON Schema's patterns are ECMA-262's, and many validators read them as Python's: what is written must match for
+    both, or for the one that reads the pattern at all. Raises `InputError`.
     """
-    python = lang.containing(regex_language(pattern))
-    if not re.search(r"\\[dDwWsS]|\$", pattern):
-        return StringShape(python)
-    ecma = lang.containing(regex_language(pattern, re.ASCII, dollar_is_end=True))
+    readings: list[lang.Language] = []
+    problems: list[InputError] = []
+    for translated, flags in ((as_python, re.ASCII), (str, 0)):
+        try:
+            readings.append(found_language(translated(pattern), flags))
+        except TooLarge:
+            raise
+        except InputError as error:
+            problems.append(error)
+    if not readings:
+        raise problems[isinstance(problems[0], NotEcma)]
+    if len(readings) == 1 or not re.search(r"[\\$.{]|\[\^?\]", pattern):
+        return StringShape(readings[-1])
+    ecma, python = readings
     return StringShape(lang.both(python, ecma), lang.either(python, ecma))
 
 

@@ -21,7 +21,7 @@ from diffusiongemma.control.languages.nfa import compile_language
 from diffusiongemma.errors import InputError
 
 N = TypeVar("N", int, Decimal)
-LONGEST_COUNT = 2048  # characters to which strings are counted where more are allowed
+LONGEST_COUNT = 4096  # characters to which strings are counted where more are allowed
 
 
 @dataclass(frozen=True)

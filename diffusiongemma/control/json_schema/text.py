@@ -7,8 +7,9 @@ written only where it asks for them, and recursion ends at a stated depth.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -65,7 +66,7 @@ class Reach:
 
 REACHES = (Reach(12, 300), Reach(6, 1000), Reach(3, 10_000))
 SHORTEST_LIMIT = 16
-MOST_COUNTED = 6000  # characters counted, all strings together
+MOST_COUNTED = 4096  # characters counted, all strings together
 
 
 def json_schema_language(schema: Any, strict: bool = False) -> lang.Language:
@@ -98,9 +99,8 @@ def _widest(reader: SchemaReader) -> lang.Language:
         try:
             writer = _Writer(reader, reach)
             language = writer.root()
-            if writer.counted > MOST_COUNTED:  # all strings share what can be counted
-                share = MOST_COUNTED * reach.counts // writer.counted
-                language = _Writer(reader, replace(reach, counts=max(share, SHORTEST_LIMIT))).root()
+            if (counts := writer.counts_that_fit()) < reach.counts:
+                language = _Writer(reader, replace(reach, counts=counts)).root()
             if language is not lang.NEVER and not compile_language(language).is_empty:
                 return language
         except TooLarge as error:
@@ -114,8 +114,8 @@ def _widest(reader: SchemaReader) -> lang.Language:
 class _Writer:
     def __init__(self, reader: SchemaReader, reach: Reach) -> None:
         self.reader, self.reach = reader, reach
-        self.counted = 0  # characters
-        self._times = 1  # how often what is being written is counted
+        self._counted: list[tuple[int, int]] = []  # how often a string is written, and its limit in characters
+        self._times = 1
         self._open: list[Terms] = []
         self._written: dict[tuple[Terms, ...], lang.Language] = {}
         self._refused: list[Refusal] = []
@@ -126,6 +126,13 @@ class _Writer:
         if self._refused:
             raise all_of(self._refused)
         return language
+
+    def counts_that_fit(self) -> int:
+        """How far each string can be counted, as all of them share what can be counted."""
+        counts = self.reach.counts
+        while counts > SHORTEST_LIMIT and sum(n * min(most, counts) for n, most in self._counted) > MOST_COUNTED:
+            counts = counts * 3 // 4
+        return counts
 
     def value(self, terms: Terms) -> lang.Language:
         """Texts of values that meet all terms."""
@@ -172,13 +179,23 @@ class _Writer:
 
     def string(self, shape: StringShape) -> lang.Language:
         if shape.most is not None:
-            self.counted += self._times * min(shape.most, self.reach.counts)
+            self._counted.append((self._times, shape.most))
         return lang.Quoted(shape.texts(self.reach.counts))
 
     # -- arrays
 
+    @contextlib.contextmanager
+    def repeated(self, most: int | None) -> Iterator[None]:
+        """Inside, what is written comes so many times (where there is no limit, it is written once)."""
+        before, self._times = self._times, self._times * max(1, most or 1)
+        yield
+        self._times = before
+
     def items(self, shape: ArrayShape) -> lang.Language:
-        count = Count(shape.least, shape.most)
+        with self.repeated(shape.most):
+            return self.counted_items(shape, Count(shape.least, shape.most))
+
+    def counted_items(self, shape: ArrayShape, count: Count) -> lang.Language:
         if shape.unique and count.allows_more(1):
             return self.distinct_items(shape, count)
         prefix = [self.value(terms) for terms in shape.prefix]
@@ -208,7 +225,9 @@ class _Writer:
 
     def properties(self, shape: ObjectShape) -> lang.Language:
         members, count = self.members(shape), Count(shape.least, shape.most)
-        end = self.end_of_properties(self.undeclared_property(shape), len(members), count)
+        with self.repeated(shape.most):
+            undeclared = self.undeclared_property(shape)
+        end = self.end_of_properties(undeclared, len(members), count)
         return in_order(members, count, COMMA, end)
 
     def members(self, shape: ObjectShape) -> list[Member]:

@@ -12,4 +12,4 @@ def choices_language(choices: tuple[str, ...], option: str = "choices") -> lang.
         raise InputError("the list is empty: give at least one", option=option)
     if "" in choices:
         raise InputError("an empty choice can't be told from no answer: give every choice some text", option=option)
-    return lang.either(*(lang.literal(choice) for choice in dict.fromkeys(choices)))
+    return lang.words(choices)

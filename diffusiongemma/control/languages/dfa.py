@@ -18,6 +18,7 @@ from diffusiongemma.errors import InputError
 
 DEAD = -1
 UNREACHABLE = np.iinfo(np.int32).max
+SLOW_ROUNDS = 12  # of refinement: after so many, runs are looked at
 LARGEST_DFA = 20_000  # states; beyond it a constraint is refused, it would take minutes and gigabytes
 
 
@@ -99,33 +100,80 @@ class CharDfa:
         return bool(self.accepting[state])
 
 
-def product(a: CharDfa, b: CharDfa, accept: Callable[[bool, bool], bool]) -> CharDfa:
+def of_words(words: Iterable[str]) -> CharDfa:
+    """The minimal automaton of a list of texts: built from the sorted list, ends that are equal shared at once.
+
+    Daciuk et al. 2000, "Incremental construction of minimal acyclic finite-state automata", algorithm 1.
+    """
+    ordered = sorted(set(words))
+    alphabet = alphabet_of([((c, c),) for c in sorted({ord(c) for word in ordered for c in word})])
+    atom_of = {c: alphabet.atoms_in(((ord(c), ord(c)),))[0] for word in ordered for c in word}
+    register: dict[tuple[bool, tuple[tuple[int, int], ...]], int] = {}
+
+    def registered(node: tuple[list[bool], dict[int, int]]) -> int:
+        return register.setdefault((node[0][0], tuple(sorted(node[1].items()))), len(register))
+
+    path: list[tuple[list[bool], dict[int, int]]] = [([False], {})]  # the nodes of the latest word, not shared yet
+    previous = ""
+    for word in [*ordered, ""]:
+        shared = 0
+        while shared < min(len(word), len(previous)) and word[shared] == previous[shared]:
+            shared += 1
+        for depth in range(len(previous), shared, -1):
+            done = registered(path.pop())
+            path[-1][1][atom_of[previous[depth - 1]]] = done
+        path += [([False], {}) for _ in word[shared:]]
+        path[-1][0][0] |= bool(word) or "" in ordered[:1]
+        previous = word
+    start = registered(path[0])
+    table = np.full((len(register), alphabet.num_atoms), DEAD, np.int32)
+    accepting = np.zeros(len(register), bool)
+    for (accepts, moves), state in register.items():
+        accepting[state] = accepts
+        for atom, target in moves:
+            table[state, atom] = target
+    refuse_above_limit(len(register))
+    return starting_at(CharDfa(alphabet, table, accepting), start)
+
+
+def counter(allowed: CharSet, least: int, most: int) -> CharDfa:
+    """The minimal automaton of `least` to `most` characters of a set, which is not empty."""
+    refuse_above_limit(most + 1)
+    alphabet = alphabet_of([allowed, ((10, 10),)])
+    table = np.full((most + 1, alphabet.num_atoms), DEAD, np.int32)
+    table[:-1, alphabet.atoms_in(allowed)] = np.arange(1, most + 1, dtype=np.int32)[:, None]
+    return CharDfa(alphabet, table, np.arange(most + 1) >= least)
+
+
+def product(a: CharDfa, b: CharDfa, accept: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> CharDfa:
     """The minimal automaton that runs `a` and `b` side by side and accepts where `accept(a accepts, b accepts)`."""
     alphabet, atoms_a, atoms_b = _common_alphabet(a.alphabet, b.alphabet)
     next_a, next_b = _with_dead_row(a.next, atoms_a), _with_dead_row(b.next, atoms_b)
-    accepting_a, accepting_b = (np.append(d.accepting, False).tolist() for d in (a, b))
-    number = {(0, 0): 0}
-    order = [(0, 0)]
-    rows = []
-    for p, q in order:  # grows while it is walked
-        row = []
-        for pair in zip(next_a[p], next_b[q], strict=True):
-            if pair not in number:
-                number[pair] = len(order)
-                order.append(pair)
-                refuse_above_limit(len(order))
-            row.append(number[pair])
-        rows.append(row)
-    accepting = np.array([accept(accepting_a[p], accepting_b[q]) for p, q in order])
-    return minimised(trimmed(CharDfa(alphabet, np.array(rows).reshape(len(order), -1), accepting)))
+    accepting_a, accepting_b = (np.append(d.accepting, False) for d in (a, b))
+    width = len(next_b)
+    number = {0: 0}
+    frontier, found, rows = np.zeros(1, np.int64), [np.zeros(1, np.int64)], []
+    dead = (len(next_a) - 1) * width + width - 1
+    while len(frontier):
+        following = next_a[frontier // width] * width + next_b[frontier % width]  # [F, atoms]
+        keys = following.ravel().tolist()
+        fresh = [key for key in dict.fromkeys(keys) if key not in number]
+        number |= zip(fresh, range(len(number), len(number) + len(fresh)), strict=True)
+        refuse_above_limit(len(number) - (dead in number))
+        rows.append(np.array([number[key] for key in keys], np.int32).reshape(following.shape))
+        frontier = np.array(fresh, np.int64)
+        found.append(frontier)
+    pairs = np.concatenate(found)
+    accepting = accept(accepting_a[pairs // width], accepting_b[pairs % width])
+    return minimised(trimmed(CharDfa(alphabet, np.concatenate(rows), accepting)))
 
 
 def intersection_of(a: CharDfa, b: CharDfa) -> CharDfa:
-    return product(a, b, lambda x, y: x and y)
+    return product(a, b, np.logical_and)
 
 
 def difference_of(a: CharDfa, b: CharDfa) -> CharDfa:
-    return product(a, b, lambda x, y: x and not y)
+    return product(a, b, lambda x, y: x & ~y)
 
 
 def _common_alphabet(a: Alphabet, b: Alphabet) -> tuple[Alphabet, list[int], list[int]]:
@@ -145,10 +193,18 @@ def _common_alphabet(a: Alphabet, b: Alphabet) -> tuple[Alphabet, list[int], lis
     return joint, [x for x, _ in distinct], [y for _, y in distinct]
 
 
-def _with_dead_row(next_state: np.ndarray, atoms: list[int]) -> list[list[int]]:
-    """Rows over the joint atoms; the last row is the dead state's, so that index -1 finds it."""
-    padded = np.pad(next_state, ((0, 1), (0, 1)), constant_values=DEAD)
-    return padded[:, atoms].tolist()
+def _with_dead_row(next_state: np.ndarray, atoms: list[int]) -> np.ndarray:
+    """Rows over the joint atoms, with the dead state as the last one."""
+    padded = np.pad(next_state.astype(np.int64), ((0, 1), (0, 1)), constant_values=DEAD)[:, atoms]
+    return np.where(padded == DEAD, len(next_state), padded)
+
+
+def restricted(dfa: CharDfa, allowed: CharSet) -> CharDfa:
+    """The minimal automaton of the texts of which every character is in a set."""
+    alphabet, atoms, others = _common_alphabet(dfa.alphabet, alphabet_of([allowed]))
+    kept = (np.array(atoms) != DEAD) & (np.array(others) != DEAD)
+    table = np.where(kept, np.pad(dfa.next, ((0, 0), (0, 1)), constant_values=DEAD)[:, atoms], DEAD)
+    return minimised(trimmed(CharDfa(alphabet, table.astype(np.int32), dfa.accepting)))
 
 
 def refuse_above_limit(states: int) -> None:
@@ -202,18 +258,41 @@ def minimised(dfa: CharDfa) -> CharDfa:
     column_key = random.integers(1, 2**63, size=dfa.next.shape[1], dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     label_key = random.integers(1, 2**63, size=dfa.num_states + 1, dtype=np.uint64)
     _, labels = np.unique(chars_to_end(dfa), return_inverse=True)  # equivalent states are equally far from the end
-    count = 0
+    count = rounds = 0
     while True:
         padded = np.append(labels, dfa.num_states)  # index -1, the dead state, has a label of its own
         hashes = (label_key[padded[dfa.next]] * column_key).sum(1) ^ (label_key[labels] >> np.uint64(1))
         _, representative, labels = np.unique(hashes, return_index=True, return_inverse=True)
         if len(representative) == count:
             break
-        count = len(representative)
+        count, rounds = len(representative), rounds + 1
+        if rounds == SLOW_ROUNDS:
+            labels = _told_apart_by_runs(dfa.next, labels, label_key)
     padded = np.append(labels, DEAD)
     assert (padded[dfa.next] == padded[dfa.next[representative]][labels]).all(), "hash collision"
     smallest = CharDfa(dfa.alphabet, padded[dfa.next[representative]], dfa.accepting[representative])
     return starting_at(smallest, labels[0])
+
+
+def _told_apart_by_runs(next_state: np.ndarray, labels: np.ndarray, label_key: np.ndarray) -> np.ndarray:
+    """[S] finer labels: of states from which runs of one character, however long, meet different labels.
+
+    Refinement tells the states of a counter apart one a round. Here runs double in length every round.
+    """
+    states = len(labels)
+    finer = np.append(label_key[labels], np.uint64(0))
+    for column in range(next_state.shape[1]):
+        if (next_state[:, column] == next_state[0, column]).all():
+            continue
+        jump = np.append(next_state[:, column], DEAD)
+        jump[jump == DEAD] = states
+        seen = finer.copy()
+        for _ in range(states.bit_length()):
+            seen = (seen * np.uint64(0x9E3779B97F4A7C15)) ^ (seen[jump] + (seen >> np.uint64(29)))
+            jump = jump[jump]
+        finer = finer * np.uint64(0xBF58476D1CE4E5B9) + seen
+    found: np.ndarray = np.unique(finer[:-1], return_inverse=True)[1]
+    return found
 
 
 def starting_at(dfa: CharDfa, start: int) -> CharDfa:

@@ -1,11 +1,12 @@
 """Regular languages over characters as small expression trees: what every kind of constraint is first written in.
 
 Nodes compare by identity, so a subtree used in several places is compiled once for each place it continues to, and
-sharing keeps optional properties, free key orders and the like from multiplying (see `dfa.NfaBuilder`).
+sharing keeps optional properties, free key orders and the like from multiplying (see `nfa.NfaBuilder`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -43,9 +44,11 @@ class Repeat:
 
 @dataclass(frozen=True, eq=False)
 class Anchor:
-    """Matches nothing, at the start of the text, at its end, or at its end or before a final newline (`$`)."""
+    """Matches nothing: at the start of the text, at its end, or at its end or before a final newline (`$`); at the
+    start or end of a line; between a word character and none, or where that is not so."""
 
-    at: Literal["start", "end", "end or final newline"]
+    at: Literal["start", "end", "end or final newline", "line start", "line end", "boundary", "no boundary"]
+    words: CharSet = ()  # of the last two: the word characters
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +83,7 @@ class Compiled:
 
 Language = Chars | Sequence | Either | Repeat | Anchor | Both | Without | Quoted | Compiled
 
+MANY_WORDS = 100  # more are an automaton from the start
 NEVER = Either(())
 EMPTY = Sequence(())
 ANY_TEXT = Repeat(Chars(ANY_CHAR), 0, None)
@@ -111,6 +115,16 @@ def optional(body: Language) -> Language:
 
 def literal(text: str) -> Language:
     return sequence(*(Chars(chars(c)) for c in text))
+
+
+def words(texts: Iterable[str]) -> Language:
+    """Any of these texts."""
+    distinct = list(dict.fromkeys(texts))
+    if len(distinct) <= MANY_WORDS:
+        return either(*map(literal, distinct))
+    from diffusiongemma.control.languages.dfa import of_words
+
+    return Compiled(of_words(distinct))
 
 
 def containing(body: Language) -> Language:

@@ -20,13 +20,16 @@ from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.charset import CharSet, chars, complement, difference, intersection, union
 from diffusiongemma.control.languages.dfa import (
     DEAD,
+    Alphabet,
     CharDfa,
     TooLarge,
     alphabet_of,
+    counter,
     difference_of,
     intersection_of,
     minimised,
     refuse_above_limit,
+    restricted,
     trimmed,
 )
 from diffusiongemma.control.recent import Recent
@@ -40,15 +43,10 @@ SHORT_ESCAPES = {'"': '"', "\\": "\\", "\b": "b", "\f": "f", "\n": "n", "\r": "r
 LONG_ESCAPES = {chr(c): f"u{c:04x}" for c in range(0x20) if chr(c) not in SHORT_ESCAPES}
 PLAIN = complement(union(CONTROL, chars('"\\')))
 
-# A thread of the automaton is `state * 3 + mode`; the anchors `$` and `\Z` restrict what may still follow.
-ANYTHING, FINAL_NEWLINE, NOTHING = 0, 1, 2
-AFTER_ANCHOR = {
-    ("end", ANYTHING): (NOTHING,),
-    ("end", NOTHING): (NOTHING,),
-    ("end or final newline", ANYTHING): (FINAL_NEWLINE, NOTHING),
-    ("end or final newline", FINAL_NEWLINE): (FINAL_NEWLINE,),
-    ("end or final newline", NOTHING): (NOTHING,),
-}
+# A thread of the automaton is `state * MASKS + mask`: what may be read next, as anchors before it have left it.
+WORD, NEWLINE, FINAL_NEWLINE, OTHER, END = 1, 2, 4, 8, 16  # a word character, a newline, one that ends the text, …
+ANYTHING, MASKS = 31, 32
+NOT_WORD, LINE_END = ANYTHING - WORD, NEWLINE | FINAL_NEWLINE | END
 
 
 def run(steps: Generator[Any, Any, Any]) -> Any:
@@ -73,6 +71,8 @@ def compile_language(expression: lang.Language) -> CharDfa:
 def _compiled(expression: lang.Language) -> Generator[Any, Any, CharDfa]:
     if (known := _latest.get(expression)) is not None:
         return known
+    if isinstance(expression, lang.Repeat) and isinstance(expression.body, lang.Chars) and expression.most is not None:
+        return _latest.put(expression, counter(expression.body.allowed, expression.least, expression.most))
     builder = NfaBuilder()
     accept = builder.new_state()
     start = yield builder.build(expression, accept)
@@ -86,15 +86,19 @@ class NfaBuilder:
     def __init__(self) -> None:
         self.free_moves: list[list[tuple[str | None, int]]] = []  # (anchor or None, target)
         self.char_moves: list[list[tuple[CharSet, int]]] = []
+        self.words: CharSet = ()  # what \b takes for word characters; () where no anchor asks
         self._built: dict[tuple[int, int], int] = {}
         self._alive: list[lang.Language] = []  # keeps ids unique while they serve as keys
 
     def new_state(self, *free_targets: int) -> int:
-        if len(self.free_moves) >= LARGEST_NFA:
-            raise TooLarge("this constraint has too many alternatives or repetitions to compile: simplify it")
+        self._refuse_above_limit(1)
         self.free_moves.append([(None, target) for target in free_targets])
         self.char_moves.append([])
         return len(self.free_moves) - 1
+
+    def _refuse_above_limit(self, more: int) -> None:
+        if len(self.free_moves) + more > LARGEST_NFA:
+            raise TooLarge("this constraint has too many alternatives or repetitions to compile: simplify it")
 
     def build(self, node: lang.Language, target: int) -> Steps:
         """The state from which exactly `node` leads to `target`."""
@@ -119,8 +123,9 @@ class NfaBuilder:
                 return self.new_state(*entries)
             case lang.Repeat():
                 return (yield self._repeat(node, target))
-            case lang.Anchor(at):
+            case lang.Anchor(at, words):
                 state = self.new_state()
+                self._know_words(words)
                 self.free_moves[state].append((at, target))
                 return state
             case lang.Both(first, second):
@@ -135,6 +140,11 @@ class NfaBuilder:
                 closing = self._char_state(chars('"'), target)
                 return self._char_state(chars('"'), self._embed(writable(content), closing, escaped=True))
 
+    def _know_words(self, words: CharSet) -> None:
+        if words and self.words not in ((), words):
+            raise TooLarge("word boundaries of two kinds stand in one pattern: use one")
+        self.words = words or self.words
+
     def _char_state(self, allowed: CharSet, target: int) -> int:
         state = self.new_state()
         self.char_moves[state].append((allowed, target))
@@ -146,8 +156,10 @@ class NfaBuilder:
             entry = self.new_state(target)
             self.free_moves[entry].append((None, (yield self.build(node.body, entry))))
         else:
+            self._refuse_above_limit(node.most)
             for _ in range(node.most - node.least):
                 entry = self.new_state(target, (yield self.build(node.body, entry)))
+        self._refuse_above_limit(node.least)
         for _ in range(node.least):
             entry = yield self.build(node.body, entry)
         return entry
@@ -155,20 +167,27 @@ class NfaBuilder:
     def _embed(self, dfa: CharDfa, target: int, escaped: bool = False) -> int:
         """The states of a finished automaton, its acceptance leading on to `target`."""
         states = [self.new_state(*([target] if accepts else [])) for accepts in dfa.accepting]
-        for state, row in zip(states, dfa.next, strict=True):
-            for following in np.unique(row[row != DEAD]).tolist():
-                allowed = dfa.alphabet.chars_of(np.flatnonzero(row == following))
-                move = self._add_escaped if escaped else self._add_move
-                move(state, allowed, states[following])
+        move = self._add_escaped if escaped else self._add_move
+        charsets: dict[tuple[int, ...], CharSet] = {}
+        for state, row in zip(states, dfa.next.tolist(), strict=True):
+            by_target: dict[int, list[int]] = {}
+            for atom, following in enumerate(row):
+                if following != DEAD:
+                    by_target.setdefault(following, []).append(atom)
+            for following in sorted(by_target):
+                atoms = tuple(by_target[following])
+                if atoms not in charsets:
+                    charsets[atoms] = dfa.alphabet.chars_of(atoms)
+                move(state, charsets[atoms], states[following])
         return states[0]
 
     def _add_move(self, state: int, allowed: CharSet, target: int) -> None:
         self.char_moves[state].append((allowed, target))
 
     def _add_escaped(self, state: int, allowed: CharSet, target: int) -> None:
-        if plain := intersection(allowed, PLAIN):
+        plain, special = _plain_and_special(allowed)
+        if plain:
             self._add_move(state, plain, target)
-        special = [chr(c) for low, high in difference(allowed, PLAIN) for c in range(low, high + 1)]
         if short := [SHORT_ESCAPES[c] for c in special if c in SHORT_ESCAPES]:
             self._add_move(state, chars("\\"), self._char_state(chars("".join(short)), target))
         for long in (LONG_ESCAPES[c] for c in special if c in LONG_ESCAPES):
@@ -178,77 +197,111 @@ class NfaBuilder:
 
     def determinised(self, start: int, accept: int) -> CharDfa:
         distinct = list(dict.fromkeys(s for moves in self.char_moves for s, _ in moves))
-        alphabet = alphabet_of([*distinct, chars("\n")])
+        alphabet = alphabet_of([*distinct, chars("\n"), *([self.words] if self.words else [])])
         atoms_of = {s: alphabet.atoms_in(s) for s in distinct}
-        newline = alphabet.atoms_in(chars("\n"))[0]
-        closures: dict[int, frozenset[int]] = {}
+        kind_of = self._kinds(alphabet)
+        looks_back = bool(self.words) or any(anchor == "line start" for moves in self.free_moves for anchor, _ in moves)
+        closures: dict[tuple[int, int], frozenset[int]] = {}
 
-        def closure(thread: int) -> frozenset[int]:
-            if thread not in closures:
-                closures[thread] = self._closure([thread], at_start=False)
-            return closures[thread]
+        def closure(thread: int, before: int) -> frozenset[int]:
+            key = thread, before if looks_back else OTHER
+            if key not in closures:
+                closures[key] = self._closure(thread, key[1], at_start=False)
+            return closures[key]
 
-        first = self._closure([start * 3 + ANYTHING], at_start=True)
+        first = self._closure(start * MASKS + ANYTHING, OTHER, at_start=True)
         number, order, rows = {first: 0}, [first], []
         for subset in order:  # grows while it is walked
             row = [DEAD] * alphabet.num_atoms
-            for atom, targets in self._moves(subset, atoms_of, newline).items():
-                following = frozenset().union(*(closure(t) for t in targets))
+            for atom, targets in self._moves(subset, atoms_of, kind_of).items():
+                following = frozenset().union(*(closure(t, kind_of[atom]) for t in targets))
                 if following not in number:
                     number[following] = len(order)
                     order.append(following)
                     refuse_above_limit(len(order))
                 row[atom] = number[following]
             rows.append(row)
-        final = {accept * 3 + ANYTHING, accept * 3 + NOTHING}
+        final = {accept * MASKS + mask for mask in range(MASKS) if mask & END}
         accepting = np.array([not final.isdisjoint(subset) for subset in order])
         return CharDfa(alphabet, np.array(rows).reshape(len(order), -1), accepting)
 
+    def _kinds(self, alphabet: Alphabet) -> list[int]:
+        """Of every atom, what reading it counts as."""
+        kinds = [OTHER] * alphabet.num_atoms
+        for atom in alphabet.atoms_in(self.words):
+            kinds[atom] = WORD
+        kinds[alphabet.atoms_in(chars("\n"))[0]] = NEWLINE
+        return kinds
+
     def _moves(
-        self, subset: Iterable[int], atoms_of: dict[CharSet, list[int]], newline: int
+        self, subset: Iterable[int], atoms_of: dict[CharSet, list[int]], kind_of: list[int]
     ) -> dict[int, tuple[int, ...]]:
         """For each atom that can be read here, the threads it leads to (before free moves)."""
         by_set: dict[CharSet, set[int]] = {}
-        after_newline = set()
-        for thread in subset:
-            state, mode = divmod(thread, 3)
-            for allowed, target in self.char_moves[state]:
-                if mode == ANYTHING:
-                    by_set.setdefault(allowed, set()).add(target * 3 + ANYTHING)
-                elif mode == FINAL_NEWLINE and newline in atoms_of[allowed]:
-                    after_newline.add(target * 3 + NOTHING)
         moves: dict[int, set[int]] = {}
+        for thread in subset:
+            state, mask = divmod(thread, MASKS)
+            for allowed, target in self.char_moves[state]:
+                if mask == ANYTHING:
+                    by_set.setdefault(allowed, set()).add(target * MASKS + ANYTHING)
+                    continue
+                for atom in atoms_of[allowed]:
+                    if kind_of[atom] & mask:
+                        moves.setdefault(atom, set()).add(target * MASKS + ANYTHING)
+                    elif kind_of[atom] == NEWLINE and mask & FINAL_NEWLINE:
+                        moves.setdefault(atom, set()).add(target * MASKS + END)
         for allowed, targets in by_set.items():
             for atom in atoms_of[allowed]:
                 moves[atom] = moves[atom] | targets if atom in moves else targets
-        if after_newline:
-            moves[newline] = moves.get(newline, set()) | after_newline
         return {atom: tuple(targets) for atom, targets in moves.items()}
 
-    def _closure(self, threads: list[int], at_start: bool) -> frozenset[int]:
-        """All threads reached without reading, kept only where they read, accept or wait."""
-        seen = set(threads)
-        pending = list(threads)
+    def _closure(self, thread: int, before: int, at_start: bool) -> frozenset[int]:
+        """All threads reached without reading, kept only where they read, accept or wait; `before` is the kind of the
+        last character."""
+        seen, pending = {thread}, [thread]
         while pending:
-            state, mode = divmod(pending.pop(), 3)
+            state, mask = divmod(pending.pop(), MASKS)
             for anchor, target in self.free_moves[state]:
-                if anchor is None or (anchor == "start" and at_start):
-                    modes: tuple[int, ...] = (mode,)
-                else:
-                    modes = AFTER_ANCHOR.get((anchor, mode), ())
-                for reached in (target * 3 + m for m in modes):
-                    if reached not in seen:
-                        seen.add(reached)
-                        pending.append(reached)
-        return frozenset(t for t in seen if self.char_moves[t // 3] or not self.free_moves[t // 3])
+                left = mask if anchor is None else _left(anchor, mask, before, at_start)
+                reached = target * MASKS + left
+                if left and reached not in seen:
+                    seen.add(reached)
+                    pending.append(reached)
+        return frozenset(t for t in seen if self.char_moves[t // MASKS] or not self.free_moves[t // MASKS])
+
+
+def _left(anchor: str, mask: int, before: int, at_start: bool) -> int:
+    """What of `mask` may be read next where the anchor holds; 0 where it can't."""
+    match anchor:
+        case "start":
+            return mask if at_start else 0
+        case "line start":
+            return mask if at_start or before == NEWLINE else 0
+        case "end":
+            return mask & END
+        case "end or final newline":
+            return (mask | (FINAL_NEWLINE if mask & NEWLINE else 0)) & (FINAL_NEWLINE | END)
+        case "line end":
+            return mask & LINE_END
+        case "boundary":
+            return mask & (NOT_WORD if before == WORD else WORD)
+    assert anchor == "no boundary", anchor
+    return mask & (WORD if before == WORD else NOT_WORD)
+
+
+@lru_cache(maxsize=512)
+def _plain_and_special(allowed: CharSet) -> tuple[CharSet, tuple[str, ...]]:
+    """What a JSON string holds as it is, and the characters that it escapes."""
+    special = (chr(c) for low, high in difference(allowed, PLAIN) for c in range(low, high + 1))
+    return intersection(allowed, PLAIN), tuple(special)
 
 
 @lru_cache(maxsize=128)
 def writable(content: lang.Language) -> CharDfa:
     """The string values to write: without rare control characters where values without them exist."""
     everything = compile_language(content)
-    readable = intersection_of(everything, compile_language(READABLE_TEXT))
+    readable = restricted(everything, READABLE)
     return everything if readable.is_empty else readable
 
 
-READABLE_TEXT = lang.repeat(lang.Chars(union(complement(CONTROL), chars("\n\r\t"))))
+READABLE = union(complement(CONTROL), chars("\n\r\t"))

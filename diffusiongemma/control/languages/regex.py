@@ -7,6 +7,7 @@ and Unicode tables are its own. What a finite automaton cannot say is refused by
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from re import _compiler, _parser  # type: ignore[attr-defined]
@@ -16,49 +17,117 @@ from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.charset import ANY_CHAR, CharSet, chars, complement, union
 from diffusiongemma.control.languages.charset import charset as charset_of
 from diffusiongemma.control.languages.dfa import TooLarge
+from diffusiongemma.control.recursion import deep_recursion
 from diffusiongemma.errors import InputError
 
 REFUSED = {
-    "ASSERT": "look-around such as (?=…) or (?<=…)",
-    "ASSERT_NOT": "look-around such as (?!…) or (?<!…)",
     "GROUPREF": r"a back-reference such as \1",
     "GROUPREF_EXISTS": "a conditional group (?(1)…)",
     "ATOMIC_GROUP": "an atomic group (?>…)",
     "POSSESSIVE_REPEAT": "a possessive repeat such as *+",
-    "AT_BOUNDARY": r"a word boundary \b",
-    "AT_NON_BOUNDARY": r"the non-boundary \B",
 }
+LOOKS = ("ASSERT", "ASSERT_NOT")
+BOUNDARIES = {"AT_BOUNDARY": "boundary", "AT_NON_BOUNDARY": "no boundary"}
 ANCHORS: dict[str, lang.Anchor] = {
     "AT_BEGINNING": lang.Anchor("start"),
     "AT_BEGINNING_STRING": lang.Anchor("start"),
     "AT_END": lang.Anchor("end or final newline"),
     "AT_END_STRING": lang.Anchor("end"),
 }
+LINE_ANCHORS = {"AT_BEGINNING": lang.Anchor("line start"), "AT_END": lang.Anchor("line end")}
+MOST_LOOKS_REPEATED = 8
+Items = Sequence[tuple[Any, Any]]
 
 
-def regex_language(pattern: str, flags: int = 0, dollar_is_end: bool = False) -> lang.Language:
+def regex_language(pattern: str, flags: int = 0, longest: int | None = None) -> lang.Language:
     """The language of the texts that `re.fullmatch(pattern, text, flags)` matches.
 
-    With `dollar_is_end`, `$` is ECMA-262's: the end only, not before a final newline.
-
-    Raises `InputError` for a malformed pattern and, by name, for what no automaton can follow (look-around,
-    back-references, atomic and possessive matching, word boundaries, line anchors of MULTILINE).
+    With `longest`, what may be repeated more often is repeated at most so often, where that only narrows the language.
+    Raises `InputError` for a malformed pattern and, by name, for what no automaton can follow (back-references, atomic
+    and possessive matching, look-behind, look-ahead inside endless repeats).
     """
+    return _read(pattern, flags, lang.EMPTY, longest)
+
+
+def found_language(pattern: str, flags: int = 0) -> lang.Language:
+    """The language of the texts in which `re.search(pattern, text, flags)` finds the pattern."""
+    return lang.sequence(lang.ANY_TEXT, _read(pattern, flags, lang.ANY_TEXT, None))
+
+
+def _read(pattern: str, flags: int, tail: lang.Language, longest: int | None) -> lang.Language:
     try:
-        tree = _parser.parse(pattern, flags)
-        return _Reader(pattern, dollar_is_end).sequence(tree, tree.state.flags)
+        with deep_recursion():
+            tree = _parser.parse(pattern, flags)
+            reader = _Reader(pattern, longest if not _has(tree, LOOKS) else None)
+            reader.check_looks(tree, tail is lang.ANY_TEXT)
+            return reader.followed(tree, tree.state.flags, tail)
     except (re.error, OverflowError) as error:
         raise InputError(f"it is not a regular expression: {error}", option="regex", got=pattern) from error
     except RecursionError as error:
         raise TooLarge("its groups are nested too deeply: flatten it", option="regex") from error
 
 
+def _has(items: Any, operations: tuple[str, ...]) -> bool:
+    """Whether any of the operations, or of the anchors, is somewhere in a part of the tree."""
+    if isinstance(items, tuple | list | _parser.SubPattern):
+        return any(_has(item, operations) for item in items)
+    return str(items) in operations
+
+
 @dataclass(frozen=True)
 class _Reader:
     pattern: str
-    dollar_is_end: bool
+    longest: int | None
 
-    def sequence(self, items: Any, flags: int) -> lang.Language:
+    def check_looks(self, tree: Items, unanchored: bool) -> None:
+        """Look-ahead is read as an intersection with all that follows, which begins a text of its own: anchors that
+        look back mean the same there only where nothing has been read before."""
+        for i, item in enumerate(tree):
+            if _has(item, LOOKS):
+                looks_back = _has(tree[i:], ("AT_BEGINNING", "AT_BEGINNING_STRING", *BOUNDARIES))
+                anchored = not unanchored or any(str(a) in ("AT_BEGINNING", "AT_BEGINNING_STRING") for _, a in tree[:i])
+                if looks_back and not (anchored and all(str(op) in ("AT", *LOOKS) for op, _ in tree[:i])):
+                    raise self.refusal("look-ahead behind other text, together with ^ or \\b,")
+                return
+
+    def followed(self, items: Items, flags: int, tail: lang.Language) -> lang.Language:
+        """A sequence and all that comes after it."""
+        if not _has(items, LOOKS):
+            return lang.sequence(self.sequence(items, flags), tail)
+        for item in reversed(items):
+            tail = self.item_followed(item, flags, tail)
+        return tail
+
+    def item_followed(self, item: tuple[Any, Any], flags: int, tail: lang.Language) -> lang.Language:
+        operation, argument = str(item[0]), item[1]
+        if not _has(item, LOOKS):
+            return lang.sequence(self.node(item, flags), tail)
+        if operation in LOOKS:
+            direction, body = argument
+            if direction < 0:
+                raise self.refusal("look-behind such as (?<=…) or (?<!…)")
+            ahead = self.followed(body, flags, lang.ANY_TEXT)
+            return lang.Both(tail, ahead) if operation == "ASSERT" else lang.Without(tail, ahead)
+        if operation == "BRANCH":
+            return lang.either(*(self.followed(branch, flags, tail) for branch in argument[1]))
+        if operation == "SUBPATTERN":
+            _, added, removed, body = argument
+            return self.followed(body, (flags | added) & ~removed, tail)
+        if operation in ("MAX_REPEAT", "MIN_REPEAT") and argument[1] is not _parser.MAXREPEAT:
+            return self.repeat_followed(argument, flags, tail)
+        raise self.refusal("look-ahead inside a repeat without end")
+
+    def repeat_followed(self, argument: Any, flags: int, tail: lang.Language) -> lang.Language:
+        least, most, body = argument
+        if most > MOST_LOOKS_REPEATED:
+            raise self.refusal(f"look-ahead inside a repeat of more than {MOST_LOOKS_REPEATED}")
+        after = tail
+        for count in reversed(range(most)):
+            after = self.followed(body, flags, after)
+            after = after if count < least else lang.either(after, tail)
+        return after
+
+    def sequence(self, items: Items, flags: int) -> lang.Language:
         return lang.sequence(*(self.node(item, flags) for item in items))
 
     def node(self, item: tuple[Any, Any], flags: int) -> lang.Language:
@@ -73,7 +142,7 @@ class _Reader:
                 return self.sequence(body, (flags | added) & ~removed)
             case "MAX_REPEAT" | "MIN_REPEAT":
                 least, most, body = argument
-                return lang.repeat(self.sequence(body, flags), least, None if most is _parser.MAXREPEAT else most)
+                return lang.repeat(self.sequence(body, flags), least, self.most(least, most))
             case "AT":
                 return self.anchor(str(argument), flags)
             case "FAILURE":
@@ -81,12 +150,20 @@ class _Reader:
             case name:
                 raise self.refusal(REFUSED.get(name, name))
 
+    def most(self, least: int, most: Any) -> int | None:
+        if most is _parser.MAXREPEAT:
+            return None
+        return int(most) if self.longest is None else min(int(most), max(least, self.longest))
+
     def anchor(self, name: str, flags: int) -> lang.Language:
-        if flags & re.MULTILINE and name in ("AT_BEGINNING", "AT_END"):
-            raise self.refusal("a line anchor ^ or $ under MULTILINE")
+        if name in BOUNDARIES:
+            word = ((_parser.CATEGORY, _parser.CATEGORY_WORD),)
+            return lang.Anchor(BOUNDARIES[name], _asked_of_python(_parser.IN, word, flags & re.ASCII))  # type: ignore[arg-type]
+        if flags & re.MULTILINE and name in LINE_ANCHORS:
+            return LINE_ANCHORS[name]
         if name not in ANCHORS:
             raise self.refusal(REFUSED.get(name, name))
-        return ANCHORS["AT_END_STRING" if name == "AT_END" and self.dollar_is_end else name]
+        return ANCHORS[name]
 
     def refusal(self, what: str) -> InputError:
         message = f"it uses {what}, which can't be guaranteed: rewrite it without"

@@ -32,16 +32,19 @@ class ByteDfa:
         return state != DEAD and bool(self.accepting[state])
 
 
-def to_bytes(dfa: CharDfa) -> ByteDfa:
-    """The automaton that accepts the UTF-8 encoding of exactly the texts that `dfa` accepts."""
-    return _Encoder(dfa).encoded()
+def to_bytes(dfa: CharDfa, most: int = LARGEST_BYTE_DFA) -> ByteDfa:
+    """The automaton that accepts the UTF-8 encoding of exactly the texts that `dfa` accepts.
+
+    Raises `TooLarge` where it has more than `most` states.
+    """
+    return _Encoder(dfa, most).encoded()
 
 
 class _Encoder:
     """Mid-character states are shared wherever the same continuation bytes lead to the same states."""
 
-    def __init__(self, dfa: CharDfa) -> None:
-        self.dfa = dfa
+    def __init__(self, dfa: CharDfa, most: int) -> None:
+        self.dfa, self.most = dfa, most
         self.blocks = _blocks_of(dfa.alphabet)
         self.rows: list[np.ndarray] = [_dead_row() for _ in range(dfa.num_states)]
         self.shared: dict[bytes, int] = {}
@@ -80,7 +83,7 @@ class _Encoder:
             return DEAD
         key = continuations.tobytes()
         if key not in self.shared:
-            if len(self.rows) >= LARGEST_BYTE_DFA:
+            if len(self.rows) >= self.most:
                 raise TooLarge("it counts too far over characters of several bytes: count less far, or ASCII only")
             self.shared[key] = len(self.rows)
             row = _dead_row()

@@ -16,9 +16,9 @@ from functools import cached_property
 
 import numpy as np
 
-from diffusiongemma.control.languages.dfa import DEAD, UNREACHABLE, TooLarge, distances
+from diffusiongemma.control.languages.dfa import DEAD, UNREACHABLE, CharDfa, TooLarge, distances
 from diffusiongemma.control.languages.utf8 import ByteDfa
-from diffusiongemma.control.tokens.vocabulary import Vocabulary
+from diffusiongemma.control.tokens.vocabulary import TokenTrie, Vocabulary
 from diffusiongemma.errors import InputError
 
 LARGEST_TABLE = 200_000_000  # entries (distinct move, state) of 4 bytes each
@@ -77,30 +77,57 @@ class TokenAutomaton:
         return state
 
 
-def compile_tokens(
-    dfa: ByteDfa,
-    vocabulary: Vocabulary,
-    end_ids: Collection[int],
-    landing: np.ndarray | None = None,
-) -> TokenAutomaton:
+def compile_tokens(dfa: ByteDfa, vocabulary: Vocabulary, end_ids: Collection[int]) -> TokenAutomaton:
     """The automaton over the tokens of `vocabulary` that writes exactly the texts `dfa` accepts, then end tokens.
 
-    `end_ids` finish an accepted text (and pad the rest of the canvas); they never stand for text. `landing` [states]
-    gives the state to go on from after a token in place of the one it leads to, or -1 if it may not end there; it must
-    accept no more (see `coarse`). Raises `NotWritable` where this vocabulary can't write any accepted text, `TooLarge`
-    where the tables outgrow memory.
+    `end_ids` finish an accepted text (and pad the rest of the canvas); they never stand for text. Raises `NotWritable`
+    where this vocabulary can't write any accepted text, `TooLarge` where the tables outgrow memory.
     """
+    _, columns, byte_class = np.unique(dfa.next, axis=1, return_index=True, return_inverse=True)
+    byte_class = byte_class.reshape(-1)  # NumPy 2.0 returned it as a column
+    table = dfa.next[:, columns]
+    walk = _Walk(vocabulary.trie, table, byte_class[vocabulary.trie.symbol], len(vocabulary))
+    return _compiled(walk, dfa.accepting, np.arange(dfa.num_states), end_ids)
+
+
+def compile_whole_characters(
+    dfa: CharDfa, vocabulary: Vocabulary, end_ids: Collection[int], landing: np.ndarray
+) -> TokenAutomaton:
+    """The same for tokens of whole characters only, without the states inside them: for large automata.
+
+    `landing` [states] gives the state to go on from after a token in place of the one it leads to, or -1 if it may not
+    end there; it must accept no more (see `coarse`).
+    """
+    trie = vocabulary.trie_of_characters
+    interval = np.searchsorted(dfa.alphabet.starts, trie.symbol.astype(np.int64), side="right") - 1
+    table = np.pad(dfa.next, ((0, 0), (0, 1)), constant_values=DEAD)  # the last column: characters that nothing matches
+    return _compiled(_Walk(trie, table, dfa.alphabet.atoms[interval] % table.shape[1], len(vocabulary)),
+                     dfa.accepting, landing, end_ids)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class _Walk:
+    """What it takes to follow all tokens through an automaton."""
+
+    trie: TokenTrie
+    table: np.ndarray  # [S, columns] the state after a symbol of each column
+    column: np.ndarray  # [trie nodes] the column of the symbol that leads to the node
+    num_tokens: int
+
+
+def _compiled(
+    walk: _Walk, accepting_states: np.ndarray, landing: np.ndarray, end_ids: Collection[int]
+) -> TokenAutomaton:
     if not end_ids:
         raise InputError("a constraint needs at least one end token to close with: give end_ids")
-    landing = np.arange(dfa.num_states) if landing is None else landing
     origins = np.unique(landing[landing != DEAD])
-    moves, move_of_token = _moves_of_tokens(dfa.next, vocabulary, origins)
+    moves, move_of_token = _moves_of_tokens(walk, origins)
     move_of_token[list(end_ids)] = DEAD
     used = np.unique(move_of_token[move_of_token != DEAD])
-    number = np.full(dfa.num_states + 1, DEAD)
+    number = np.full(len(accepting_states) + 1, DEAD)
     number[origins] = np.arange(len(origins))
     moves = number[np.append(landing, DEAD)[moves[used]]]  # [tokens' distinct moves, origins], origins counted anew
-    accepting = dfa.accepting[origins]
+    accepting = accepting_states[origins]
     live = _live_states(moves, accepting)
     if not live.any():
         raise NotWritable("this tokenizer can't write any text that matches the constraint")
@@ -111,30 +138,26 @@ def compile_tokens(
     return _with_end_tokens(accepting[live], classes, class_of_used[move_of_token], sorted(end_ids))
 
 
-def _moves_of_tokens(
-    next_state: np.ndarray, vocabulary: Vocabulary, origins: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct moves [M, origins] of strings of bytes (where each leads from every origin), and each token's.
+def _moves_of_tokens(walk: _Walk, origins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct moves [M, origins] of strings of symbols (where each leads from every origin), and each token's.
 
-    The move of a trie node is its parent's followed by one byte. However large the vocabulary, few moves differ (to a
+    The move of a trie node is its parent's followed by one symbol. However large the vocabulary, few moves differ (to a
     JSON schema most words are just text), so each is computed once and the trie is only walked with their numbers.
     """
-    trie = vocabulary.trie
-    _, columns, byte_class = np.unique(next_state, axis=1, return_index=True, return_inverse=True)
-    byte_class = byte_class.reshape(-1)  # NumPy 2.0 returned it as a column
-    table = np.pad(next_state[:, columns], ((0, 1), (0, 0)), constant_values=DEAD)  # last row: from nowhere to nowhere
+    trie, width = walk.trie, walk.table.shape[1]
+    table = np.pad(walk.table, ((0, 1), (0, 0)), constant_values=DEAD)  # last row: from nowhere to nowhere
     moves = _MoveTable(origins)
-    of_node = np.full(len(trie.byte), DEAD)
+    of_node = np.full(len(trie.symbol), DEAD)
     of_node[0] = 0
-    parent = np.repeat(np.arange(len(trie.byte)), np.diff(trie.first_child))  # of nodes 1, 2, …
+    parent = np.repeat(np.arange(len(trie.symbol)), np.diff(trie.first_child))  # of nodes 1, 2, …
     for begin, end in zip(trie.level_start[1:-1], trie.level_start[2:], strict=True):
         before = of_node[parent[begin - 1 : end - 1]]
         alive = np.flatnonzero(before != DEAD)
-        key = before[alive] * len(columns) + byte_class[trie.byte[begin:end][alive]]
-        distinct, which = _number(key, moves.count * len(columns))
-        reached = table[moves.rows[distinct // len(columns)], (distinct % len(columns))[:, None]]
+        key = before[alive] * width + walk.column[begin:end][alive]
+        distinct, which = _number(key, moves.count * width)
+        reached = table[moves.rows[distinct // width], (distinct % width)[:, None]]
         of_node[begin + alive] = moves.add(reached)[which]
-    move_of_token = np.full(len(vocabulary), DEAD)
+    move_of_token = np.full(walk.num_tokens, DEAD)
     move_of_token[trie.tokens] = np.repeat(of_node, np.diff(trie.first_token))
     return moves.rows, move_of_token
 

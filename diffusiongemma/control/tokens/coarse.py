@@ -12,18 +12,18 @@ import numpy as np
 
 from diffusiongemma.control.languages.dfa import DEAD, CharDfa
 
-GRID = 4
+GRIDS = ((600, 4), (10**9, 8))  # in chains of at most so many states, every so many counts
 SHORTEST_COUNT = 48  # shorter chains stay as they are
 
 
-def landing_states(dfa: CharDfa, num_byte_states: int) -> np.ndarray:
-    """[byte states] where a token that leads to each state may land instead, DEAD inside a character."""
-    landing = np.full(num_byte_states, DEAD)
-    landing[: dfa.num_states] = np.arange(dfa.num_states)
+def landing_states(dfa: CharDfa) -> np.ndarray:
+    """[S] where a token that leads to each state may land instead, DEAD where none may end."""
+    landing = np.arange(dfa.num_states)
     for chain in _counting_chains(dfa):
-        stops = sorted({*range(0, len(chain), GRID), len(chain) - 1})
+        grid = next(grid for longest, grid in GRIDS if len(chain) <= longest)
+        stops = sorted({*range(0, len(chain), grid), len(chain) - 1})
         landing[chain] = [chain[stops[np.searchsorted(stops, count)]] for count in range(len(chain))]
-    stays = landing[: dfa.num_states] == np.arange(dfa.num_states)
+    stays = landing == np.arange(dfa.num_states)
     source, atom = np.nonzero(dfa.next != DEAD)
     entered = np.zeros(dfa.num_states, bool)  # from a state where tokens land: others are between counts
     entered[dfa.next[source, atom][stays[source]]] = True

@@ -1,0 +1,144 @@
+"""Patterns of ECMA-262, which JSON Schema's `pattern` is in, in the words of Python's.
+
+What differs: `\d`, `\w` and `\b` are ASCII, `\s` has its own list, `.` excludes four line ends, `$` is the end only,
+`{,3}` is literal, unknown escapes stand for themselves, groups and code points are written differently, and there are
+Unicode properties.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import unicodedata
+from collections.abc import Iterator
+from functools import lru_cache
+
+from diffusiongemma.control.languages.charset import ANY_CHAR, CharSet, char_range, chars, charset, complement, union
+from diffusiongemma.errors import InputError
+
+LINE_ENDS = chars("\n\r\u2028\u2029")
+SPACE = union(chars("\t\n\v\f\r \u00a0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff"), char_range("\u2000", "\u200a"))
+DIGIT = char_range("0", "9")
+WORD = union(char_range("a", "z"), char_range("A", "Z"), DIGIT, chars("_"))
+CLASSES = {"d": DIGIT, "w": WORD, "s": SPACE}
+CLASSES |= {name.upper(): complement(members) for name, members in CLASSES.items()}
+CONTROLS = {"t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r", "0": "\0"}
+LONG_NAMES = {"Letter": "L", "Number": "N", "Punctuation": "P", "Symbol": "S", "Mark": "M", "Separator": "Z"}
+LONG_NAMES |= {"Uppercase_Letter": "Lu", "Lowercase_Letter": "Ll", "Decimal_Number": "Nd", "Any": ""}
+BINARY = {"Alphabetic": str.isalpha, "Uppercase": str.isupper, "Lowercase": str.islower}
+TOKEN = re.compile(
+    r"\\u\{(?P<brace>[0-9A-Fa-f]+)\}|\\u(?P<unit>[0-9A-Fa-f]{4})|\\x(?P<byte>[0-9A-Fa-f]{2})|\\c(?P<control>[A-Za-z])"
+    r"|\\(?P<sign>[pP])\{(?P<property>[^}]*)\}|\\k<(?P<named>\w+)>|\\(?P<escape>.)"
+    r"|\(\?<(?P<name>[A-Za-z_]\w*)>|(?P<count>\{\d+(?:,\d*)?\})|(?P<char>.)",
+    re.DOTALL,
+)
+
+
+class NotEcma(InputError):
+    """A pattern that ECMA-262 does not read."""
+
+
+def as_python(pattern: str) -> str:
+    """The same pattern for Python's parser, to be read with re.ASCII. Raises `NotEcma`."""
+    return "".join(_translated(pattern))
+
+
+def _translated(pattern: str) -> Iterator[str]:
+    position = 0
+    while position < len(pattern):
+        found = TOKEN.match(pattern, position)
+        assert found is not None
+        position = found.end()
+        text = found.group()
+        if text == "[":
+            members, position = _class(pattern, position)
+            yield _written(members)
+        elif text == ".":
+            yield _written(complement(LINE_ENDS))
+        elif text == "$":
+            yield r"\Z"
+        elif text == "{":
+            yield r"\{"
+        elif text == "(" and pattern.startswith("(?", position - 1):
+            if not re.match(r"\?(?:[:=!]|<[=!])", pattern[position:]):
+                raise NotEcma(f"it is not ECMA-262's: {pattern[position - 1 : position + 4]}", option="regex")
+            yield text
+        elif found["name"]:
+            yield f"(?P<{found['name']}>"
+        elif found["named"]:
+            yield f"(?P={found['named']})"
+        elif found["count"] or (found["escape"] or "-") in "123456789bB" or (found["char"] or "-") in "()|*+?^":
+            yield text
+        else:
+            yield _written(_members(found))
+
+
+def _members(found: re.Match[str]) -> CharSet:
+    """The characters that one token stands for."""
+    if code := found["brace"] or found["unit"] or found["byte"]:
+        return charset([(int(code, 16), int(code, 16))])
+    if found["control"]:
+        return chars(chr(ord(found["control"]) % 32))
+    if found["property"] is not None:
+        members = _with_property(found["property"])
+        return complement(members) if found["sign"] == "P" else members
+    escape = found["escape"]
+    if escape is None:
+        return chars(found.group())
+    if escape in CLASSES:
+        return CLASSES[escape]
+    return chars(CONTROLS.get(escape, escape))
+
+
+def _class(pattern: str, position: int) -> tuple[CharSet, int]:
+    """The members of a class [...] whose first character is at `position`, and where it ends."""
+    negative = pattern.startswith("^", position)
+    position += negative
+    sets: list[CharSet] = []
+    dash = False  # whether a range may end with the next member
+    while position < len(pattern) and pattern[position] != "]":
+        found = TOKEN.match(pattern, position)
+        assert found is not None
+        if found["count"] or found["name"]:  # nothing special here: one character
+            found = TOKEN.match(pattern, position, position + 1)
+            assert found is not None
+        members = chars("\b") if found["escape"] == "b" else _members(found)
+        position = found.end()
+        if found.group() == "-" and sets and not dash and pattern[position : position + 1] not in ("]", ""):
+            dash = True
+            continue
+        if dash and all(len(ends) == 1 and ends[0][0] == ends[0][1] for ends in (sets[-1], members)):
+            low, high = sets[-1][0][0], members[0][0]
+            if high < low:
+                raise NotEcma("a range in a class goes backwards", option="regex", got=pattern)
+            members = charset([(low, high)])
+        elif dash:
+            sets.append(chars("-"))
+        sets, dash = [*sets, members], False
+    if position >= len(pattern):
+        raise NotEcma("a class has no end", option="regex", got=pattern)
+    members = union(*sets)
+    return (complement(members) if negative else members), position + 1
+
+
+def _written(members: CharSet) -> str:
+    if not members:
+        return "(?!)"
+    if members == ANY_CHAR:
+        return r"[\s\S]"
+    if len(members) == 1 and members[0][0] == members[0][1]:
+        return re.escape(chr(members[0][0]))
+    return "[" + "".join(f"\\U{low:08x}-\\U{high:08x}" for low, high in members) + "]"
+
+
+@lru_cache(maxsize=64)
+def _with_property(name: str) -> CharSet:
+    """The characters of a general category, or of one of a few properties. Raises `InputError` for others."""
+    kind, _, value = name.rpartition("=")
+    value = LONG_NAMES.get(value, value)
+    if kind in ("", "gc", "General_Category") and re.fullmatch("(?:[LMNPSZC][a-z]?)?", value):
+        return charset((c, c) for c in range(sys.maxunicode + 1) if unicodedata.category(chr(c)).startswith(value))
+    if name in BINARY:
+        return charset((c, c) for c in range(sys.maxunicode + 1) if BINARY[name](chr(c)))
+    message = f"it uses the Unicode property {name!r}, which is not known here: write a class of its characters"
+    raise InputError(message, option="regex")
