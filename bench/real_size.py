@@ -158,13 +158,13 @@ def bytes_of_token(model: Model) -> float:
     return total / 1e9
 
 
-def at_prefix(model: Model, prefix: int, rates: Figures) -> Figures:
+def at_prefix(model: Model, prefix: int, rates: Figures, rounds: int) -> Figures:
     started = time.perf_counter()
     rows = [encoded(model, prefix)]
     encode = time.perf_counter() - started
     step, token = step_of(model, rows), token_of(model, rows)
     used = experts_used(model, step)
-    step_s, token_s = seconds(step), seconds(token)
+    step_s, token_s = seconds(step, rounds), seconds(token, rounds)
     gops = operations(model.config, prefix) / step_s
     return {
         "prefix": prefix,
@@ -200,7 +200,7 @@ def run(options: argparse.Namespace) -> Figures:
     show(figures)
     figures["prefixes"] = []
     for prefix in options.prefix:
-        figures["prefixes"].append(at_prefix(model, prefix, figures["machine"]))
+        figures["prefixes"].append(at_prefix(model, prefix, figures["machine"], options.rounds))
         show(figures["prefixes"][-1])
     if options.steps:
         started = time.perf_counter()
@@ -227,6 +227,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, help="fewer than the release's 30")
     parser.add_argument("--tiny", action="store_true", help="toy sizes")
     parser.add_argument("--prefix", type=int, nargs="+", default=[1024, 4096], help="tokens before the canvas")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=2, help="denoise steps of the canvas that is generated")
     parser.add_argument("--out", type=Path, help="where to write the figures, as JSON")
     options = parser.parse_args()
