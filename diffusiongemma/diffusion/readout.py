@@ -12,13 +12,19 @@ from torch import Tensor
 
 from diffusiongemma.kernels.rows import filled
 
-CHUNK_ELEMENTS = 1 << 24  # logits held at a time: 64 MiB in float32
+CHUNK_ELEMENTS = 1 << 24  # logits held at a time: 64 MiB in float32, ...
+KERNEL_CHUNK_ELEMENTS = 1 << 26  # ... where weights are unpacked anew for each chunk
 NEVER = -1e30  # added up, divided and exponentiated this stays a number, which minus infinity does not
 FIRST_LOOK = 256  # a nucleus is mostly found among so many tokens, and the vocabulary need not be sorted
 
 
 class Head(Protocol):
     config: Any
+
+    @property
+    def eight_bits(self) -> bool:
+        """Whether kernels multiply it in 8 bits: then they read its logits, too."""
+        ...
 
     def logits(self, hidden: Tensor) -> Tensor: ...
     def soft_embedding(self, probabilities: Tensor) -> Tensor: ...
@@ -127,12 +133,12 @@ def read(
     greedy: Tensor,
     options: ReadOptions = ReadOptions(),
 ) -> Prediction:
-    """Predictions at N positions; at most `CHUNK_ELEMENTS` logits exist at a time, however large the vocabulary.
+    """Predictions at N positions; a bounded number of logits exists at a time, however large the vocabulary.
 
     hidden [N, D], temperature [N], uniforms [N] in [0, 1) -> Prediction. Where `greedy` [N] is set the sampled
     token is the argmax.
     """
-    rows = max(1, CHUNK_ELEMENTS // head.config.vocab_size)
+    rows = max(1, (KERNEL_CHUNK_ELEMENTS if head.eight_bits else CHUNK_ELEMENTS) // head.config.vocab_size)
     chunks = zip(*(x.split(rows) for x in (hidden, temperature, uniforms, greedy)), strict=True)
     parts = [read_chunk(head, h, t, u, g, i * rows, options) for i, (h, t, u, g) in enumerate(chunks)]
     return Prediction(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Prediction)))
@@ -151,6 +157,8 @@ def read_chunk(
     shaped = head.logits(filled(hidden))[: len(hidden)]  # [n, V]
     if options.adjust is not None:
         options.adjust(shaped, first)
+    if head.eight_bits and options.top_p >= 1:
+        return _read_by_kernel(head, hidden, shaped, temperature, uniforms, greedy, options)
     shaped = keep_nucleus(shaped.div_(temperature[:, None]), options.top_p)
     best, argmax = shaped.max(-1)
     probabilities = shaped.sub_(best[:, None])
@@ -163,6 +171,24 @@ def read_chunk(
     sampled_logprob = probabilities.gather(1, sampled[:, None])[:, 0].log()
     top = most_probable(probabilities, options.top)
     return Prediction(argmax, sampled, entropy, -total.log(), sampled_logprob, soft, *top)
+
+
+def _read_by_kernel(
+    head: Head,
+    hidden: Tensor,
+    logits: Tensor,
+    temperature: Tensor,
+    uniforms: Tensor,
+    greedy: Tensor,
+    options: ReadOptions,
+) -> Prediction:
+    """The same by two passes over the logits in place of a dozen."""
+    from diffusiongemma.weights.packed_kernels import read_in_place
+
+    argmax, sampled, entropy, logprob, sampled_logprob = read_in_place(logits, temperature, uniforms, greedy)
+    soft = head.soft_embedding(logits) if options.want_soft else hidden[:, :0]
+    top = most_probable(logits, options.top)
+    return Prediction(argmax, sampled, entropy, logprob, sampled_logprob, soft, *top)
 
 
 def most_probable(probabilities: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -102,6 +102,11 @@ class Backbone(nn.Module):
             x = layer(x, rotations[kind], context, encoding)
         return self.norm(x)
 
+    @property
+    def eight_bits(self) -> bool:
+        """Whether the head's weights are multiplied in 8 bits by the kernels for packed weights."""
+        return getattr(self.embed_tokens, "rounded", None) is not None
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Soft-capped float32 logits [..., V] of hidden states [..., D]."""
         cap = self.config.final_logit_softcapping

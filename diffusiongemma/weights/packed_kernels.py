@@ -20,7 +20,7 @@ from torch import Tensor
 from diffusiongemma.kernels.build import INSTRUCTION_SETS, library
 from diffusiongemma.weights.packed import Blocks, Groups, Packed, Rows, Stack, int4
 
-VERSION = 1
+VERSION = 2
 VARIABLE = "DIFFUSIONGEMMA_KERNELS"  # one of INSTRUCTION_SETS, or "none"
 NEEDS = {"avx512": {"avx512f", "avx512bw", "avx512vl", "avx512_vnni"}, "avx2": {"avx2", "fma", "f16c"}, "plain": set()}
 KINDS = {"int4": 0, "uint8": 1, "int8": 2, "fp4": 3, "Q4_K": 4, "Q5_0": 5, "Q6_K": 6, "Q8_0": 7}
@@ -100,6 +100,29 @@ class Product:
             ctypes.byref(self.parts[0]), _at(shares), c_int64(len(shares)), c_float(LEFT_OUT), _at(out)
         )
         return out
+
+
+class _Reading(ctypes.Structure):
+    """`Reading` of csrc/readout.h."""
+
+    _fields_ = [
+        *((name, c_int64) for name in ("argmax", "drawn")),
+        *((name, c_float) for name in ("entropy", "logprob", "drawn_logprob")),
+    ]
+
+
+def read_in_place(
+    logits: Tensor, temperature: Tensor, uniforms: Tensor, greedy: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Soft-capped float32 logits [n, V], contiguous, become probabilities under temperature [n] -> [n] each: argmax,
+    the token drawn at uniforms (the argmax where `greedy`), entropy, log-probability of the argmax, of the drawn one.
+    """
+    readings = (_Reading * len(logits))()
+    inputs = (temperature.float().contiguous(), uniforms.float().contiguous(), greedy.to(torch.uint8).contiguous())
+    _library().packed_read(_at(logits), c_int64(len(logits)), c_int64(logits.shape[1]), *map(_at, inputs), readings)
+    whole = torch.tensor([(r.argmax, r.drawn) for r in readings], dtype=torch.long)
+    real = torch.tensor([(r.entropy, r.logprob, r.drawn_logprob) for r in readings])
+    return (*whole.unbind(-1), *real.unbind(-1))  # type: ignore[return-value]
 
 
 class Experts:

@@ -24,6 +24,8 @@ from diffusiongemma.errors import InputError
 class Head:
     """Logits that are the hidden states themselves."""
 
+    eight_bits = False
+
     def __init__(self, size):
         self.config = SimpleNamespace(vocab_size=size)
         self.embedding = torch.randn(size, 5)

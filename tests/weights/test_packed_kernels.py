@@ -16,7 +16,7 @@ from diffusiongemma.kernels import build
 from diffusiongemma.kernels.experts import sorted_expert_mlp
 from diffusiongemma.weights import packed_kernels
 from diffusiongemma.weights.packed import Blocks, Groups, Packed, Plain, Rows, Stack, fp8, int4, int8
-from diffusiongemma.weights.packed_kernels import Experts, Product, can_multiply, kernels
+from diffusiongemma.weights.packed_kernels import Experts, Product, can_multiply, kernels, read_in_place
 
 pytestmark = pytest.mark.skipif(build.compiler() is None, reason="needs a C++ compiler")
 ROUNDING = 0.012  # of a product whose activations have 8 bits, relative
@@ -193,3 +193,31 @@ def test_rows_may_end_within_a_word_of_instructions(layout, width):
     x = torch.randn(9, width)
     expected, found = x @ weight.unpack().T, Product(weight)(x)
     assert (found - expected).norm() < 2 * ROUNDING * expected.norm()
+
+
+@pytest.mark.parametrize("tokens", [5, 101, 4096, 9001])
+def test_logits_are_read_as_torch_reads_them(tokens):
+    torch.manual_seed(5)
+    logits, temperature, uniforms = torch.randn(24, tokens) * 6, torch.rand(24) + 0.3, torch.rand(24)
+    uniforms[:3] = torch.tensor([0.0, 0.5, 1 - 2**-24])
+    greedy = torch.arange(24) % 3 == 2
+    logits[5, 1:] = -30.0  # sure
+    logits[6] = logits[6, 0]  # as unsure as can be: the first of equals is the best
+    expected = (logits / temperature[:, None]).log_softmax(-1)
+    probabilities = logits.clone()
+    argmax, drawn, entropy, logprob, drawn_logprob = read_in_place(probabilities, temperature, uniforms, greedy)
+    torch.testing.assert_close(probabilities, expected.exp(), atol=1e-6, rtol=1e-5)
+    assert torch.equal(argmax, logits.argmax(-1))
+    exact = expected.double().exp()
+    torch.testing.assert_close(entropy.double(), -(exact * expected.double()).sum(-1), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logprob, expected.max(-1).values, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(drawn_logprob, expected.gather(1, drawn[:, None])[:, 0], atol=1e-5, rtol=1e-5)
+    before, upto = exact.cumsum(-1).roll(1, -1), exact.cumsum(-1)
+    before[:, 0] = 0
+    within = (before.gather(1, drawn[:, None])[:, 0] <= uniforms + 1e-6) & (
+        upto.gather(1, drawn[:, None])[:, 0] >= uniforms - 1e-6
+    )
+    assert torch.equal(within | greedy, torch.ones(24, dtype=torch.bool)) and torch.equal(drawn[greedy], argmax[greedy])
+    alone = logits[7:8].clone()
+    found = read_in_place(alone, temperature[7:8], uniforms[7:8], greedy[7:8])
+    assert torch.equal(alone[0], probabilities[7]) and found[2] == entropy[7]

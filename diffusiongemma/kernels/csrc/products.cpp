@@ -1,9 +1,11 @@
-// Products of 8-bit activations with packed weights, and routed experts of them: a plain C interface for ctypes.
+// Products of 8-bit activations with packed weights, routed experts of them, and how logits are read: a plain C
+// interface for ctypes.
 
 #include <cmath>
 #include <cstdlib>
 
 #include "multiply.h"
+#include "readout.h"
 
 #ifdef _OPENMP
 extern "C" int omp_get_max_threads(void);
@@ -197,17 +199,6 @@ inline uint32_t kept_of(const float *shares, int count, float least) {
   return mask;
 }
 
-typedef float Eight __attribute__((vector_size(32), aligned(4), may_alias));
-
-inline Eight fused(Eight a, float b, Eight c) {
-#ifdef __AVX2__
-  return (Eight)_mm256_fmadd_ps((__m256)a, _mm256_set1_ps(b), (__m256)c);
-#else
-  for (int i = 0; i < 8; i++) c[i] = __builtin_fmaf(a[i], b, c[i]);
-  return c;
-#endif
-}
-
 // to += Σ share · row over the tokens that are kept.
 template <int VECTORS>
 inline void add_rows(const float *share, uint32_t kept, const float full[OUTS][SLICE], int k, float *to) {
@@ -216,7 +207,7 @@ inline void add_rows(const float *share, uint32_t kept, const float full[OUTS][S
   for (uint32_t left = kept; left; left &= left - 1) {
     const int o = __builtin_ctz(left);
     const Eight *row = (const Eight *)(full[o] + k);
-    for (int v = 0; v < VECTORS; v++) sums[v] = fused(row[v], share[o], sums[v]);
+    for (int v = 0; v < VECTORS; v++) sums[v] = fused(row[v], all(share[o]), sums[v]);
   }
   for (int v = 0; v < VECTORS; v++) ((Eight *)to)[v] = sums[v];
 }
@@ -264,7 +255,7 @@ float least_kept(const float *shares, int64_t count, float left_out, double *bin
 
 extern "C" {
 
-EXPORT int packed_version() { return 1; }
+EXPORT int packed_version() { return 2; }
 
 // Bytes of `Weight`, to be compared with the caller's.
 EXPORT int packed_weight_size() { return (int)sizeof(Weight); }
@@ -347,5 +338,17 @@ EXPORT void packed_mean(const Weight *w, const float *shares, int64_t rows, floa
       add_tokens(*w, shape, shares, least, rows, token, k0, kn, out);
   }
   free(least);
+}
+
+// Soft-capped logits [rows, tokens] become probabilities under temperature [rows]; readings [rows] say what of them
+// counts. `drawn` is the argmax where `greedy`.
+EXPORT void packed_read(float *logits, int64_t rows, int64_t tokens, const float *temperature, const float *uniforms,
+                        const uint8_t *greedy, Reading *readings) {
+#pragma omp parallel for schedule(dynamic)
+  for (int64_t r = 0; r < rows; r++) {
+    double *sums = (double *)malloc(sizeof(double) * (tokens / READ_BLOCK + 1));
+    readings[r] = read_row(logits + r * tokens, tokens, temperature[r], uniforms[r], greedy[r], sums);
+    free(sums);
+  }
 }
 }
