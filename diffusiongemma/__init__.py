@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from diffusiongemma.api import DiffusionGemma, load
     from diffusiongemma.config import ModelConfig
     from diffusiongemma.diffusion.decoding import Decoding
+    from diffusiongemma.diffusion.samplers import Ancestral, Confidence, EntropyBound, FixedK
     from diffusiongemma.engine.plans.edit import EditResult
     from diffusiongemma.engine.plans.infill import InfillResult
     from diffusiongemma.errors import CheckpointError, InputError, ModelNotFound, UserError
@@ -24,6 +25,10 @@ _HOME = {
     "DiffusionGemma": "api",
     "load": "api",
     "Decoding": "diffusion.decoding",
+    "Ancestral": "diffusion.samplers",
+    "Confidence": "diffusion.samplers",
+    "EntropyBound": "diffusion.samplers",
+    "FixedK": "diffusion.samplers",
     "ModelConfig": "config",
     "CanvasCommitted": "events",
     "CanvasStep": "events",
@@ -39,14 +44,14 @@ _HOME = {
     "UserError": "errors",
 }
 __all__ = [
-    "CanvasCommitted", "CanvasStep", "CheckpointError", "Decoding", "DiffusionGemma", "EditResult", "Event", "Finished",
-    "InfillResult", "InputError", "ModelConfig", "ModelNotFound", "Result",
-    "TextDelta", "UserError", "load",
+    "Ancestral", "CanvasCommitted", "CanvasStep", "CheckpointError", "Confidence", "Decoding", "DiffusionGemma",
+    "EditResult", "EntropyBound", "Event", "Finished", "FixedK", "InfillResult", "InputError", "ModelConfig",
+    "ModelNotFound", "Result", "TextDelta", "UserError", "load",
 ]  # fmt: skip
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted([*__all__, "__version__", "__doc__", "__path__", "__name__"])
 
 
 if not TYPE_CHECKING:  # to a type checker, a name that is not there shall be a mistake

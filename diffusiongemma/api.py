@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast, overload
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast, overload
 import torch
 from torch import Tensor
 
-from diffusiongemma.chat import Prompt, encode_prompt
+from diffusiongemma.asynchronous import events_in_thread, in_thread
+from diffusiongemma.chat import Prompt, decode, encode_prompt
 from diffusiongemma.chat.messages import THOUGHT
 from diffusiongemma.chat.prompt import encode_text
+from diffusiongemma.chat.shown_schema import with_schema
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.control.compiling import compile_constraint
 from diffusiongemma.control.constraint import Constraint
@@ -33,7 +36,7 @@ from diffusiongemma.host import round_alike
 from diffusiongemma.media import MediaSettings
 from diffusiongemma.model.cache import KVCache, SequenceCache
 from diffusiongemma.model.model import Model
-from diffusiongemma.options import HOLE, LOADING, STRENGTH, DecodingOptions
+from diffusiongemma.options import HOLE, LOADING, STRENGTH, DecodingOptions, by_name
 from diffusiongemma.request_options import RequestOptions
 from diffusiongemma.signatures import AnswerOptions, BatchOptions, GenerateOptions, StreamOptions
 from diffusiongemma.text.holes import split_at
@@ -46,10 +49,11 @@ from diffusiongemma.weights.opening import Checkpoint
 from diffusiongemma.weights.packed_modules import multiply_in_8_bits
 from diffusiongemma.weights.saving import save_model
 from diffusiongemma.weights.schemes import Scheme
+from diffusiongemma.weights.skills import load_skills
 
 if TYPE_CHECKING:
     from diffusiongemma.engine.session import Session
-    from diffusiongemma.signatures import Message, PromptLike, Prompts
+    from diffusiongemma.signatures import Message, PromptLike, Prompts, Schema
 
 T = TypeVar("T")
 
@@ -106,6 +110,21 @@ class DiffusionGemma:
     def config(self) -> ModelConfig:
         return self.network.config
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.network.device
+
+    def to(self, device: str | torch.device) -> DiffusionGemma:
+        """Move the weights to another device -> the model itself. Raises `InputError` for one that is not here."""
+        self.network.to(choose_device(device))
+        return self
+
+    @cached_property
+    def skills(self) -> tuple[str, ...]:
+        """What the checkpoint says it was taught: names of `tasks`, such as "sudoku"; none where it does not say."""
+        return load_skills(self.directory)
+
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """What each token writes, for all that is a matter of text. Raises `InputError` where that is not known."""
@@ -136,11 +155,14 @@ class DiffusionGemma:
         tools: Sequence[dict[str, Any]] | None = None,
         think: bool = False,
         raw: bool = False,
+        schema: Schema | None = None,
     ) -> Prompt:
-        """Token ids of a text (one user message), of messages, or of ids; `raw` takes a text without chat markup.
+        """Token ids of a text (one user message), of messages, or of ids; `raw` takes a text without chat markup. The
+        model is shown a sketch of `schema`, which its answer must match, where the messages do not say it.
 
         Raises `InputError` for what cannot be encoded.
         """
+        _check_prompt(prompt)
         if isinstance(prompt, Tensor):
             prompt = cast(list[int], prompt.flatten().tolist())
         if not isinstance(prompt, str) and all(isinstance(item, int) for item in prompt):
@@ -153,6 +175,8 @@ class DiffusionGemma:
                 raise InputError("with `raw` it is one text: give a text", option="prompt")
             return Prompt(encode_text(prompt, self.tokenizer), [], [])
         said = cast("str | Sequence[Message]", prompt)
+        if schema is not None:
+            said = with_schema(said, schema, in_user_turn="extraction" in self.skills)
         encoded = encode_prompt(said, self.tokenizer, self.config, tools=tools, thinking=think, media=self.media)
         if encoded.images:
             _ = self.network.vision  # read here, not in the thread that steps everybody's canvases
@@ -178,7 +202,8 @@ class DiffusionGemma:
         asked, decoding = RequestOptions.split({**options})
         config, note = self._decoding(decoding)
         if not isinstance(prompt, Prompt):
-            prompt = self.prompt(prompt, tools=asked.tools, think=asked.think, raw=asked.raw)
+            told = asked.json_schema if asked.show_schema else None
+            prompt = self.prompt(prompt, tools=asked.tools, think=asked.think, raw=asked.raw, schema=told)
         request = Request(
             prompt,
             config,
@@ -262,13 +287,26 @@ class DiffusionGemma:
         `RequestOptions` (`json_schema`, `tools`, `think`, …) and `trace`; for a list of prompts each may be a list with
         one value per prompt. A request gives the same text alone or in any batch. Raises `InputError`.
         """
-        several = _is_batch(prompt)
+        _check_prompt(prompt)
+        several, options = _is_batch(prompt), by_name(options)
         prompts = cast("Sequence[PromptLike | Prompt]", prompt if several else [prompt])
         requests = [self.request(one, id=i, **_options_of(options, i, len(prompts))) for i, one in enumerate(prompts)]
         results = Engine(self.network, self.tokenizer, max_batch).results(requests)
         for result in results:
             self.auto.saw(result, alone=len(results) == 1)
-        return results if several else results[0]
+        told = [replace(result, token_texts=self._texts(result.tokens)) for result in results]
+        return told if several else told[0]
+
+    def _texts(self, tokens: Sequence[int]) -> tuple[str, ...]:
+        return () if self.tokenizer is None else tuple(decode([token], self.tokenizer) for token in tokens)
+
+    async def agenerate(self, prompt: PromptLike | Prompt | Prompts, **options: Any) -> Any:
+        """`generate`, without keeping the event loop from its work."""
+        return await in_thread(lambda: self.generate(cast(Any, prompt), **options))
+
+    def astream(self, prompt: PromptLike | Prompt, **options: Unpack[StreamOptions]) -> AsyncIterator[Event]:
+        """`stream`, for `async for`."""
+        return events_in_thread(lambda: self.stream(prompt, **options))
 
     def stream(self, prompt: PromptLike | Prompt, **options: Unpack[StreamOptions]) -> Iterator[Event]:
         """Generate from one prompt, yielding `CanvasStep`, `CanvasCommitted`, `TextDelta`, last `Finished`.
@@ -410,9 +448,18 @@ def _check_choices(**given: str) -> None:
             raise InputError(f"give {', '.join(LOADING[name])}", option=name, got=value)
 
 
+def _check_prompt(prompt: Any) -> None:
+    """Raises `InputError` for what is no prompt at all."""
+    if not isinstance(prompt, (str, Tensor, Prompt, Sequence)) or isinstance(prompt, (bytes, bytearray)):
+        message = "is no prompt: give a text, a list of messages, token ids, or a list of these"
+        raise InputError(message, option="prompt", got=prompt)
+    if not isinstance(prompt, (str, Tensor, Prompt)) and not len(prompt):
+        raise InputError("is empty: give a text, messages or token ids", option="prompt")
+
+
 def _is_batch(prompt: Any) -> bool:
     """A list of prompts, rather than one prompt that is a list of ids or of messages."""
-    if isinstance(prompt, (str, Tensor)):
+    if isinstance(prompt, (str, Tensor, Prompt)):
         return False
     return not all(isinstance(item, (int, dict)) for item in prompt)
 

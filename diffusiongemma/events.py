@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,9 @@ class CanvasStep:
         default_factory=lambda: np.zeros(0, np.bool_)
     )  # [C] bool, after the step; [0] if none
     sent: int = 0  # the text of so many leading positions has gone out
+    read: NDArray[np.int32] = field(
+        default_factory=lambda: np.zeros(0, np.int32)
+    )  # [C] int32, the noise (and pins) that the first step of a canvas read; [0] in other steps
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,14 @@ class Finished:
 Event = CanvasStep | CanvasCommitted | TextDelta | Finished
 
 
-@dataclass(frozen=True)
+def _span(text: str, entropy: float, logprob: float) -> str:
+    share = min(1.0, math.log2(1 + 8 * max(0.0, entropy)) / 5.8)  # the scale of the page
+    title = f"entropy {entropy:.3f} nats, probability {math.exp(min(0.0, logprob)):.3f}"
+    colour = f"background:rgba(214,90,30,{0.65 * share:.2f})"
+    return f'<span style="{colour}" title="{title}">{html.escape(text)}</span>'
+
+
+@dataclass(frozen=True, repr=False)
 class Result:
     """One finished request. Per-token tuples run parallel to `tokens`, which includes the stop token if there is one.
 
@@ -102,6 +114,22 @@ class Result:
     tool_calls: tuple[ToolCall, ...] = ()
     note: str = ""  # why `auto` chose this mode
     trace: tuple[CanvasStep, ...] = field(default=(), repr=False)
+    token_texts: tuple[str, ...] = field(default=(), repr=False, compare=False)  # of each token, from `generate`
+
+    def __repr__(self) -> str:
+        text = self.text if len(self.text) <= 60 else self.text[:57] + "…"
+        steps = f"{sum(self.steps)} steps, " if self.mode != "ar" else "token by token, "
+        facts = (
+            f"{len(self.tokens)} tokens, {steps}{self.tokens_per_forward:.1f} tokens per forward, {self.seconds:.2f} s"
+        )
+        return f"<Result {text!r}: {facts}, seed {self.seed}, {self.finish_reason}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the text, each token on a colour that says how unsure the model was of it."""
+        pieces = zip(self.token_texts, self.entropies, self.logprobs, strict=False)
+        spans = "".join(_span(text, entropy, logprob) for text, entropy, logprob in pieces)
+        shown = spans or html.escape(self.text)
+        return f'<pre style="white-space:pre-wrap">{shown}</pre><small>{html.escape(repr(self))}</small>'
 
     @property
     def tokens_per_forward(self) -> float:

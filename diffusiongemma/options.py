@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
+from secrets import randbits
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from diffusiongemma.errors import InputError
@@ -38,7 +39,7 @@ class Whole:
     served: int = 10_000
 
     def takes(self, value: Any) -> bool:
-        whole = isinstance(value, int) and not isinstance(value, bool)
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
         return whole and self.least <= value and (self.most is None or value <= self.most)
 
     def __str__(self) -> str:
@@ -139,8 +140,8 @@ Values = Whole | Number | Word | Rule | Ids | Switch | Other
 
 DECODING, STRUCTURE = "Decoding", "Structure"  # panels of --help
 ANSWER = "run chat http"  # where a whole answer is written
-COMMANDS = ("run", "chat", "infill", "edit", "eval")
-EVERYWHERE = "run chat infill edit http rewriting"
+COMMANDS = ("run", "chat", "sudoku", "infill", "edit", "eval")
+EVERYWHERE = "run chat sudoku infill edit http rewriting"
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,8 @@ _ROWS = (
         "steps", Whole(1), "Most denoise steps of a canvas.", "the checkpoint's, 48 as released", EVERYWHERE,
     ),
     Option(
-        "seed", Whole(0, LARGEST_SEED), "The same seed gives the same text.", "0; over HTTP drawn", EVERYWHERE,
+        "seed", Whole(0, LARGEST_SEED), "The same seed gives the same text.", "0; None, random and HTTP draw one",
+        EVERYWHERE,
         field="seed",
     ),
     # Below a thousandth, logits divided by it leave the range of float32's exponential.
@@ -313,7 +315,7 @@ class DecodingOptions(TypedDict, total=False):
     min_tokens: int
     mode: Mode
     steps: int
-    seed: int
+    seed: int | None
     temperature: float | None
     t_min: float
     t_max: float
@@ -338,7 +340,7 @@ class BatchDecodingOptions(TypedDict, total=False):
     min_tokens: int | list[int]
     mode: Mode | list[Mode] | list[str]
     steps: int | list[int]
-    seed: int | list[int]
+    seed: int | list[int] | list[int | None] | None
     temperature: float | list[float | None] | list[float] | None
     t_min: float | list[float]
     t_max: float | list[float]
@@ -354,6 +356,21 @@ class BatchDecodingOptions(TypedDict, total=False):
     early_entropy: float | list[float]
     top_logprobs: int | list[int]
     eos_token_ids: Sequence[int] | list[Sequence[int]]
+
+
+# Names that the command line has for options of Python; Python takes both.
+ALIASES: Mapping[str, str] = {row.parameter: row.name for row in _ROWS if row.parameter != row.name}
+
+
+def by_name(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options by their own names, a seed drawn where it is None. Raises `InputError` for one given under two names."""
+    named: dict[str, Any] = {}
+    for given, value in options.items():
+        name = ALIASES.get(given, given)
+        if name in named:
+            raise InputError(f"is given under two names: leave {given!r} out", option=name)
+        named[name] = randbits(32) if name == "seed" and value is None else value
+    return named
 
 
 def of_surface(surface: str) -> list[Option]:
@@ -377,5 +394,9 @@ def check(values: Mapping[str, Any]) -> None:
 def refuse_unknown(given: Iterable[str], known: Iterable[str], others: Iterable[str] = ()) -> None:
     """Raises `InputError` for an option that is not known; `others` are known too, and taken elsewhere."""
     if unknown := sorted(set(given) - set(known)):
-        names = [*known, *(name for name in others if name not in ("self", "prompt", "options"))]
-        raise InputError(f"unknown option {unknown[0]!r}: known are {', '.join(names)}")
+        from difflib import get_close_matches
+
+        names = sorted({*known, *(name for name in others if name not in ("self", "prompt", "options"))})
+        near = get_close_matches(unknown[0], names, 1)
+        meant = f" (did you mean {near[0]}?)" if near else ""
+        raise InputError(f"unknown option {unknown[0]!r}{meant}: known are {', '.join(names)}")

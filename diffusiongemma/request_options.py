@@ -8,7 +8,7 @@ from typing import Any
 
 from diffusiongemma.engine.branch import Branch
 from diffusiongemma.errors import InputError
-from diffusiongemma.options import OF_DECODING, refuse_unknown
+from diffusiongemma.options import OF_DECODING, by_name, refuse_unknown
 
 FORMS = ("json_schema", "regex", "choices", "template")  # each is the form of a whole answer
 WORDS = ("banned_words", "required_words")
@@ -19,14 +19,15 @@ class RequestOptions:
     """What `DiffusionGemma.request`, `generate`, `stream` and `chat` take beside the options of decoding.
 
     With one of `json_schema`, `regex`, `choices` and `template` (`"Name: {name:str} Age: {age:int}"`) the answer is
-    guaranteed to match; beside it or without it no string of `banned_words` and every one of `required_words` occurs in
-    the text, wherever tokens begin and end. `logit_bias` maps tokens (ids, or texts that are exactly one token) to what
-    is added to their logits, -100 to 100; structure and words win over it. `pins` holds positions of the answer
-    (tokens, from 0) to a token, given as its id or as a text that is exactly one token; the answer then goes on at
-    least to the last of them. With `think` a thought may come before the text that matches; it counts among the tokens,
-    and may hold any character but a vertical bar. `tools` are declared to the model, `raw` leaves chat markup out, and
-    `branch` leaves the seed's path at a step. Keywords and formats that JSON Schema does not know constrain nothing and
-    are named in the result's `warnings`; with `strict_schema` they are refused.
+    guaranteed to match; beside it or without it no string of `banned_words` and every one of `required_words` occurs
+    in the text, wherever tokens begin and end. The model is shown a sketch of the schema where the messages do not
+    speak of all that it requires, unless `show_schema` is False. `logit_bias` maps tokens (ids, or texts that are
+    exactly one token) to what is added to their logits, -100 to 100; structure and words win over it. `pins` holds
+    positions of the answer (tokens, from 0) to a token, given as its id or as a text that is exactly one token; the
+    answer then goes on at least to the last of them. With `think` a thought may come before the text that matches; it
+    counts among the tokens, and may hold any character but a vertical bar. `tools` are declared to the model, `raw`
+    leaves chat markup out, and `branch` leaves the seed's path at a step. Keywords and formats that JSON Schema does
+    not know constrain nothing and are named in the result's `warnings`; with `strict_schema` they are refused.
     """
 
     tools: Sequence[dict[str, Any]] | None = None
@@ -34,6 +35,7 @@ class RequestOptions:
     raw: bool = False
     json_schema: dict[str, Any] | str | None = None
     strict_schema: bool = False
+    show_schema: bool = True
     regex: str | None = None
     choices: Sequence[str] | None = None
     template: str | None = None
@@ -46,9 +48,9 @@ class RequestOptions:
     @classmethod
     def split(cls, options: dict[str, Any]) -> tuple[RequestOptions, dict[str, Any]]:
         """These, and the options of decoding. Raises `InputError` for one that is neither."""
-        names = [field.name for field in fields(cls)]
+        names, options = [field.name for field in fields(cls)], by_name(options)
         decoding = {name: value for name, value in options.items() if name not in names}
-        refuse_unknown(decoding, OF_DECODING, names)
+        refuse_unknown(decoding, OF_DECODING, (*names, "trace"))
         return cls(**{name: value for name, value in options.items() if name in names}), decoding
 
     @property

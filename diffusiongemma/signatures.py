@@ -35,6 +35,7 @@ class AnswerOptions(DecodingOptions, total=False):
     raw: bool
     json_schema: Schema | None
     strict_schema: bool
+    show_schema: bool
     regex: str | None
     choices: Sequence[str] | None
     template: str | None
@@ -69,6 +70,7 @@ class BatchOptions(BatchDecodingOptions, total=False):
     raw: bool | list[bool]
     json_schema: Schema | list[Schema | None] | None
     strict_schema: bool | list[bool]
+    show_schema: bool | list[bool]
     regex: str | list[str | None] | None
     choices: Sequence[str] | list[Sequence[str]] | None
     template: str | list[str | None] | None

@@ -27,9 +27,9 @@ def chromium() -> str | None:
 
 
 @contextmanager
-def page_server() -> Iterator[str]:
+def page_server(*options: str) -> Iterator[str]:
     """`diffusiongemma serve` on a free port -> the address of the page."""
-    command = [sys.executable, "-m", "diffusiongemma", "serve", "--port", "0"]
+    command = [sys.executable, "-m", "diffusiongemma", "serve", "--port", "0", *options]
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     try:
@@ -86,6 +86,11 @@ def set_options(view: Any, **values: Any) -> None:
     view.get_by_text("Options", exact=True).click()
     for label, value in values.items():
         view.get_by_label(label.replace("_", " ").capitalize(), exact=True).fill(str(value))
+
+
+def opened(view: Any, file: Path) -> None:
+    """Give a file to the button that opens traces."""
+    view.locator("input[type=file]").set_input_files(file)
 
 
 def generate(view: Any, prompt: str = STORY, seed: int = 7, steps: int = 6) -> None:

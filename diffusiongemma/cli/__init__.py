@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 
@@ -19,34 +20,19 @@ USAGE_ERROR, BROKEN_PIPE = 2, 141
 UNWRITABLE = (errno.ENOSPC, errno.EBADF, errno.EIO, errno.EFBIG, errno.EDQUOT)
 
 
-def build() -> typer.Typer:
-    from diffusiongemma.cli.chat import chat
-    from diffusiongemma.cli.doctor import doctor
-    from diffusiongemma.cli.edit import edit
-    from diffusiongemma.cli.eval import evaluate
-    from diffusiongemma.cli.export import export
-    from diffusiongemma.cli.infill import infill
-    from diffusiongemma.cli.quantize import quantize
-    from diffusiongemma.cli.replay import replay
-    from diffusiongemma.cli.run import run
-    from diffusiongemma.cli.serve import serve
-    from diffusiongemma.cli.train import app as train
+def build(words: Sequence[str] | None = None) -> typer.Typer:
+    """The program; with `words` only the command that they call is loaded."""
+    from diffusiongemma.cli.commands import register
 
     app = typer.Typer(
         name="diffusiongemma",
         help="Run and watch DiffusionGemma, the open text-diffusion language model.",
-        add_completion=False,
         pretty_exceptions_enable=False,
+        rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True)(_top)
-    for command in (run, chat, infill, edit, replay, doctor):
-        app.command()(command)
-    app.command("serve")(serve)
-    app.command()(quantize)
-    app.command()(export)
-    app.command("eval")(evaluate)
-    app.add_typer(train, name="train")
+    register(app, words)
     return app
 
 
@@ -77,9 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _exit_code(arguments: Sequence[str]) -> int:
     from diffusiongemma.cli.spelling import command_of, spelt
 
-    program = typer.main.get_command(build())
+    program = typer.main.get_command(build(arguments))
     try:
-        code = program(args=arguments, prog_name="diffusiongemma", standalone_mode=False)
+        code = program(
+            args=arguments, prog_name="diffusiongemma", standalone_mode=False, default_map=_defaults(arguments, program)
+        )
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except UserError as error:
@@ -104,6 +92,17 @@ def _exit_code(arguments: Sequence[str]) -> int:
         context = getattr(error, "ctx", None)
         where = context.command_path if context is not None else "diffusiongemma"
         return _complain(f"{error.format_message()} (see {where} --help)")
+
+
+def _defaults(arguments: Sequence[str], program: Any) -> dict[str, Any]:
+    """The user's own defaults, for the command that is called."""
+    from diffusiongemma.cli.commands import COMMANDS
+    from diffusiongemma.cli.configuration import defaults_for
+
+    called = next((word for word in arguments if word in COMMANDS), None)
+    if called is None or any(word in ("-h", "--help") for word in arguments):
+        return {}
+    return {called: defaults_for(called, program.commands[called])}
 
 
 def _complain(message: str) -> int:

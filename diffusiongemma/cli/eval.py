@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from diffusiongemma.cli import options as given
-from diffusiongemma.cli.running import open_model
+from diffusiongemma.cli.configuration import cache_path
+from diffusiongemma.cli.running import open_model, say
 from diffusiongemma.errors import InputError
 from diffusiongemma.files import check_replaceable, write_whole
 from diffusiongemma.options import DECODING, check
@@ -52,7 +53,7 @@ FILE = _question(
     "text, infill: your text.",
 )
 GIVENS = _question("LOW-HIGH", "sudoku: a mix of these. (default: as many of each class)")
-CORPORA = _question("DIR", "text, infill: where corpora are kept, fetched if missing.")
+CORPORA = _question("DIR", "text, infill: where corpora are kept, fetched if missing. (default: the user's cache)")
 SOURCE = _question("NAME", "text, infill: a corpus; repeat for more. (default: all)")
 CONTINUED = _question("N", "text: passages to continue, 0 for none.")
 MODE = _way("diffusion|ar|both", "Whole canvases, token by token, or both side by side.")
@@ -73,7 +74,7 @@ def evaluate(
     seed: Annotated[int, SEED] = 0,
     file: Annotated[Path | None, FILE] = None,
     givens: Annotated[str | None, GIVENS] = None,
-    corpora: Annotated[Path, CORPORA] = Path("runs/corpora"),
+    corpora: Annotated[Path | None, CORPORA] = None,
     source: Annotated[list[str] | None, SOURCE] = None,
     continuations: Annotated[int, CONTINUED] = CONTINUATIONS,
     mode: Annotated[str, MODE] = "diffusion",
@@ -168,14 +169,16 @@ def _check_infill(
 
 
 def _passages(
-    task: str, limit: int | None, seed: int, file: Path | None, corpora: Path, sources: list[str]
+    task: str, limit: int | None, seed: int, file: Path | None, corpora: Path | None, sources: list[str]
 ) -> list[Passage]:
     from diffusiongemma.evaluation.text import PROSE, corpus_passages, file_passages
 
     if file is not None:
         return file_passages(file, limit, seed)
     sources = sources or (list(PROSE) if task == "infill" else [])
-    return corpus_passages(corpora, sources, limit or QUESTIONS, seed)
+    where = corpora or cache_path() / "corpora"
+    say(f"texts are kept in {where}; what is missing there is fetched from the package archives of Debian and Python")
+    return corpus_passages(where, sources, limit or QUESTIONS, seed)
 
 
 # --- asking, and what comes of it ------------------------------------------------------------------------------------

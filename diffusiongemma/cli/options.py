@@ -21,7 +21,13 @@ MODEL, OUTPUT = "Model", "Output"
 Model = Annotated[
     str,
     typer.Option(
-        metavar="nano|PATH|HUB_ID", help="Embedded model, checkpoint directory or hub id.", rich_help_panel=MODEL
+        "--model",
+        "-m",
+        metavar="nano|PATH|HUB_ID",
+        help="Embedded model, checkpoint directory or hub id.",
+        envvar="DIFFUSIONGEMMA_MODEL",
+        show_envvar=False,
+        rich_help_panel=MODEL,
     ),
 ]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|…", help="Where to compute.", rich_help_panel=MODEL)]
@@ -41,6 +47,13 @@ File = Annotated[str, typer.Argument(metavar="FILE|-", help="A text file, or - f
 InPlace = Annotated[
     bool, typer.Option("--in-place", help="Write the file itself, whole or not at all.", rich_help_panel=OUTPUT)
 ]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr but mistakes.", rich_help_panel=OUTPUT)]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also say how it was decoded.", rich_help_panel=OUTPUT)]
+Stop = Annotated[list[str] | None, typer.Option(metavar="TEXT", help="End the answer before this; may be repeated.")]
+NoShowSchema = Annotated[
+    bool,
+    typer.Option("--no-show-schema", help="Keep the schema from the model's eyes.", rich_help_panel="Structure"),
+]
 Json = Annotated[bool, typer.Option("--json", help="Write one JSON object.", rich_help_panel=OUTPUT)]
 Trace = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Record every step, for `replay`.", rich_help_panel=OUTPUT)
@@ -48,6 +61,10 @@ Trace = Annotated[
 
 
 # --- the options of the table ---------------------------------------------------------------------------------------
+
+SHORT = {"max_new_tokens": ("-n",)}
+METAVARS = {"seed": "N|random"}
+_OF_CANVASES = ("steps", "sampler", "patience")  # which have no meaning token by token
 
 Options = dict[str, Any]  # those that were given, by their names in Python
 
@@ -78,9 +95,12 @@ def takes(surface: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 def _parameter(row: Option) -> Parameter:
     default = f" (default: {row.default})" if row.default else ""
     text = row.help.removesuffix(".") + "; may be repeated." if row.values in MANY else row.help
-    names = [f"--{row.parameter.replace('_', '-')}"] if isinstance(row.values, Switch) else []
-    option = typer.Option(*names, metavar=row.metavar or None, help=text + default, rich_help_panel=row.panel)
-    annotation: Any = Annotated[_kind(row.values) | None, option]
+    names = (row.on_command_line, *SHORT.get(row.name, ()))
+    option = typer.Option(
+        *names, metavar=METAVARS.get(row.name, row.metavar) or None, help=text + default, rich_help_panel=row.panel
+    )
+    kind = str if row.name == "seed" else _kind(row.values)
+    annotation: Any = Annotated[kind | None, option]
     return Parameter(row.parameter, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
@@ -96,7 +116,11 @@ def _kind(values: Values) -> Any:
 def checked(options: Mapping[str, Any]) -> Options:
     """The options that were given, a schema read from its file. Raises `InputError`, before anything is loaded."""
     given = {name: value for name, value in options.items() if value not in (None, [])}
+    if "seed" in given:
+        given["seed"] = seed_of(given["seed"])
     check(given)
+    if given.get("mode") == "ar" and (idle := next((name for name in _OF_CANVASES if name in given), None)):
+        raise InputError("token by token there is no canvas: leave it out, or `mode`", option=idle)
     if (schema := given.get("json_schema")) is not None:
         try:
             given["json_schema"] = schema.read_text(encoding="utf-8")
@@ -105,13 +129,19 @@ def checked(options: Mapping[str, Any]) -> Options:
     return given
 
 
+def seed_of(text: str) -> int:
+    """The number; "random" draws one. Raises `InputError`."""
+    if text == "random":
+        from secrets import randbits
+
+        return randbits(32)
+    if not text.strip().lstrip("-").isdecimal():
+        raise InputError("give a whole number from 0 to 2**64 - 1, or random", option="seed", got=text)
+    return int(text)
+
+
 def hole_texts(text: str, hole: str) -> list[str]:
     """The texts around the holes. Raises `InputError` where there is none, before anything is loaded."""
     from diffusiongemma.text.holes import split_at
 
     return split_at(text, hole)
-
-
-def check_delay(delay: float | None) -> None:
-    if delay is not None and not 0 <= delay <= 60:
-        raise InputError("give seconds from 0 to 60", option="delay", got=delay)

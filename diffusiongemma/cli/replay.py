@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -33,6 +34,9 @@ def replay(
     canvas: Annotated[int | None, typer.Option(metavar="K", help="Only this canvas; 1 is the first.")] = None,
     step: Annotated[int | None, typer.Option(metavar="N", help="Show one step and stop; 1 is the first.")] = None,
     svg: Annotated[Path | None, typer.Option(metavar="OUT", help="Draw four of the steps as an SVG file.")] = None,
+    gif: Annotated[
+        Path | None, typer.Option(metavar="OUT", help="Draw the first canvas settling as a GIF file.")
+    ] = None,
     as_json: given.Json = False,
 ) -> None:
     """Play a trace.
@@ -51,6 +55,8 @@ def replay(
     console = Console(highlight=False)
     if as_json:
         print(json.dumps(as_object(recording), ensure_ascii=False))
+    elif gif is not None:
+        _draw_moving(recording, gif)
     elif svg is not None:
         _draw(recording, scenes, svg)
     elif step is not None:
@@ -129,6 +135,28 @@ def _draw(recording: Recording, scenes: list[Frame], path: Path) -> None:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
 
 
+def _draw_moving(recording: Recording, path: Path) -> None:
+    """Steps of the first canvas, and what it became. Raises `InputError` where there are none."""
+    from diffusiongemma.files import write_whole
+    from diffusiongemma.pictures import Frame as Picture
+    from diffusiongemma.pictures import animated
+
+    steps = [step for step in recording.result.trace if step.canvas == 0]
+    if not steps:
+        raise InputError("this trace has no steps, it was decoded token by token", option="gif")
+    ended = [token for token in recording.result.tokens[: len(steps[0].tokens)] if token not in recording.stop_ids]
+    pictures, accepted = [], steps[0].accepted & False
+    for step in steps:
+        texts = [recording.texts.get(token, "") for token in step.tokens.tolist()]
+        unsure = [min(1.0, math.log2(1 + 8 * nats) / 5.8) for nats in step.entropy.tolist()]
+        pictures.append(Picture(texts, (~step.accepted).tolist(), (step.accepted & ~accepted).tolist(), unsure))
+        accepted = accepted | step.accepted
+    try:
+        write_whole(path, animated(pictures, [recording.texts.get(token, "") for token in ended]))
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+
+
 def _play(recording: Recording, scenes: list[Frame], console: Console, speed: float) -> None:
     from rich.live import Live
 
@@ -183,7 +211,7 @@ def _line(recording: Recording) -> str:
 
 def as_object(recording: Recording) -> dict[str, Any]:
     """The object that `--json` writes: that of `run`, the request, and how each canvas went."""
-    from diffusiongemma.cli.run import as_object as result_object
+    from diffusiongemma.cli.running import as_object as result_object
 
     trace = recording.result.trace
     canvases = [[step for step in trace if step.canvas == canvas] for canvas in sorted({s.canvas for s in trace})]

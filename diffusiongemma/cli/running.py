@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from rich.console import Console
 
 from diffusiongemma.cli.options import DTYPES
 from diffusiongemma.errors import InputError
@@ -18,10 +20,12 @@ if TYPE_CHECKING:
     from diffusiongemma.cli.cells import TextOf
     from diffusiongemma.cli.live import View
     from diffusiongemma.diffusion.decoding import Decoding
-    from diffusiongemma.events import Result
+    from diffusiongemma.engine.request import Request
+    from diffusiongemma.events import Event, Result
 
 WATCH_DELAY = 0.08  # seconds after each step of a model too fast to watch
 SMALL_PARAMETERS = 50_000_000
+SLOW_LOADING = 20.0  # seconds of loading that are told
 
 
 # --- input ----------------------------------------------------------------------------------------------------------
@@ -57,23 +61,39 @@ def checked_text(text: str, what: str) -> str:
     return text
 
 
+def read_prompt(path: Path) -> str:
+    """The text of a file. Raises `InputError`."""
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text (byte {error.start + 1:,}): convert it first") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+
+
 # --- the model ------------------------------------------------------------------------------------------------------
 
 
-def open_model(name: str, device: str, dtype: str) -> DiffusionGemma:
-    """Load a model, saying so on a terminal. Raises `UserError`."""
+def open_model(name: str, device: str, dtype: str, quiet: bool = False) -> DiffusionGemma:
+    """Load a model, saying so on a terminal, and how long it took where that was long. Raises `UserError`."""
     if dtype not in DTYPES:
         raise InputError(f"give {', '.join(DTYPES)}", option="dtype", got=dtype)
-    with Console(stderr=True).status(f"loading {name}"):
+    from rich.console import Console
+
+    started = time.monotonic()
+    with Console(stderr=True, quiet=quiet).status(f"loading {name}"):
         from diffusiongemma.api import load
 
         try:
-            return load(name, device=device, dtype=dtype)
+            loaded = load(name, device=device, dtype=dtype)
         except OSError as error:
             raise InputError(f"cannot read the model {name}: {error.strerror or error}") from error
         except (RuntimeError, AssertionError) as error:  # what torch raises for a device that is not there
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise InputError(f"cannot load {name} on device {device} ({reason}): try --device cpu") from error
+    if (took := time.monotonic() - started) > SLOW_LOADING and not quiet and sys.stderr.isatty():
+        say(f"loaded {name} in {took:.0f} s")
+    return loaded
 
 
 def token_text(tokenizer: Any) -> TextOf:
@@ -86,8 +106,18 @@ def token_text(tokenizer: Any) -> TextOf:
 # --- output ---------------------------------------------------------------------------------------------------------
 
 
+def check_watching(watch: bool, delay: float | None) -> None:
+    """Raises `InputError` for a delay out of range, or where nothing is watched."""
+    if delay is not None and not 0 <= delay <= 60:
+        raise InputError("give seconds from 0 to 60", option="delay", got=delay)
+    if delay is not None and not watch:
+        raise InputError("`delay` has a meaning with `watch` only: add it or leave this out")
+
+
 def choose_view(model: DiffusionGemma, config: Decoding, *, watch: bool, thoughts: bool, delay: float | None) -> View:
     """The live canvas where it is wanted and stdout is a terminal, else plain text."""
+    from rich.console import Console
+
     from diffusiongemma.cli.live import LiveView, Painter, PlainView, can_watch
 
     out, notes = Console(highlight=False), Console(stderr=True, highlight=False) if thoughts else None
@@ -102,6 +132,61 @@ def _watch_delay(model: DiffusionGemma) -> float:
     return WATCH_DELAY if small else 0.0
 
 
+def generate(model: DiffusionGemma, request: Request, view: View | None, stops: Sequence[str] = ()) -> Result:
+    """Run one request, showing its events. After Ctrl-C what was committed, with finish reason "cancelled"."""
+    from contextlib import nullcontext
+
+    from diffusiongemma.engine.engine import Engine
+    from diffusiongemma.events import Finished
+
+    engine, finder = Engine(model.network, model.tokenizer, 1), _Stops(stops)
+    result = None
+    with view or nullcontext():
+        try:
+            for event in engine.run([request]):
+                event = finder.cut(event)
+                if view is not None:
+                    view.show(event)
+                if isinstance(event, Finished):
+                    result = event.result
+                elif finder.found:
+                    result = engine.cancel(request.id)
+                    break
+        except KeyboardInterrupt:
+            result = result or engine.cancel(request.id)
+            if result is None:
+                raise
+    assert result is not None
+    result = finder.end(result)
+    if view is not None:
+        view.finish(result)
+    return result
+
+
+class _Stops:
+    """Ends the text before the first stop string; nothing of one is shown."""
+
+    def __init__(self, stops: Sequence[str]):
+        from diffusiongemma.serve.stop_strings import StopFinder
+
+        self._stops, self._finder = stops, StopFinder(tuple(stops))
+
+    @property
+    def found(self) -> bool:
+        return self._finder.found
+
+    def cut(self, event: Event) -> Event:
+        from diffusiongemma.events import TextDelta
+
+        if not self._stops or not isinstance(event, TextDelta):
+            return event
+        return replace(event, text=self._finder.push(event.text))
+
+    def end(self, result: Result) -> Result:
+        at = min((at for stop in self._stops if (at := result.text.find(stop)) >= 0), default=None)
+        return result if at is None else replace(result, text=result.text[:at], finish_reason="stop")
+
+
 def summary(result: Result, paused: float = 0.0) -> str:
     """One line: what it took. `paused`: seconds spent waiting for eyes, which are not among the result's."""
     parts = [
@@ -114,7 +199,7 @@ def summary(result: Result, paused: float = 0.0) -> str:
     if open_canvases := result.converged.count(False):
         parts.append(f"{open_canvases} of {len(result.converged)} canvases not converged")
     if result.checked:
-        parts.append(f"{result.checked} checked, {result.written_by_encoder} tokens written by the encoder")
+        parts.append(f"{result.checked} checked, {result.written_by_encoder} tokens written by the encoder one by one")
     if result.finish_reason != "stop":
         parts.append({"length": "cut at the token limit", "cancelled": "interrupted"}[result.finish_reason])
     if paused:
@@ -122,8 +207,31 @@ def summary(result: Result, paused: float = 0.0) -> str:
     return " · ".join(parts)
 
 
+def as_object(result: Result, think: bool = False) -> dict[str, Any]:
+    """The object that `--json` writes. `note`: why `--mode auto` chose the mode."""
+    return {
+        "text": result.text,
+        "finish_reason": result.finish_reason,
+        "tokens": len(result.tokens),
+        "canvases": result.canvases,
+        "steps": sum(result.steps),
+        "converged": sum(result.converged),
+        "checked": result.checked,
+        "written_by_encoder": result.written_by_encoder,
+        "forward_passes": result.forward_passes,
+        "tokens_per_forward": round(result.tokens_per_forward, 3),
+        "seconds": round(result.seconds, 4),
+        "seed": result.seed,
+        "mode": result.mode,
+        "prompt_tokens": result.prompt_tokens,
+        **({"thinking": result.thinking} if think else {}),
+        **({"note": result.note} if result.note else {}),
+    }
+
+
 def say(text: str, style: str = "dim") -> None:
     """A line about the run, on stderr."""
+    from rich.console import Console
     from rich.text import Text
 
     console = Console(stderr=True, highlight=False)

@@ -20,19 +20,12 @@ def read_text(file: str, in_place: bool) -> str:
 
         text, name = read_stdin(), "stdin"
     else:
-        text, name = _file_text(Path(file)), file
+        from diffusiongemma.cli.running import read_prompt
+
+        text, name = read_prompt(Path(file)), file
     if not text.strip():
         raise InputError(f"{name} is empty: give some text")
     return text
-
-
-def _file_text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text (byte {error.start + 1:,}): convert it first") from None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def write_result(file: str, text: str, in_place: bool, as_json: dict[str, Any] | None, backup: bool = False) -> None:

@@ -85,8 +85,9 @@ def sudoku(common: Common) -> None:
     _spread(common.processes)
     from diffusiongemma.tasks.sudoku import SeedBank
     from diffusiongemma.train.finetune import SUDOKU_LARGE, SUDOKU_SMALL, FineTune
-    from diffusiongemma.train.parallel import process_group, world_size
+    from diffusiongemma.train.parallel import process_group, rank, world_size
     from diffusiongemma.train.sudoku import solved_share, sudoku_mixture
+    from diffusiongemma.weights.skills import add_skill
 
     with process_group():
         run = FineTune.prepare(options, SUDOKU_LARGE, SUDOKU_SMALL)
@@ -96,6 +97,8 @@ def sudoku(common: Common) -> None:
         whole = world_size() == 1 or not train.shard  # a process that holds parts of a model cannot ask it
         evaluate = solved_share(run.base) if whole else None
         _train(run, mixture.batches(config, data.batch, train.seed), {"task": "sudoku"}, evaluate)
+        if rank() == 0:
+            add_skill(options.out, "sudoku")
 
 
 @_command

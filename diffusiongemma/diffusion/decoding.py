@@ -12,7 +12,7 @@ from typing import Any
 from diffusiongemma.diffusion.samplers import SAMPLERS, EntropyBound, Sampler
 from diffusiongemma.diffusion.stop import StableAndConfident, StopRule
 from diffusiongemma.diffusion.temperature import Temperature
-from diffusiongemma.options import OF_DECODING, VERIFY, check, refuse_unknown
+from diffusiongemma.options import OF_DECODING, VERIFY, by_name, check, refuse_unknown
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,8 @@ class Decoding:
         if self.early is not None and not self.early.steps:
             object.__setattr__(self, "early", None)
         object.__setattr__(self, "eos_token_ids", tuple(self.eos_token_ids))
+        for name in _WHOLE:  # numpy's whole numbers are not Python's everywhere
+            object.__setattr__(self, name, int(getattr(self, name)))
 
     @classmethod
     def of(cls, **options: Any) -> Decoding:
@@ -80,6 +82,7 @@ class Decoding:
     def with_options(self, **options: Any) -> Decoding:
         """A copy with flat `options` changed; a sampler may be given by its name. None is the default of `temperature`,
         and leaves a rule as it is. Raises `InputError` for an unknown option or a value out of range."""
+        options = by_name(options)
         refuse_unknown(options, OF_DECODING)
         check({name: value for name, value in options.items() if value is not None or name not in _MAY_BE_NONE})
         fields: dict[str, Any] = {}
@@ -120,4 +123,5 @@ _PLAIN: dict[str, Any] = {
     "reading": Reading(),
     "early": Early(steps=0),
 }
+_WHOLE = ("max_new_tokens", "min_tokens", "steps", "patience", "seed")
 _MAY_BE_NONE = ("temperature", "sampler", "stop_rule")

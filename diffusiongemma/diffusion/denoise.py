@@ -166,7 +166,7 @@ def denoise_step(model: Any, canvases: list[Canvas]) -> list[CanvasStep]:
     vocab_size = model.config.vocab_size
     accepted = [canvas.advance(part, vocab_size) for canvas, part in zip(canvases, parts, strict=True)]
     seconds = time.perf_counter() - started
-    return [_event(*row, seconds) for row in zip(canvases, accepted, temperatures, strict=True)]
+    return [_event(*row, seconds) for row in zip(canvases, tokens, accepted, temperatures, strict=True)]
 
 
 def _read(head: Any, canvases: list[Canvas], hidden: Tensor, temperatures: list[float]) -> list[Prediction]:
@@ -188,7 +188,7 @@ def denoise(model: Any, canvas: Canvas) -> list[CanvasStep]:
     return events
 
 
-def _event(canvas: Canvas, accepted: Tensor, temperature: float, seconds: float) -> CanvasStep:
+def _event(canvas: Canvas, read: Tensor, accepted: Tensor, temperature: float, seconds: float) -> CanvasStep:
     prediction = canvas.prediction
     assert prediction is not None
     return CanvasStep(
@@ -200,6 +200,7 @@ def _event(canvas: Canvas, accepted: Tensor, temperature: float, seconds: float)
         entropy=_array(prediction.entropy, np.float32),
         temperature=temperature,
         seconds=seconds,
+        read=_array(read, np.int32) if canvas.step == 1 + canvas.entered else np.zeros(0, np.int32),
         pinned=np.zeros(0, np.bool_) if canvas.pins is None else _array(canvas.pins.held, np.bool_),
     )
 

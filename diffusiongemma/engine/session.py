@@ -36,7 +36,9 @@ class Session:
         """`send`, as events. A turn that is not finished leaves the conversation as it was."""
         merged: dict[str, Any] = {**self.options, **options}
         messages = [*self.messages, {"role": "user", "content": content}]
-        shaping = {name: merged.pop(name) for name in ("tools", "think") if name in merged}
+        shaping: dict[str, Any] = {name: merged.pop(name) for name in ("tools", "think") if name in merged}
+        if merged.get("show_schema", True):
+            shaping["schema"] = merged.get("json_schema")
         prompt = self.model.prompt(messages, **shaping)
         cache, self._cache = self._reusable(prompt.ids), None
         self._ids, before = [], None

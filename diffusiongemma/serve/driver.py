@@ -103,7 +103,9 @@ class Driver:
 
     def _submit(self, requests: list[Request]) -> Subscription:
         turn = None if self.job.plan is None else self.turn
-        return self.service.worker.submit(self.service.traces.recorded(requests), steps=self.job.frames, turn=turn)
+        return self.service.worker.submit(
+            self.service.traces.recorded(requests), steps=bool(self.job.frames), turn=turn
+        )
 
     def _take(self, index: int, event: Event) -> Piece:
         output, subscription = self.job.output, self.subscription
@@ -123,7 +125,7 @@ class Frames:
     """The events of docs/protocol.md that go out beside a dialect's own chunks."""
 
     def __init__(self, service: Service, job: Job):
-        self.service, self.is_plan = service, job.plan is not None
+        self.service, self.is_plan, self.with_noise = service, job.plan is not None, job.frames == "noise"
         self._encoders: dict[int, FrameEncoder] = {}
 
     def start(self, request: Request, request_id: str) -> bytes:
@@ -136,7 +138,10 @@ class Frames:
         if isinstance(event, CanvasStep):
             if request.id not in self._encoders:
                 self._encoders[request.id] = FrameEncoder(text_of, request.config.steps, index)
-            yield sse(self._encoders[request.id](event) | place, "canvas")
+            encode = self._encoders[request.id]
+            if self.with_noise and (noise := encode.noise(event)) is not None:
+                yield sse(noise | place, "canvas")
+            yield sse(encode(event) | place, "canvas")
         elif isinstance(event, CanvasCommitted):
             yield sse(commit_event(event, text_of, index) | place, "commit")
 

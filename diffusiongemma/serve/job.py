@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 Body = TypeVar("Body", bound=BaseModel)
 
 
+Shown = bool | Literal["noise"]  # whether steps are sent; "noise": also what the first one read
+
+
 @dataclass(frozen=True)
 class ResponseOptions:
     """What the body asked to have in the response."""
@@ -33,7 +36,7 @@ class ResponseOptions:
     stops: tuple[str, ...] = ()
     logprobs: bool = False
     details: bool = False
-    frames: bool = False
+    frames: Shown = False
     stream: bool = False
     usage: bool = False  # at the end of a stream
     calls: CallMode = field(default_factory=CallMode)
@@ -96,12 +99,12 @@ class Job:
     requests: list[Request]
     output: Output
     stream: bool = False
-    frames: bool = False
+    frames: Shown = False
     plan: Plan[Any] | None = None
     value: Any = None
 
     @classmethod
-    def of_plan(cls, plan: Plan[Any], output: Output, stream: bool, frames: bool) -> Job:
+    def of_plan(cls, plan: Plan[Any], output: Output, stream: bool, frames: Shown) -> Job:
         """Raises `InputError` for what the plan finds wrong before it asks anything of the model."""
         requests, value = advance(plan)
         return cls(requests or [], output, stream, frames, plan, value)

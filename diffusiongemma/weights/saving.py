@@ -38,6 +38,7 @@ SIDE_FILES = (
     "preprocessor_config.json",
     "processor_config.json",
     "video_preprocessor_config.json",
+    "skills.json",
 )
 
 

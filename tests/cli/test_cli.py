@@ -9,17 +9,20 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pexpect
 import pytest
+from cli_fixtures import Outcome
 
 import diffusiongemma as dg
-from diffusiongemma.cli import demonstration, doctor, main
+from diffusiongemma.cli import demonstration, doctor
 from diffusiongemma.cli.cells import printable
+from diffusiongemma.cli.commands import COMMANDS
+from diffusiongemma.cli.sudoku import verdict
 from diffusiongemma.engine.engine import Engine
 from diffusiongemma.options import SAMPLER_NAMES
 from diffusiongemma.recording import load_trace
@@ -30,45 +33,7 @@ KEYS = (
 )  # fmt: skip
 
 
-@dataclass
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def cli(capfd, monkeypatch):
-    """Run the command line in this process; `stdin` is what is piped in."""
-
-    def call(*arguments: object, stdin: bytes | None = None) -> Outcome:
-        if stdin is not None:
-            reading, writing = os.pipe()
-            os.write(writing, stdin)
-            os.close(writing)
-            monkeypatch.setattr(sys, "stdin", os.fdopen(reading, encoding="utf-8"))
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main([str(argument) for argument in arguments])
-        return Outcome(left.value.code, *capfd.readouterr())
-
-    before = signal.getsignal(signal.SIGTERM)
-    yield call
-    signal.signal(signal.SIGTERM, before)
-
-
-@pytest.fixture(scope="session")
-def tiny(tiny_directory: Path) -> dg.DiffusionGemma:
-    return dg.load(tiny_directory)
-
-
-@pytest.fixture
-def model(tiny_directory: Path) -> tuple[str, str]:
-    return "--model", str(tiny_directory)
+pytest_plugins = ["cli_fixtures"]
 
 
 # --- starting up ----------------------------------------------------------------------------------------------------
@@ -103,6 +68,13 @@ def test_help_names_the_commands_and_options(cli):
         assert f"--{option}" in help_text
     for option in ("sampler", "think", "watch", "trace", "json", "device", "dtype", "delay"):
         assert f"--{option}" in help_text
+
+
+def test_the_lines_of_help_are_those_of_the_commands():
+    """They are said without loading a command."""
+    for command in COMMANDS.values():
+        loaded = command.load()
+        assert command.help == ((getattr(loaded, "info", None) and loaded.info.help) or loaded.__doc__.splitlines()[0])
 
 
 def test_sampler_names_are_those_of_the_package():
@@ -209,9 +181,9 @@ def test_the_demonstration_is_a_proper_sudoku():
     solutions = solve(puzzle.tolist(), limit=2)
     assert (puzzle > 0).sum() >= 30 and len(solutions) == 1
     answer = format_solution(np.array(solutions[0]))
-    assert demonstration.verdict(answer + "\n").startswith("✓")
-    assert demonstration.verdict(answer[::-1]).startswith("✗ not a solution")
-    assert demonstration.verdict("I do not know").startswith("✗ this is not nine lines")
+    assert verdict(puzzle.tolist(), answer + "\n").startswith("✓")
+    assert verdict(puzzle.tolist(), answer[::-1]).startswith("✗ not solved: the given ")
+    assert verdict(puzzle.tolist(), "I do not know").startswith("✗ not solved: this is not nine lines")
 
 
 def test_nothing_to_do_is_the_demonstration(cli, model, tiny, monkeypatch):
@@ -249,6 +221,7 @@ def assert_mistake(done: Outcome, *words: str) -> None:
         (["run", "x", "--mode", "fast"], ["mode is 'fast'", "auto, diffusion or ar"]),
         (["run", "x", "--sampler", "best"], ["--sampler is 'best'", "entropy-bound"]),
         (["run", "x", "--delay", "-1"], ["--delay is -1"]),
+        (["run", "x", "--delay", "1"], ["--delay has a meaning with --watch only"]),
         (["run", "x", "--max-new-tokens", "5000"], ["--max-new-tokens is 5000: the model takes 4,096 tokens"]),
         (["run", "x", "--device", "toaster"], ["no device 'toaster'"]),
         (["run", "x", "--dtype", "int8"], ["--dtype is 'int8'"]),

@@ -145,3 +145,22 @@ def test_entropy_levels():
 def test_an_event_is_one_line_of_json():
     text = sse({"text": "a\nb\r\u2028"}, "canvas").decode()
     assert re.fullmatch(r"event: canvas\ndata: [^\n\r]*\n\n", text)
+
+
+def test_a_canvas_begins_with_the_noise_that_its_first_step_reads(tiny_directory):
+    from conftest import CANVAS
+
+    from diffusiongemma.diffusion.noise import INITIAL, Noise
+
+    model, text_of = dg.load(tiny_directory), vocabulary_text(1)
+    encode, told = FrameEncoder(text_of, 8), []
+    for step in model.generate("hello", seed=5, trace=True, pins={1: 70}).trace:
+        if (noise := encode.noise(step)) is not None:
+            told.append((step.canvas, step.step, noise))
+        encode(step)
+    assert [(canvas, step) for canvas, step, _ in told] == [(0, 1), (1, 1)]
+    drawn = Noise(5, 0).tokens(0, INITIAL, CANVAS, model.config.vocab_size).tolist()
+    drawn[1] = 70
+    first = told[0][2]
+    assert first["tokens"] == [text_of(token) for token in drawn] and first["step"] == 0 and first["level"] == 1
+    assert first["state"] == "np" + "n" * (CANVAS - 2) and first["entropy"] == "z0" + "z" * (CANVAS - 2)

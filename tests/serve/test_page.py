@@ -16,12 +16,14 @@ def test_watch_shows_every_step_of_the_canvas(page: Any, server: str) -> None:
     view = open_view(page, "Watch")
     generate(view)
     page.keyboard.press("Home")
-    assert counter(view, "step").startswith("1 /")
+    assert counter(view, "step") == "noise" and states(view) == "n" * 96
+    page.keyboard.press("ArrowRight")
+    assert counter(view, "step").startswith("1 /") and counter(view, "forward passes") == "1"
     assert len(states(view)) == 96 and set(states(view)) <= set("nadps") and "n" in states(view)
     page.keyboard.press("ArrowRight")
     assert counter(view, "step").startswith("2 /")
     view.locator(".heat").click(position={"x": 4, "y": 20})
-    assert counter(view, "step").startswith("1 /")
+    assert counter(view, "step") == "noise"
 
     inspector = view.get_by_role("complementary", name="Cell")
     assert "canvas 1" in inspector.inner_text()
@@ -32,8 +34,8 @@ def test_watch_shows_every_step_of_the_canvas(page: Any, server: str) -> None:
 
     view.locator(".heat").click(position={"x": 4, "y": 2})
     candidates = inspector.locator(".candidates li")
-    shares = [float(re.match(r"([\d.]+) %", text)[1]) for text in candidates.all_inner_texts()]
-    assert len(shares) == 5 and shares == sorted(shares, reverse=True) and 0 < sum(shares) <= 100.5
+    shares = [float(re.match(r"[<> ]*([\d.]+) %", text)[1]) for text in candidates.all_inner_texts()]
+    assert len(shares) == 5 and shares == sorted(shares, reverse=True) and min(shares) > 0 and sum(shares) <= 101
 
     page.keyboard.press("End")
     expected = answer(server, steps=6)
@@ -74,7 +76,11 @@ def test_the_page_works_though_the_server_does_not_say_what_it_is(browser: Any, 
         page, left = context.new_page(), [True] * failures
         page.route("**/v1/info", broken_at_first(left))
         generate(open_view(page, "Watch"))
-        assert page.locator("#model").inner_text() == model
+        assert page.locator("#model").inner_text().startswith(model)
+        if model == "no server":
+            left.clear()
+            page.get_by_role("button", name="Try again").click()
+            page.locator("#model").filter(has_text="canvas of 96").wait_for()
         context.close()
 
 
@@ -112,6 +118,7 @@ def test_edit_fills_the_selection_and_nothing_else(page: Any) -> None:
     area, before = view.get_by_label("Text"), "The cat sat on the mat. It slept."
     area.fill(before)
     area.evaluate("area => { area.focus(); area.setSelectionRange(8, 11); }")
+    view.get_by_label("What to do").select_option(label="Fill in the selection")
     view.get_by_label("Seed").fill("3")
     view.get_by_role("button", name="Rewrite").click()
     view.get_by_role("status").filter(has_text=re.compile("to review|unchanged")).wait_for()

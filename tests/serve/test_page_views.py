@@ -9,7 +9,7 @@ from typing import Any
 
 import jsonschema
 import numpy as np
-from browser import STORY, check_looks, counter, generate, open_view, saved, set_options, shown, states
+from browser import STORY, check_looks, counter, generate, open_view, opened, saved, set_options, shown, states
 
 pytest_plugins = ["page_fixtures"]
 
@@ -21,7 +21,7 @@ def test_structure_is_valid_at_every_step(page: Any) -> None:
     view.get_by_role("status").filter(has_text="Generated ").wait_for()
     marks = view.locator(".mark")
     titles = marks.evaluate_all("marks => marks.map(mark => mark.title)")
-    assert len(titles) >= 2 and all(title.endswith(": valid") for title in titles), titles
+    assert len(titles) >= 2 and all(title.endswith(": keeps to the form") for title in titles), titles
     page.keyboard.press("End")
     schema = json.loads(view.get_by_label("Schema or expression").input_value())
     jsonschema.validate(json.loads(view.locator(".output").inner_text()), schema)
@@ -32,7 +32,7 @@ def test_structure_is_valid_at_every_step(page: Any) -> None:
     view.get_by_role("status").filter(has_text="Generated ").wait_for()
     marks.first.click()
     assert re.fullmatch(r"20\d\d-[01]\d-[0-3]\d", view.locator(".output").inner_text())
-    assert view.locator(".badge").inner_text() == "valid"
+    assert view.locator(".badge").inner_text() == "keeps to the form"
 
 
 def synthetic_trace() -> dict[str, Any]:
@@ -63,7 +63,7 @@ def synthetic_trace() -> dict[str, Any]:
 def test_replay_draws_what_the_events_say(page: Any, tmp_path: Path) -> None:
     (tmp_path / "trace.json").write_text(json.dumps(synthetic_trace()))
     view = open_view(page, "Replay")
-    view.get_by_label("Trace file").set_input_files(tmp_path / "trace.json")
+    opened(view, tmp_path / "trace.json")
     view.locator(".cells .cell").first.wait_for(state="attached")
     page.keyboard.press("Home")
     cells = view.locator(".active .cell")
@@ -107,7 +107,7 @@ def trace_file(path: Path) -> Path:
 
 def test_replay_opens_trace_files_and_refuses_others(page: Any, tmp_path: Path) -> None:
     view = open_view(page, "Replay")
-    view.get_by_label("Trace file").set_input_files(trace_file(tmp_path / "story.npz"))
+    opened(view, trace_file(tmp_path / "story.npz"))
     view.locator(".cells .cell").first.wait_for(state="attached")
     page.keyboard.press("Home")
     page.keyboard.press("ArrowRight")
@@ -116,7 +116,7 @@ def test_replay_opens_trace_files_and_refuses_others(page: Any, tmp_path: Path) 
     assert shown(view) == "Cats sleep." and counter(view, "forward passes") == "2"
     broken = tmp_path / "broken.json"
     broken.write_text('{"v": 1, "events": [')
-    view.get_by_label("Trace file").set_input_files(broken)
+    opened(view, broken)
     view.get_by_role("status").filter(has_text="not JSON to its end").wait_for()
 
 
@@ -159,9 +159,10 @@ def test_replay_branches_and_exports_one_file(page: Any, browser: Any, tmp_path:
     (tmp_path / "trace.json").write_text(text, encoding="utf-8")
 
     view = open_view(page, "Replay")
-    view.get_by_label("Trace file").set_input_files(tmp_path / "trace.json")
+    opened(view, tmp_path / "trace.json")
     view.locator(".active .cell").first.wait_for(state="attached")
     page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     original = view.locator(".cells").inner_text()
     view.get_by_label("New seed").fill("99")
@@ -171,12 +172,12 @@ def test_replay_branches_and_exports_one_file(page: Any, browser: Any, tmp_path:
     branch = json.loads(saved(page, view.get_by_role("button", name="Save trace")))
     frames = [[data for name, data in trace["events"] if name == "canvas"] for trace in (json.loads(text), branch)]
     drawn = [[[frame["at"], frame["tokens"], frame["state"]] for frame in run] for run in frames]
-    assert drawn[0][:2] == drawn[1][:2] and drawn[0] != drawn[1], "the same up to the step, not after it"
+    assert drawn[0][:3] == drawn[1][:3] and drawn[0] != drawn[1], "the same up to the step, not after it"
     check_looks(page)
 
     view.get_by_role("button", name="Original").click()
     exported = tmp_path / "generation.html"
-    exported.write_text(saved(page, view.get_by_role("button", name="Export page")), encoding="utf-8")
+    exported.write_text(saved(page, view.get_by_role("button", name="Share as a page")), encoding="utf-8")
     alone, problems = browser.new_page(), []
     alone.on("console", lambda message: problems.append(message.text))
     alone.on("pageerror", lambda error: problems.append(str(error)))
@@ -186,6 +187,7 @@ def test_replay_branches_and_exports_one_file(page: Any, browser: Any, tmp_path:
     alone.goto(exported.as_uri())
     alone.locator(".cells .cell").first.wait_for(state="attached")
     alone.keyboard.press("Home")
+    alone.keyboard.press("ArrowRight")
     alone.keyboard.press("ArrowRight")
     assert alone.locator(".cells").inner_text() == original
     check_looks(alone)

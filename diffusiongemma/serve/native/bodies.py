@@ -1,10 +1,10 @@
-"""Bodies of /v1/infill and /v1/edits."""
+"""Bodies of /v1/infill, /v1/edits, /v1/boards and /v1/pictures."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from diffusiongemma.options import HOLE
 from diffusiongemma.serve.body_types import Seed, Strict, Text
@@ -29,6 +29,21 @@ class InfillRequest(Rewriting):
     text: Text | None = Field(None, description="a text with holes, in place of prefix and suffix")
     hole: Text = Field(HOLE, min_length=1)
     length: int | list[int] | Literal["auto"] | None = None
+
+
+class BoardRequest(Strict):
+    text: Annotated[str, Field(max_length=100_000)] = Field(description="in which a sudoku may stand, in any spelling")
+    alone: bool = Field(False, description="whether it must be a sudoku to solve and little else")
+
+
+class PictureRequest(Strict):
+    """A trace in the form of the streaming protocol; only its first canvas is drawn."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    start: dict[str, Any] = Field(default_factory=dict)
+    events: list[tuple[str, dict[str, Any]]] = Field(min_length=1, max_length=20_000)
+    format: Literal["gif", "webp"] = "gif"
 
 
 class EditRequest(Rewriting):

@@ -91,9 +91,10 @@ class DiffusionOptions(_Plain):
     sampler: SamplerName | SamplerSpec | None = None
     pins: dict[str, Text | int] | None = None
     early_text: bool | EarlyText | None = None
-    frames: bool = False
+    frames: bool | Literal["noise"] = False
     details: bool = False
     think: bool = False
+    show_schema: bool = Field(True, description="whether the model is shown the schema that its answer must match")
     branch: BranchSpec | None = None
 
 

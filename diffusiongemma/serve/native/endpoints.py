@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 
 from diffusiongemma.serve.endpoints import posting
 from diffusiongemma.serve.errors import no_field
-from diffusiongemma.serve.native.bodies import EditRequest, InfillRequest
+from diffusiongemma.serve.native.boards import board_reply
+from diffusiongemma.serve.native.bodies import BoardRequest, EditRequest, InfillRequest, PictureRequest
 from diffusiongemma.serve.native.edits import EDIT
 from diffusiongemma.serve.native.infill import INFILL
 from diffusiongemma.serve.native.info import info_reply
-from diffusiongemma.serve.native.replies import EditReply, InfillReply, InfoReply, TraceReply
+from diffusiongemma.serve.native.pictures import MEDIA, picture_of
+from diffusiongemma.serve.native.replies import BoardReply, EditReply, InfillReply, InfoReply, TraceReply
 from diffusiongemma.serve.native.traces import trace_reply
 from diffusiongemma.serve.service import Service
 
@@ -30,6 +32,16 @@ def native_router(service: Service) -> APIRouter:
     @router.post("/edits", **posting(EditReply, EditReply))
     async def edits(body: EditRequest, http: Request) -> Any:
         return await service.answer(http, EDIT, body)
+
+    @router.post("/boards")
+    def boards(body: BoardRequest) -> BoardReply:
+        return board_reply(body)
+
+    @router.post(
+        "/pictures", response_class=Response, responses={200: {"content": {"image/gif": {}, "image/webp": {}}}}
+    )
+    async def pictures(body: PictureRequest) -> Response:
+        return Response(await service.prepare(no_field, picture_of, body), media_type=MEDIA[body.format])
 
     @router.get("/info")
     async def information() -> InfoReply:

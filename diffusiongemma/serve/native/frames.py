@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ class FrameEncoder:
             "canvas": step.canvas,
             "step": step.step,
             "width": len(step.tokens),
-            "level": round(1 - (step.step - 1) / self.steps, 4),
+            "level": round(min(1.0, 1 - (step.step - 1) / self.steps), 4),
             "temperature": round(step.temperature, 4),
             "ms": round(step.seconds * 1e3, 2),
             "at": ranges(changed.tolist()),
@@ -63,6 +64,17 @@ class FrameEncoder:
         if "cut" in event:
             self._owe(event, step, changed)
         return event
+
+    def noise(self, step: CanvasStep) -> dict[str, Any] | None:
+        """What the first step of a canvas read, as a step 0 that nothing is known of; None for other steps."""
+        if not len(step.read):
+            return None
+        held = step.pinned if len(step.pinned) else np.zeros(len(step.read), np.bool_)
+        unsure = np.where(held, 0, np.inf).astype(np.float32)
+        before = replace(
+            step, step=step.step - 1, tokens=step.read, argmax=step.read, accepted=held, entropy=unsure, seconds=0.0
+        )
+        return self(before)
 
     def _owe(self, event: dict[str, Any], step: CanvasStep, changed: np.ndarray) -> None:
         """What was cut goes out in full with the next event, if it still stands then."""
@@ -90,7 +102,7 @@ class FrameEncoder:
 
 def entropy_letter(nats: float) -> str:
     """A level 0-9a-z: 0 is certain, z 7 nats and more."""
-    return LEVELS[min(35, max(0, round(6 * math.log2(1 + 8 * nats))))]
+    return LEVELS[min(35, max(0, round(6 * math.log2(1 + 8 * min(nats, 7.0)))))]
 
 
 def ranges(positions: list[int]) -> str:

@@ -9,6 +9,11 @@ from diffusiongemma.serve.native.diffusion_field import SAMPLER_NAMES
 from diffusiongemma.serve.native.replies import Defaults, InfoReply, Limits, Machine
 from diffusiongemma.serve.settings import Settings
 
+LINKS = {
+    "About the model": "https://huggingface.co/docs/transformers/model_doc/diffusion_gemma",
+    "The large weights": "https://huggingface.co/google/diffusiongemma-26B-A4B-it",
+}
+
 
 def info_reply(model: DiffusionGemma, settings: Settings) -> InfoReply:
     config = model.config
@@ -19,7 +24,10 @@ def info_reply(model: DiffusionGemma, settings: Settings) -> InfoReply:
         canvas_length=config.canvas_length,
         vocab_size=config.vocab_size,
         context=config.max_position_embeddings,
-        images=config.vision_config is not None,
+        images=config.vision_config is not None and (not model.skills or "images" in model.skills),
+        parameters=sum(parameter.numel() for parameter in model.network.parameters()),
+        skills=list(model.skills),
+        links=LINKS,
         modes=list(MODES),
         samplers=list(SAMPLER_NAMES.values()),
         defaults=_defaults(model),

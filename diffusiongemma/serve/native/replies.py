@@ -1,4 +1,4 @@
-"""Replies of /v1/infill, /v1/edits, /v1/info and /v1/traces."""
+"""Replies of /v1/infill, /v1/edits, /v1/info, /v1/boards and /v1/traces."""
 
 from __future__ import annotations
 
@@ -28,6 +28,14 @@ class EditReply(Reply):
     changed_outside: float = Field(description="share of the words outside the spans that are not in their place")
     usage: Usage
     diffusion: DiffusionSummary
+
+
+class BoardReply(Reply):
+    """A sudoku found in a text."""
+
+    board: list[int] | None = Field(description="81 digits row by row, 0 for a blank; null where there is none")
+    prompt: str | None = Field(default=None, description="as models are taught it")
+    verdict: str = Field(default="", description="what is wrong with the puzzle")
 
 
 class AskedAgain(Reply):
@@ -78,7 +86,14 @@ class InfoReply(Reply):
     canvas_length: int
     vocab_size: int
     context: int
-    images: bool
+    images: bool = Field(
+        description="whether it was made to see: a vision tower, and nothing said of other skills alone"
+    )
+    parameters: int
+    skills: list[str] = Field(
+        description="what a small model was taught, where it says so; an answer to all else is chance"
+    )
+    links: dict[str, str] = Field(description="addresses of the project, by what they are")
     modes: list[str]
     samplers: list[str]
     defaults: Defaults

@@ -82,4 +82,7 @@ class Spent:
             tokens_per_forward=round(written / passes, 3) if passes else 0.0,
             seconds=round(time.perf_counter() - self.started, 4),
             note="",
+            converged=[converged for result in self.results for converged in result.converged],
+            checked=sum(result.checked for result in self.results),
+            written_by_encoder=sum(result.written_by_encoder for result in self.results),
         )

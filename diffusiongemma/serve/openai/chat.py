@@ -55,10 +55,12 @@ def response_options(body: Common, logprobs: bool, calls: CallMode) -> ResponseO
 
 def _request(body: ChatRequest, service: Service, response: ResponseOptions) -> Request:
     model, think = service.model, body.diffusion is not None and body.diffusion.think
+    schema, hidden = _schema(body), body.diffusion is not None and not body.diffusion.show_schema
     with blaming("prompt"):
-        prompt = model.prompt(messages_of(body, service.settings), tools=declared(body), think=think)
-    options: dict[str, Any] = decoding(body, model) | {"frames": response.frames}
-    schema, structure = _schema(body), structure_of(options)
+        messages, told = messages_of(body, service.settings), None if hidden else schema
+        prompt = model.prompt(messages, tools=declared(body), think=think, schema=told)
+    options: dict[str, Any] = decoding(body, model) | {"frames": bool(response.frames)}
+    structure = structure_of(options)
     if schema is not None:
         options, structure = options | {"json_schema": schema}, structure or "json_schema"
     if not response.calls.forced:

@@ -43,6 +43,6 @@ def _request(prompt: str | list[int], body: CompletionRequest, service: Service)
     with blaming("prompt"):
         encoded = model.prompt(prompt, raw=isinstance(prompt, str))
     frames = body.diffusion is not None and body.diffusion.frames
-    options = decoding(body, model) | {"frames": frames}
+    options = decoding(body, model) | {"frames": bool(frames)}
     with blaming(structure_of(options) or "prompt"):
         return model.request(encoded, **options)

@@ -8,8 +8,17 @@ const ALTERNATIVES = 5; // candidates told of each token
 async function checked(response) {
   if (response.ok) return response;
   const body = await response.json().catch(() => null);
-  const message = body?.error?.message ?? `The server answered ${response.status} ${response.statusText}.`;
-  throw new ServerError(message, response.status);
+  throw new ServerError(inWords(response.status, body?.error?.message), response.status);
+}
+
+/** What the server's refusal means for somebody at this page. */
+function inWords(status, said) {
+  if (status === 401) return "This server wants an API key, and the one given is not among its keys. Reload the page to give another.";
+  if (status === 429) return "The server is busy with other requests. Try again in a moment.";
+  if (status === 503) return "The server is stopping or not ready yet. Try again in a moment.";
+  if (status === 507) return "The server has no room for this: ask for fewer tokens, or a shorter text.";
+  if (said) return `The server cannot do this: ${said}`;
+  return `The server failed (${status}). Its log says why.`;
 }
 
 let key = null;
@@ -25,6 +34,11 @@ export function setKey(value) {
   key = value || null;
   if (key) sessionStorage.setItem("key", key);
   else sessionStorage.removeItem("key");
+}
+
+/** Whether one was given, here or before the page was reloaded. */
+export function hasKey() {
+  return Boolean(key ?? sessionStorage.getItem("key"));
 }
 
 async function send(path, body, type, signal) {
@@ -47,10 +61,26 @@ export async function readTrace(bytes) {
   return (await send("/v1/traces", bytes, "application/octet-stream")).json();
 }
 
+/** A trace as an animated picture. */
+export async function drawPicture({ start, events }, format = "gif") {
+  return (await send("/v1/pictures", JSON.stringify({ start, events, format }), "application/json")).blob();
+}
+
 /** The body of a chat completion that is watched. */
 export function chatBody(prompt, { system = "", diffusion = {}, ...options } = {}) {
-  const messages = [...(system ? [{ role: "system", content: system }] : []), { role: "user", content: prompt }];
-  return { model, messages, stream: true, ...options, diffusion: { frames: true, details: true, alternatives: ALTERNATIVES, ...diffusion } };
+  return conversationBody([{ role: "user", content: prompt }], { system, diffusion, ...options });
+}
+
+/** The same for a conversation. */
+export function conversationBody(said, { system = "", diffusion = {}, ...options } = {}) {
+  const messages = [...(system ? [{ role: "system", content: system }] : []), ...said];
+  const frames = diffusion.mode === "ar" ? true : "noise";
+  return { model, messages, stream: true, ...options, diffusion: { frames, details: true, alternatives: ALTERNATIVES, ...diffusion } };
+}
+
+/** The sudoku in a text, in any spelling: `{board, prompt, verdict}`, the board null where there is none. */
+export async function readBoard(text, alone = false) {
+  return (await send("/v1/boards", JSON.stringify({ text, alone }), "application/json")).json();
 }
 
 /** The events of a streamed request as `[name, value]`. Raises `ServerError`, also for an error in the middle of the stream. */
@@ -71,7 +101,7 @@ export async function watch(path, body, { signal, onEvent = () => {}, timeline =
   timeline.request = { path, body };
   const began = performance.now();
   for await (const [name, value] of streamed(path, body, signal)) {
-    if (name === "message") timeline.text += textOf(value);
+    if (name === "message") take(timeline, value);
     else timeline.add(name, value, (performance.now() - began) / 1000);
     onEvent(timeline);
   }
@@ -90,7 +120,10 @@ export async function watchPlan(path, body, { signal, onEvent }) {
   return answer;
 }
 
-function textOf(chunk) {
+/** A chunk's text, thought and calls. */
+function take(timeline, chunk) {
   const choice = (chunk.choices ?? []).find((one) => (one.index ?? 0) === 0);
-  return choice?.delta?.content ?? choice?.text ?? "";
+  timeline.text += choice?.delta?.content ?? choice?.text ?? "";
+  timeline.thinking += choice?.delta?.reasoning_content ?? "";
+  timeline.calls.push(...(choice?.delta?.tool_calls ?? []));
 }

@@ -11,10 +11,18 @@ const PEERS = Array.from({ length: 81 }, (_, cell) => {
 });
 const MOST_TRIES = 200_000;
 
-/** The board in a pasted text: 81 digits, dots or zeros; anything else between them is skipped. Null for another number. */
+/** The board of an answer: 81 digits or dots, whatever stands between them; null for another number. What people write is read by the server. */
 export function parseBoard(text) {
   const cells = text.match(/[0-9._]/g) ?? [];
   return cells.length === 81 ? cells.map((character) => Number(character) || 0) : null;
+}
+
+/** The same puzzle in other clothes: digits renamed, rows and columns exchanged within their boxes. */
+export function shuffled(board, random = Math.random) {
+  const order = (n) => Array.from({ length: n }, (_, i) => ({ i, at: random() })).sort((a, b) => a.at - b.at).map(({ i }) => i);
+  const lineOrder = () => order(3).flatMap((band) => order(3).map((line) => 3 * band + line));
+  const [rows, columns, names] = [lineOrder(), lineOrder(), order(9)];
+  return rows.flatMap((row) => columns.map((column) => board[9 * row + column])).map((digit) => digit && names[digit - 1] + 1);
 }
 
 function lines(characters) {
@@ -73,11 +81,13 @@ function tightest(cells) {
   return [best, fewest ?? []];
 }
 
-/** For each of the 81 cells the canvas position that writes it, from the most probable text; -1 where none does. */
-export function cellPositions(drafts) {
+/** For each of the 81 cells the canvas position that writes it: from the answer where there is one, else one token a cell. */
+export function positionsOf(timeline, frame) {
+  const commit = timeline.commits.find((one) => one.canvas === frame.canvas);
   const positions = [];
-  drafts.forEach((text, position) => {
+  commit?.tokens.forEach((text, position) => {
     for (const character of text) if (/[0-9]/.test(character)) positions.push(position);
   });
-  return Array.from({ length: 81 }, (_, cell) => positions[cell] ?? -1);
+  const usual = positions.length !== 81;
+  return Array.from({ length: 81 }, (_, cell) => (usual ? cell + Math.floor(cell / 9) : positions[cell]));
 }

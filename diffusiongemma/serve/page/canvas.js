@@ -79,7 +79,7 @@ export class CanvasView {
     this.#cells = shape.map((token, position) => {
       const cell = el("span", { class: token === null ? "cell beyond" : "cell" });
       cell.where = { canvas: frame.canvas, position };
-      cell.room = token === null ? 1 : Math.max(1, columns(oneLine(token)));
+      cell.room = token === null ? 1 : Math.max(1, columns(oneLine(bare(token))));
       cell.style.setProperty("--w", cell.room);
       return cell;
     });
@@ -134,6 +134,11 @@ function lineAway(cells, at, direction) {
   return beyond.length ? cells[best] : cells[at] ?? null;
 }
 
+/** A token without the space before its word, which stands between the cells: so no line begins with one. */
+function bare(token) {
+  return /^ [^\s]/.test(token) ? token.slice(1) : token;
+}
+
 function oneLine(token) {
   return printable(token.replaceAll("\n", "")) || (token.includes("\n") ? "↵" : "");
 }
@@ -151,7 +156,7 @@ function fill(cell, shape, frame, position) {
 
 /** A token in the room that the shape's token has: exact where they agree, else as much as is seen at once. */
 function inRoom(token, shape, room) {
-  if (token === shape) return oneLine(token);
+  if (token === shape) return oneLine(bare(token));
   const text = visible(token);
   const seen = columns(text) > room ? visible(token.trimStart() || token) : text;
   return Array.from(seen).slice(0, room).join("");
@@ -163,6 +168,7 @@ function wordsOf(shape, cells) {
   let word = null, width = 0, broke = true;
   shape.forEach((token, i) => {
     const starts = broke || token === null || /^\s/.test(token) || width + cells[i].room > LONGEST_WORD;
+    if (starts && token !== null && bare(token) !== token) nodes.push(" ");
     if (starts) nodes.push((word = el("span", { class: "word" }))), (width = 0);
     word.append(cells[i]);
     width += cells[i].room;

@@ -2,7 +2,7 @@
 
 import { count, decimal, el, seconds, svg } from "./util.js";
 
-const WIDTH = 520, HEIGHT = 200, LEFT = 64, BOTTOM = 30, TOP = 12, RIGHT = 14;
+const WIDTH = 520, HEIGHT = 210, LEFT = 70, BOTTOM = 36, TOP = 16, RIGHT = 14;
 
 /** Tokens at which both ways take equally long: steps · step_ms = tokens · token_ms. */
 export function crossingPoint({ steps, step_ms, token_ms }) {
@@ -33,6 +33,7 @@ export function crossingChart(machine, length, measured) {
   const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": crossingSentence(machine, length) },
     svg("line", { class: "axis", x1: x(0), y1: y(0), x2: x(most), y2: y(0) }),
     line("diffusion", flat, flat), line("ar", 0, slope * most), dots,
+    words("tokens of the reply →", (x(0) + x(most)) / 2, HEIGHT - 2, "middle"), words("time ↑", 4, TOP + 2, "start"),
     words("0", x(0), HEIGHT - 12, "middle"), words(`${most} tokens`, x(most), HEIGHT - 12, "end"),
     words(seconds(top / 1.1), LEFT - 6, y(top / 1.1) + 4, "end"), words("0", LEFT - 6, y(0) + 4, "end"),
     words("one canvas by diffusion", x(0) + 8, y(flat) - 6, "start"),

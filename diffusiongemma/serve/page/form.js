@@ -4,12 +4,12 @@ import { el } from "./util.js";
 
 let serial = 0;
 
-/** A field with its label; `attributes.hint` is said below it. */
-export function field(label, control, { hint = "", wide = false } = {}) {
+/** A field with its label; `hint` is said below it, `title` when it is pointed at. */
+export function field(label, control, { hint = "", wide = false, title = undefined } = {}) {
   control.id ||= `field-${(serial += 1)}`;
   const about = hint ? el("span", { class: "hint", id: `${control.id}-hint` }, hint) : null;
   if (about) control.setAttribute("aria-describedby", about.id);
-  return el("div", { class: wide ? "field wide" : "field" }, el("label", { for: control.id }, label), control, about);
+  return el("div", { class: wide ? "field wide" : "field" }, el("label", { for: control.id, title }, label), control, about);
 }
 
 export function choice(names, value, attributes = {}) {
@@ -23,26 +23,25 @@ export function number(attributes) {
   return el("input", { type: "number", inputmode: "decimal", ...attributes });
 }
 
-const CHECKED = [["never", "none"], ["unconverged", "unsure"], ["always", "all"]];
-const SAMPLERS = ["entropy_bound", "confidence", "fixed_k", "ancestral"];
+const CHECKED = [["never", "never"], ["unconverged", "when unsure"], ["always", "always"]];
 
-/** Seed, steps, sampler, temperature, length, checked canvases, early text, system prompt; empty fields keep the model's defaults. */
+/** Seed, steps, sampler, temperature, length, second look, early text, system prompt; empty fields keep the model's defaults. */
 export class Options {
   constructor(info, { closed = true } = {}) {
     const defaults = info?.defaults ?? {};
     const hint = (value) => (value === undefined || value === null ? "default" : String(value));
     this.seed = number({ min: 0, step: 1, placeholder: "random" });
     this.steps = number({ min: 1, step: 1, placeholder: hint(defaults.steps) });
-    this.temperature = number({ min: 0, max: 2, step: "any", placeholder: "as trained" });
+    this.temperature = number({ min: 0, max: 2, step: "any", placeholder: "the model’s own" });
     this.tokens = number({ min: 1, step: 1, placeholder: hint(defaults.max_tokens) });
     this.sampler = choice([["", "default"], ...samplerNames(info)], "");
-    this.verify = choice([["", "default"], ...CHECKED], "", { title: "The encoder writes on from the first token that it would not have written" });
-    this.early = el("input", { type: "checkbox", title: "Send the stable start before the canvas is done" });
+    this.verify = choice([["", "default"], ...CHECKED], "", { title: "The model reads its finished text once more from left to right, and rewrites it from the first token that it would not have written" });
+    this.early = el("input", { type: "checkbox", title: "The beginning of the answer is sent, and stays, as soon as it no longer changes" });
     this.system = el("textarea", { rows: 2, placeholder: "none" });
     const row = el("div", { class: "fields" },
-      field("Seed", this.seed), field("Steps per canvas", this.steps), field("Sampler", this.sampler),
-      field("Temperature", this.temperature), field("Most tokens", this.tokens), field("Checked canvases", this.verify),
-      el("div", { class: "field check" }, this.early, label(this.early, "Early text")),
+      field("Seed", this.seed), field("Steps per canvas", this.steps, { title: "A canvas is the block of tokens that is refined together" }), field("Sampler", this.sampler),
+      field("Temperature", this.temperature), field("Most tokens", this.tokens), field("Second look", this.verify),
+      el("div", { class: "field check" }, this.early, label(this.early, "Send the beginning early")),
       field("System prompt", this.system, { wide: true }));
     this.root = el("details", { class: "options", open: !closed }, el("summary", {}, "Options"), row);
   }
@@ -68,7 +67,7 @@ export class Options {
 
 /** The samplers that the server names, as choices of a menu. */
 export function samplerNames(info) {
-  const names = (info?.samplers ?? SAMPLERS).map((sampler) => sampler?.name ?? sampler);
+  const names = (info?.samplers ?? []).map((sampler) => sampler?.name ?? sampler);
   return names.map((name) => [name, name.replaceAll("_", " ")]);
 }
 
@@ -77,10 +76,65 @@ function label(control, text) {
   return el("label", { for: control.id }, text);
 }
 
-/** What a view opens with: for the embedded model, which does it best, a sudoku. */
-export function firstPrompt(info, prompts) {
-  const [, text] = (info?.model === "nano" && prompts.find(([name]) => name === "Sudoku")) || prompts[0];
-  return text;
+/** The examples that the model was taught, where it says what it was taught; `[name, text, skill]` each. */
+export function fitting(info, prompts) {
+  const skills = info?.skills ?? [];
+  const known = prompts.filter(([, , skill]) => skills.includes(skill));
+  return known.length ? known : prompts;
+}
+
+/** What a small model can do, in a sentence; "" for one that does not say. */
+export function abilities(info) {
+  const skills = info?.skills ?? [];
+  if (!skills.length) return "";
+  const words = skills.map((skill) => SKILLS[skill] ?? skill);
+  const size = info.parameters < 1e9 ? `${(info.parameters / 1e6).toFixed(1)} million` : `${(info.parameters / 1e9).toFixed(0)} billion`;
+  return `${info.model} has ${size} parameters and was taught ${listed(words)}. Whatever else you ask, it makes something up.`;
+}
+
+const SKILLS = { sudoku: "sudoku", extraction: "finding facts in a few sentences", repair: "mending and changing short texts", answers: "short answers to simple questions" };
+
+function listed(words) {
+  return words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} and ${words.at(-1)}`;
+}
+
+/** A text field that grows with what is typed, in whole lines. */
+export function growing(area) {
+  const fit = () => {
+    area.style.height = "auto";
+    area.style.height = `${area.scrollHeight + 2}px`;
+  };
+  area.addEventListener("input", fit);
+  new ResizeObserver(() => area.clientWidth !== area.fittedAt && ((area.fittedAt = area.clientWidth), fit())).observe(area);
+  return area;
+}
+
+/** Fill a field as if it were typed. */
+export function fill(area, text) {
+  area.value = text;
+  area.dispatchEvent(new Event("input"));
+}
+
+/** Control or Command with Enter submits, as a plain Enter is a line break. */
+export function submitOnEnter(area, form) {
+  area.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+  });
+}
+
+/** A quiet button. */
+export function action(label, onclick, title = undefined) {
+  return el("button", { type: "button", class: "quiet", onclick, title }, label);
+}
+
+/** A button that opens the dialogue for files; `onFile(file)` gets the one chosen. */
+export function fileButton(label, accept, onFile) {
+  const input = el("input", { type: "file", accept, class: "visually-hidden", onchange: () => {
+    if (input.files[0]) onFile(input.files[0]);
+    input.value = "";
+  } });
+  input.id = `field-${(serial += 1)}`;
+  return el("span", { class: "file" }, input, el("label", { for: input.id, class: "quiet" }, label));
 }
 
 /** Example prompts as small buttons that fill in a field. */
@@ -90,7 +144,8 @@ export function examples(list, use) {
 }
 
 /**
- * A submit button that reads Stop while `work(signal)` runs. Errors go to `say(message, true)`; a stop is no error.
+ * A submit button that reads Stop while `work(signal)` runs. Errors are told in `alert`, which belongs beside the button; a
+ * stop is no error.
  */
 export class Runner {
   #running = null;
@@ -100,6 +155,18 @@ export class Runner {
     // After a click of the mouse, Space is for the player: a button that kept the focus would send the request again.
     const leave = (event) => event.detail && this.button.blur();
     this.button = el("button", { type: "submit", class: "primary", onclick: leave }, label);
+    this.alert = el("p", { class: "alert", role: "alert", hidden: true });
+  }
+
+  /** A mistake, told beside the button that led to it. */
+  #complain(message) {
+    this.alert.textContent = message;
+    this.alert.hidden = !message;
+    if (message) this.alert.scrollIntoView({ block: "nearest" });
+  }
+
+  get running() {
+    return this.#running !== null;
   }
 
   /** To be called on submit. */
@@ -107,12 +174,16 @@ export class Runner {
     event?.preventDefault();
     if (this.#running) return this.#running.abort();
     const running = (this.#running = new AbortController());
+    this.#complain("");
     this.button.textContent = "Stop";
     try {
       await this.work(running.signal);
     } catch (error) {
       if (running.signal.aborted) this.say("Stopped.");
-      else this.say(error.message, true);
+      else {
+        this.say("");
+        this.#complain(error.message);
+      }
     } finally {
       this.#running = null;
       this.button.textContent = this.label;

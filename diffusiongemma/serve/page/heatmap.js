@@ -27,15 +27,20 @@ export class HeatMap {
   constructor({ onPick }) {
     this.canvas = el("canvas", { class: "heat", role: "img", "aria-label": "Entropy by position and step" });
     this.cursor = el("div", { class: "heat-cursor" });
-    this.root = el("div", { class: "heat-frame", hidden: true }, this.canvas, this.cursor);
+    this.frame = el("div", { class: "heat-frame" }, this.canvas, this.cursor);
+    this.ends = el("span", {}, "");
+    this.root = el("figure", { class: "heat-figure", hidden: true }, el("figcaption", {}, "How unsure each place was, step by step (click to go there)"),
+      el("div", { class: "heat-body" }, el("span", { class: "heat-side", "aria-hidden": "true" }, "place in the text →"), this.frame),
+      el("div", { class: "heat-axis", "aria-hidden": "true" }, el("span", {}, "noise"), el("span", {}, "steps →"), this.ends));
     this.canvas.addEventListener("click", (event) => onPick(...this.#at(event)));
-    new ResizeObserver(() => this.#queue()).observe(this.root);
+    new ResizeObserver(() => this.#queue()).observe(this.frame);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#queue());
     addEventListener("themechange", () => this.#queue());
   }
 
   show(timeline) {
     this.#timeline = timeline;
+    this.ends.textContent = timeline.done ? "final" : "";
     this.root.hidden = !timeline.moments.some((moment) => moment.frame);
     this.#queue();
   }
@@ -72,12 +77,12 @@ export class HeatMap {
     const { moments } = this.#timeline;
     const rows = this.#rows, scale = devicePixelRatio || 1;
     const height = Math.min(TALLEST, Math.max(96, rows * 2));
-    this.canvas.width = Math.max(1, Math.round(this.root.clientWidth * scale));
+    this.canvas.width = Math.max(1, Math.round(this.frame.clientWidth * scale));
     this.canvas.height = Math.round(height * scale);
     this.canvas.style.height = `${height}px`;
     this.canvas.setAttribute("aria-label", summary(moments));
     const paint = this.canvas.getContext("2d");
-    const { colours, divider } = ramp(this.root);
+    const { colours, divider } = ramp(this.frame);
     const cell = { width: this.canvas.width / moments.length, height: this.canvas.height / rows };
     moments.forEach((moment, column) => {
       if (moment.frame) drawColumn(paint, moment.frame, column, cell, colours);

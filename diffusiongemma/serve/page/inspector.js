@@ -11,7 +11,8 @@ export class Inspector {
 
   constructor() {
     this.body = el("div", { class: "inspected", "aria-live": "polite" });
-    this.root = el("aside", { class: "inspector", "aria-label": "Cell" }, el("h2", {}, "Cell"), this.body);
+    const close = el("button", { type: "button", class: "icon-button close", "aria-label": "Close", onclick: () => this.look(null, null, null) }, "✕");
+    this.root = el("aside", { class: "inspector", "aria-label": "Cell" }, el("div", { class: "row" }, el("h2", {}, "One place, step by step"), close), this.body);
     this.draw(null, null);
   }
 
@@ -23,7 +24,8 @@ export class Inspector {
   /** Draw the cell looked at as of `moment`; without one, how to choose it. */
   draw(timeline, moment) {
     const where = this.#where;
-    const frames = where && timeline ? timeline.framesOf(where.canvas) : [];
+    this.root.classList.toggle("open", Boolean(where && timeline)); // a sheet from below on a phone
+    const frames = where && timeline ? timeline.framesOf(where.canvas).filter((frame) => frame.step > 0) : [];
     const commit = where && timeline?.commits.find((one) => one.canvas === where.canvas && (!where.commit || one === where.commit));
     if (!where || (!frames.length && !commit)) {
       this.#where = null;
@@ -39,9 +41,9 @@ function facts({ canvas, position }, commit, frames, moment) {
   const frame = moment?.frame?.canvas === canvas ? moment.frame : null;
   const token = frame ? frame.tokens[position] : commit?.tokens[position] ?? frames.at(-1)?.tokens[position] ?? "";
   const rows = [["Position", `${position}, canvas ${canvas + 1}`]];
-  if (frame) rows.push(["Holds", frame.lost[position] ? "noise again: taken back in this step" : STATE_NAMES[frame.state[position]] ?? ""], ["Entropy", `${decimal(nats(frame.entropy[position]), 3)} nats`]);
+  if (frame) rows.push(["Holds", frame.lost[position] ? "taken back in this step: noise again" : STATE_NAMES[frame.state[position]] ?? ""], ["Entropy", `${decimal(nats(frame.entropy[position]), 3)} nats`]);
   const written = !frame && position >= (commit?.tokens.length ?? 0) - (commit?.written ?? 0);
-  if (written && commit?.written) rows.push(["Written by", "the encoder, in the canvas's place"]);
+  if (written && commit?.written) rows.push(["Written by", "the second look, from left to right"]);
   else if (commit?.settled?.[position] !== undefined) rows.push(["Unchanged since", `step ${commit.settled[position]}`]);
   const accepted = frames.find((one) => "adps".includes(one.state[position]));
   if (accepted) rows.push(["First accepted", `step ${accepted.step}`]);
@@ -57,9 +59,14 @@ function candidates(told) {
   const item = ([text, logprob]) => {
     const share = Math.exp(logprob);
     const bar = el("meter", { min: 0, max: 1, value: share, "aria-hidden": "true" });
-    return el("li", {}, el("span", { class: "steps" }, `${decimal(100 * share, share < 0.1 ? 1 : 0)} %`), el("span", { class: "token" }, visible(text)), bar);
+    return el("li", {}, el("span", { class: "steps" }, percent(share)), el("span", { class: "token" }, visible(text)), bar);
   };
   return [el("h3", {}, "Candidates at the end"), el("ol", { class: "candidates" }, told.map(item))];
+}
+
+function percent(share) {
+  if (share < 0.0005) return "< 0.1 %";
+  return share > 0.9995 && share < 1 ? "> 99.9 %" : `${decimal(100 * share, share < 0.1 ? 1 : 0)} %`;
 }
 
 /** The most probable token at each step, steps that agree taken together. */

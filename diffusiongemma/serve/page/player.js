@@ -131,7 +131,7 @@ export class Player {
     this.scrub.max = Math.max(0, this.last);
     this.scrub.value = Math.max(0, this.index);
     const moment = this.timeline?.moments[this.index];
-    const name = moment?.frame ? `canvas ${moment.frame.canvas + 1}, step ${moment.frame.step}` : moment ? "committed" : "nothing yet";
+    const name = moment?.frame?.step === 0 ? "noise" : moment?.frame ? `canvas ${moment.frame.canvas + 1}, step ${moment.frame.step}` : moment ? "committed" : "nothing yet";
     this.scrub.setAttribute("aria-valuetext", name);
   }
 }

@@ -7,7 +7,13 @@ import { Player } from "./player.js";
 import { NOISE } from "./timeline.js";
 import { count, decimal, el, isTyping, seconds } from "./util.js";
 
-const LEGEND = [["n", "noise"], ["n lost", "noise again"], ["a", "newly accepted"], ["d", "earlier draft"], ["c", "committed"]];
+const LEGEND = [
+  ["n", "noise", "A random token: the model does not know this place yet"],
+  ["n lost", "taken back", "The step before had a word here; now it is noise again"],
+  ["a", "new", "The model became sure of this in the step shown"],
+  ["d", "kept", "Kept from the step before; it may still change"],
+  ["c", "final", "Part of the answer"],
+];
 
 export class Stage {
   timeline = null;
@@ -63,9 +69,9 @@ export class Stage {
   }
 
   #tell() {
-    const { done, moments } = this.timeline;
+    const { done } = this.timeline;
     if (!done) return;
-    const steps = moments.filter((moment) => moment.frame).length;
+    const { steps } = this.timeline;
     const how = this.timeline.isAutoregressive ? "token by token" : `in ${count(steps, "step")}`;
     const end = done.finish_reason === "length" ? " The reply was cut at its length limit." : "";
     this.say(`Generated ${how}, ${seconds(done.seconds)}.${end} ${done.note ?? ""}`.trim());
@@ -99,23 +105,31 @@ export class Stage {
 
 function describe(timeline, moment) {
   const text = timeline.draftAt(moment);
+  if (moment.frame?.step === 0) return "Noise: random tokens, before the first step.";
   return moment.frame ? `Canvas ${moment.frame.canvas + 1}, step ${moment.frame.step}. The draft reads: ${text}` : `Committed text: ${text}`;
 }
 
 /** What the looks of cells mean. */
 export function legend() {
   const swatch = (state, ...extra) => el("span", { class: ["cell swatch", ...extra].join(" "), "data-state": state, "aria-hidden": "true" }, "ab");
-  const swatches = LEGEND.map(([kind, name]) => el("li", {}, swatch(...kind.split(" ")), name));
-  const scale = el("li", { class: "scale" }, "sure", el("span", { class: "ramp", "aria-hidden": "true" }), "unsure");
-  return el("ul", { class: "legend", "aria-label": "Legend" }, swatches, scale);
+  const swatches = LEGEND.map(([kind, name, title]) => el("li", { title }, swatch(...kind.split(" ")), name));
+  const scale = el("p", { class: "legend scale", title: "How far the model's guesses for a place are spread (their entropy)" }, "Colour: sure", el("span", { class: "ramp", "aria-hidden": "true" }), "unsure");
+  return el("div", { class: "legends" }, el("ul", { class: "legend", "aria-label": "What a cell is" }, swatches), scale);
 }
 
-/** Step, tokens resolved, forward passes, tokens per forward. */
+/** Where the answer stands, and what it took so far. */
+const COUNTED = [
+  ["step", "Each step refines the whole block of text once"],
+  ["settled", "Places that are not noise, of all on the canvas"],
+  ["forward passes", "How often the network was run"],
+  ["tokens per forward", "Tokens of the answer for each run of the network; writing one after the other has 1"],
+  ["time", "On the server's clock"],
+];
+
 export class Counters {
   constructor() {
-    const names = ["step", "tokens resolved", "forward passes", "tokens per forward", "time"];
-    this.values = names.map(() => el("dd", {}, "–"));
-    this.root = el("dl", { class: "counters" }, names.map((name, i) => el("div", {}, el("dt", {}, name), this.values[i])));
+    this.values = COUNTED.map(() => el("dd", {}, "–"));
+    this.root = el("dl", { class: "counters" }, COUNTED.map(([name, title], i) => el("div", { title }, el("dt", {}, name), this.values[i])));
   }
 
   draw(timeline, moment) {
@@ -125,7 +139,7 @@ export class Counters {
     const accepted = frame ? Array.from(frame.state).filter((state) => state !== NOISE).length : 0;
     const isEnd = timeline.done && moment === timeline.moments.at(-1);
     const rate = isEnd ? timeline.done.tokens_per_forward : committed ? committed / moment.passes : NaN;
-    const step = frame ? `${frame.step}${timeline.start.steps ? ` / ${timeline.start.steps}` : ""}` : lastSteps(timeline, moment);
+    const step = frame?.step === 0 ? "noise" : frame ? `${frame.step}${timeline.start.steps ? ` / ${timeline.start.steps}` : ""}` : lastSteps(timeline, moment);
     const shown = [step, resolved(committed + accepted, frame, committed), String(moment.passes), decimal(rate), seconds(moment.seconds)];
     shown.forEach((text, i) => (this.values[i].textContent = text));
   }

@@ -2,6 +2,11 @@
 
 import { CanvasDecoder, ServerError } from "./protocol.js";
 
+/** The canvas before its first step: nothing was computed for it. */
+export function isNoise(frame) {
+  return frame.step === 0;
+}
+
 export const NOISE = "n", NEW = "a", DRAFT = "d", PINNED = "p", SENT = "s";
 
 // Where a server or trace does not name them: what the released and the embedded models end an answer with.
@@ -19,6 +24,8 @@ export class Timeline {
   commits = [];
   done = null;
   text = "";
+  thinking = "";
+  calls = [];
   #decoder = new CanvasDecoder();
   #frames = new Map(); // canvas -> its newest frame
   #clock = { passes: 0, seconds: 0 };
@@ -56,7 +63,7 @@ export class Timeline {
     const frame = this.#decoder.frame(data);
     const opens = !this.#frames.has(frame.canvas) && frame.canvas > 0; // a later canvas waits for one encode
     this.#frames.set(frame.canvas, frame);
-    this.#clock.passes += opens ? 2 : 1;
+    this.#clock.passes += (opens ? 1 : 0) + (isNoise(frame) ? 0 : 1);
     this.#clock.seconds += (frame.ms ?? 0) / 1000;
     this.moments.push({ frame, commit: null, commits: this.commits.length, ...this.#clock });
   }
@@ -83,6 +90,11 @@ export class Timeline {
 
   get isAutoregressive() {
     return this.start.mode === "ar" || (this.commits.length > 0 && this.#frames.size === 0);
+  }
+
+  /** Denoise steps that were taken. */
+  get steps() {
+    return this.moments.filter((moment) => moment.frame && !isNoise(moment.frame)).length;
   }
 
   get canvases() {

@@ -62,6 +62,24 @@ export function count(number, noun) {
   return `${number} ${noun}${number === 1 ? "" : "s"}`;
 }
 
+/** Put a text on the clipboard; over plain http browsers give pages no access to it, and an old way is left. */
+export async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const area = el("textarea", { class: "visually-hidden", value: text, "aria-hidden": "true" });
+    const focused = document.activeElement;
+    document.body.append(area);
+    area.select();
+    const done = document.execCommand("copy");
+    area.remove();
+    if (focused instanceof HTMLElement) focused.focus();
+    if (!done) throw new Error("The browser does not let this page copy: select the text instead.");
+  }
+}
+
+export const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+
 /** Offer `content` to the user as a file. */
 export function download(name, content, type) {
   const url = URL.createObjectURL(new Blob([content], { type }));

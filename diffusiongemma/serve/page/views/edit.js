@@ -1,24 +1,31 @@
 /** Edit: fill a selection or change a text by instruction, and take or leave each change. */
 
 import { watchPlan } from "../api.js";
-import { Runner, choice, field, number } from "../form.js";
+import { Runner, choice, examples, field, fill, growing, number } from "../form.js";
+import { RubSurface } from "../rub.js";
 import { Stage } from "../stage.js";
 import { applied, characterOffset, wordDiff } from "../textdiff.js";
 import { Timeline } from "../timeline.js";
 import { count, decimal, el, visible } from "../util.js";
 
-const TEXT = "The fox lived near the river. Every morning it went to the water and looked at the fish. It wanted to swim, but it was afraid.";
+const EXAMPLES = [
+  ["Past tense", "After lunch, Anna will paint a picture in the garden.", "Rewrite in the past tense."],
+  ["Spelling", "Tom walkd to the libary becuase he wanted a bok.", "Correct the spelling."],
+  ["Capitals", "the fox lived near the river. it wanted to swim.", "Fix the capital letters."],
+];
+const TEXT = EXAMPLES[0][1];
 
 export class EditView {
   #undo = [];
   #proposal = null;
 
   constructor() {
-    this.area = el("textarea", { rows: 7, value: TEXT, spellcheck: "false", oninput: () => this.#propose(null) });
+    this.area = growing(el("textarea", { rows: 4, value: TEXT, spellcheck: "false", oninput: () => (this.#propose(null), this.rub.show(this.area.value)) }));
+    this.rub = new RubSurface((spans) => this.#heal(spans));
     for (const name of ["select", "keyup", "mouseup", "touchend"]) this.area.addEventListener(name, () => this.#showSelection());
     this.selection = el("p", { class: "hint", "aria-live": "polite" });
-    this.kind = choice([["infill", "Fill in the selection"], ["edit", "Change by instruction"]], "infill", { onchange: () => this.#showKind() });
-    this.instruction = el("input", { type: "text", placeholder: "Make it friendlier" });
+    this.kind = choice([["infill", "Fill in the selection"], ["edit", "Change by instruction"]], "edit", { onchange: () => this.#showKind() });
+    this.instruction = el("input", { type: "text", placeholder: "Rewrite in the past tense.", value: EXAMPLES[0][2] });
     this.strength = el("input", { type: "range", min: 0.05, max: 1, step: 0.05, value: 0.5, oninput: () => this.#showKind() });
     this.strengthField = field("Strength", this.strength, { hint: "50 %" });
     this.seed = number({ min: 0, step: 1, placeholder: "random" });
@@ -30,9 +37,12 @@ export class EditView {
     this.runner = new Runner("Rewrite", (signal) => this.#run(signal), (...message) => this.#say(...message));
     const form = el("form", { class: "card ask", onsubmit: (event) => this.runner.toggle(event) },
       field("Text", this.area, { wide: true }), this.selection,
+      examples(EXAMPLES, (text, instruction) => this.#use(text, instruction)),
       el("div", { class: "fields" }, field("What to do", this.kind), this.instructionField = field("Instruction", this.instruction), this.strengthField, field("Seed", this.seed)),
-      el("div", { class: "row" }, this.undoButton, this.runner.button));
-    this.root = el("section", { class: "view", "aria-label": "Edit" }, form, this.status, this.review, this.stage.root);
+      el("div", { class: "row" }, this.undoButton, this.runner.button), this.runner.alert);
+    this.root = el("section", { class: "view", "aria-label": "Edit" }, form, this.rub.root, this.status, this.review, this.stage.root);
+    this.form = form;
+    this.rub.show(TEXT);
     this.#showKind();
     this.#showSelection();
   }
@@ -40,6 +50,22 @@ export class EditView {
   get #span() {
     const { selectionStart: from, selectionEnd: to } = this.area;
     return from < to ? [from, to] : null;
+  }
+
+  /** An example: its text and what is to be done with it. */
+  #use(text, instruction) {
+    fill(this.area, text);
+    this.kind.value = "edit";
+    this.instruction.value = instruction;
+    this.#showKind();
+    this.area.setSelectionRange(0, 0);
+    this.form.requestSubmit();
+  }
+
+  /** Words that were rubbed out are written anew, the others stay. */
+  #heal(spans) {
+    this.healing = spans;
+    this.form.requestSubmit();
   }
 
   #showSelection() {
@@ -53,6 +79,7 @@ export class EditView {
   #showKind() {
     this.strengthField.hidden = this.kind.value === "infill";
     this.strengthField.querySelector(".hint").textContent = `${Math.round(100 * this.strength.value)} % of the text starts as noise`;
+    this.rub.preview(this.kind.value === "edit" ? Number(this.strength.value) : 0);
     this.#showSelection();
   }
 
@@ -61,7 +88,10 @@ export class EditView {
     this.#say("Working…");
     const [before, selected] = [this.area.value, this.#span];
     const seed = this.seed.value.trim() === "" ? {} : { seed: Number(this.seed.value) };
-    const answer = this.kind.value === "infill" ? await this.#infill(before, seed, signal) : await this.#edit(before, seed, signal);
+    const healing = this.healing;
+    this.healing = null;
+    const answer = healing ? await this.#watch("/v1/edits", { input: before, spans: healing, strength: 1, ...seed }, signal, true).finally(() => this.rub.show(this.area.value))
+      : this.kind.value === "infill" ? await this.#infill(before, seed, signal) : await this.#edit(before, seed, signal);
     const passes = answer.diffusion?.forward_passes;
     const cost = passes ? ` ${count(passes, "forward pass").replace("passs", "passes")}.` : "";
     if (answer.text === before) return this.#say(`The text came back unchanged.${cost}`);
@@ -117,6 +147,7 @@ export class EditView {
     if (taken.every((one) => one !== true) && yes) this.#remember(before);
     taken[index] = yes;
     this.area.value = applied(pieces, (change) => taken[change] === true);
+    this.rub.show(this.area.value);
     this.#afterDecision(index);
   }
 

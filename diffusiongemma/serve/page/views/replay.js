@@ -1,8 +1,8 @@
 /** Replay: a kept generation, played again, branched from any step, exported. */
 
 import { readTrace, watch } from "../api.js";
-import { exportPage } from "../export.js";
-import { Runner, choice, field, number, samplerNames } from "../form.js";
+import { Runner, choice, field, fileButton, number, samplerNames } from "../form.js";
+import { shareButtons, traceOfLink } from "../share.js";
 import { Stage } from "../stage.js";
 import { Timeline } from "../timeline.js";
 import { download, el } from "../util.js";
@@ -11,22 +11,36 @@ export class ReplayView {
   #takes = []; // {name, timeline}: the trace that was opened, then its branches
 
   constructor(info) {
-    this.file = el("input", { type: "file", accept: ".npz,.json", onchange: () => this.#openFile(this.file.files[0]) });
-    this.exportButton = el("button", { type: "button", class: "quiet", disabled: true, onclick: () => this.#export() }, "Export page");
+    this.file = fileButton("Open a trace…", ".npz,.json", (file) => this.#openFile(file));
     this.saveButton = el("button", { type: "button", class: "quiet", disabled: true, onclick: () => this.#save() }, "Save trace");
     this.stage = new Stage({
       empty: "Open a trace: a file that Watch saved, or that run --trace wrote.",
-      actions: [this.saveButton, this.exportButton],
+      actions: [this.saveButton],
       onMoment: () => this.#showPoint(),
     });
+    this.share = shareButtons(this.stage);
+    this.share.hidden = true;
+    this.stage.player.root.after(this.share);
     this.takes = el("div", { class: "chips takes", role: "group", "aria-label": "Takes" });
-    this.root = el("section", { class: "view", "aria-label": "Replay" }, el("div", { class: "card ask replay-top" }, field("Trace file", this.file), this.#branchForm(info)), this.takes, this.stage.root);
+    this.root = el("section", { class: "view", "aria-label": "Replay" }, el("div", { class: "card ask replay-top" }, el("div", { class: "field" }, this.file, el("span", { class: "hint" }, "What “Save trace” or run --trace wrote; it can be dropped here too.")), this.#branchForm(info)), this.takes, this.stage.root);
     this.root.addEventListener("dragover", (event) => event.preventDefault());
     this.root.addEventListener("drop", (event) => {
       event.preventDefault();
       this.#openFile(event.dataTransfer.files[0]);
     });
     this.#showPoint();
+    this.#openLink();
+    addEventListener("hashchange", () => this.#openLink());
+  }
+
+  /** The generation that the address carries. */
+  async #openLink() {
+    try {
+      const trace = await traceOfLink(location.hash);
+      if (trace) this.open(trace);
+    } catch (error) {
+      this.stage.say(error.message, true);
+    }
   }
 
   #branchForm(info) {
@@ -35,7 +49,7 @@ export class ReplayView {
     this.point = el("p", { class: "hint" });
     this.runner = new Runner("Branch", (signal) => this.#branch(signal), (...message) => this.stage.say(...message));
     return el("form", { class: "branch", onsubmit: (event) => this.runner.toggle(event) },
-      el("div", { class: "fields" }, field("New seed", this.seed), field("New sampler", this.sampler), this.runner.button), this.point);
+      el("div", { class: "fields" }, field("New seed", this.seed), field("New sampler", this.sampler), this.runner.button), this.runner.alert, this.point);
   }
 
   async #openFile(file) {
@@ -75,7 +89,7 @@ export class ReplayView {
       },
     }, name);
     this.takes.replaceChildren(...(this.#takes.length > 1 ? this.#takes.map(chip) : []));
-    this.exportButton.disabled = this.saveButton.disabled = !current?.moments.length;
+    this.saveButton.disabled = this.share.hidden = !current?.moments.length;
     this.#showPoint();
   }
 
@@ -119,9 +133,5 @@ export class ReplayView {
 
   #save() {
     download("trace.json", JSON.stringify(this.stage.timeline.toTrace()), "application/json");
-  }
-
-  async #export() {
-    download("generation.html", await exportPage(this.stage.timeline), "text/html");
   }
 }

@@ -1,13 +1,14 @@
 /** Sudoku: a grid to type a puzzle into, in which the canvas then settles. */
 
-import { chatBody, watch } from "../api.js";
-import { answerPattern, cellPositions, conflicts, countSolutions, isSolved, parseBoard, puzzlePrompt } from "../board.js";
+import { chatBody, readBoard, watch } from "../api.js";
+import { answerPattern, conflicts, countSolutions, isSolved, parseBoard, puzzlePrompt } from "../board.js";
 import { STATE_NAMES } from "../canvas.js";
-import { Options, Runner, examples } from "../form.js";
+import { Options, Runner, examples, fileButton } from "../form.js";
+import { paintSquare, squaresOf } from "../grid.js";
 import { Player } from "../player.js";
 import { Counters, legend } from "../stage.js";
 import { Timeline } from "../timeline.js";
-import { el, isTyping, visible } from "../util.js";
+import { el, isTyping } from "../util.js";
 
 const PUZZLES = [
   ["Easy", "5.73.94..32..5..9..6.24...5283..45.7.915728.667.13824.952.6.781.3.8.7..4.4.9..62."],
@@ -16,7 +17,6 @@ const PUZZLES = [
   ["Unsolvable", "55..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"],
   ["Empty", ".".repeat(81)],
 ];
-const TOP_LEVEL = 35;
 
 export class SudokuView {
   #givens = Array(81).fill(0);
@@ -32,10 +32,11 @@ export class SudokuView {
     this.options = new Options(info);
     this.runner = new Runner("Solve", (signal) => this.#solve(signal), (...message) => this.#say(...message));
     const form = el("form", { class: "sudoku-side", onsubmit: (event) => this.runner.toggle(event) },
-      el("p", { class: "hint" }, "Type digits, move with the arrow keys, or paste 81 characters with dots for blanks."),
+      el("p", { class: "hint" }, "Type digits, move with the arrow keys, or paste a puzzle as you have it: lines, one line, CSV, blanks of any kind."),
       examples(PUZZLES, (text) => this.#set(parseBoard(text))), this.verdict,
-      el("div", { class: "row" }, el("button", { type: "button", class: "quiet", onclick: () => this.#set(this.#givens) }, "Clear the answer"), this.runner.button),
-      this.counters.root, this.player.root, legend(), this.status, this.options.root);
+      el("div", { class: "row" }, el("div", { class: "actions" }, fileButton("Open a file…", ".txt,.csv,text/*", async (file) => this.#read(await file.text())),
+        el("button", { type: "button", class: "quiet", onclick: () => this.#set(this.#givens) }, "Clear the answer")), this.runner.button),
+      this.runner.alert, this.counters.root, this.player.root, legend(), this.status, this.options.root);
     this.root = el("section", { class: "view sudoku-view", "aria-label": "Sudoku" }, el("div", { class: "card" }, this.grid), form);
     addEventListener("keydown", (event) => this.#key(event));
     this.#set(parseBoard(PUZZLES[0][1]));
@@ -59,10 +60,21 @@ export class SudokuView {
   }
 
   #paste(event) {
-    const board = parseBoard(event.clipboardData.getData("text"));
-    if (!board) return;
+    const text = event.clipboardData.getData("text");
+    if (text.trim().length < 3) return;
     event.preventDefault();
-    this.#set(board);
+    this.#read(text);
+  }
+
+  /** A board in whatever spelling; the server reads it. */
+  async #read(text) {
+    try {
+      const { board } = await readBoard(text);
+      if (board) this.#set(board);
+      else this.#say("No sudoku found there: nine lines of nine cells are needed, or 81 in one line.", true);
+    } catch (error) {
+      this.#say(error.message, true);
+    }
   }
 
   #move(event, cell) {
@@ -115,7 +127,7 @@ export class SudokuView {
 
   #report(timeline) {
     const answer = parseBoard(timeline.finalText);
-    const steps = timeline.moments.filter((moment) => moment.frame).length;
+    const { steps } = timeline;
     if (!answer) this.#say("The answer is not a whole board.", true);
     else if (isSolved(answer)) this.#say(`Solved in ${steps} steps: every row, column and box holds 1–9 once.`);
     else this.#say(`Not solved: ${conflicts(answer).length} cells of the answer clash. Try another seed.`, true);
@@ -133,14 +145,7 @@ export class SudokuView {
   }
 
   #showFrame(frame) {
-    const positions = cellPositions(frame.drafts);
-    this.inputs.forEach((input, cell) => {
-      if (this.#givens[cell]) return;
-      const position = positions[cell];
-      const state = frame.state[position] ?? "n";
-      const token = visible(frame.tokens[position] ?? "").trim();
-      paint(input, { text: token.slice(0, state === "n" ? 2 : 1), state, level: frame.entropy[position], lost: frame.lost[position] });
-    });
+    squaresOf(this.#timeline, frame, this.#givens).forEach((square, cell) => !this.#givens[cell] && paint(this.inputs[cell], square));
   }
 
   #key(event) {
@@ -155,12 +160,8 @@ export class SudokuView {
   }
 }
 
-function paint(input, { text, state, level = 0, wrong = false, lost = false }) {
-  if (input.value !== text) input.value = text;
-  input.parentElement.dataset.state = state;
-  input.parentElement.style.setProperty("--e", (level / TOP_LEVEL).toFixed(3));
-  input.parentElement.classList.toggle("wrong", wrong);
-  input.parentElement.classList.toggle("lost", lost);
-  input.setAttribute("aria-invalid", String(wrong));
-  input.title = STATE_NAMES[state] ?? "";
+function paint(input, square) {
+  paintSquare(input.parentElement, square);
+  input.setAttribute("aria-invalid", String(square.wrong ?? false));
+  input.title = STATE_NAMES[square.state] ?? "";
 }

@@ -1,0 +1,23 @@
+"""What a checkpoint was taught, as `skills.json` beside its weights says: a list of names of `tasks`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+SKILLS = "skills.json"
+
+
+def load_skills(directory: Path) -> tuple[str, ...]:
+    """None for a checkpoint that does not say."""
+    try:
+        told = json.loads((directory / SKILLS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ()
+    return tuple(skill for skill in told if isinstance(skill, str)) if isinstance(told, list) else ()
+
+
+def add_skill(directory: Path, skill: str) -> None:
+    """Note that the checkpoint in `directory` was taught it."""
+    skills = sorted({*load_skills(directory), skill})
+    (directory / SKILLS).write_text(json.dumps(skills) + "\n", encoding="utf-8")

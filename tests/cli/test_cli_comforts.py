@@ -1,0 +1,108 @@
+"""What makes the command line forgiving: short names, files, stop strings, several answers, defaults of one's own."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import diffusiongemma as dg
+
+pytest_plugins = ["cli_fixtures"]
+
+
+def test_the_prompt_may_be_in_a_file(cli, model, tiny, tmp_path):
+    (tmp_path / "prompt.txt").write_text("hello")
+    done = cli("run", "-f", tmp_path / "prompt.txt", "-m", model[1], "-n", 8, "--seed", 5, "-q")
+    assert done.out == tiny.generate("hello", seed=5, max_new_tokens=8).text + "\n" and done.err == ""
+    assert "cannot read" in cli("run", "--file", tmp_path / "none.txt", *model).err
+    assert "leave one of them out" in cli("run", "x", "--file", tmp_path / "prompt.txt", *model).err
+
+
+def test_stop_strings_end_the_answer_and_are_not_shown(cli, model, tiny):
+    text = tiny.generate("hello", seed=5).text
+    stop = text[6:9]
+    done = cli("run", "hello", *model, "--seed", 5, "--stop", stop, "--stop", "\x07", "--json")
+    assert done.json["text"] == text[: text.find(stop)] and done.json["finish_reason"] == "stop"
+    assert cli("run", "hello", *model, "--seed", 5, "--stop", stop).out.rstrip("\n") == text[: text.find(stop)].rstrip(
+        "\n"
+    )
+    assert cli("run", "hello", *model, "--stop", "").code == 2
+
+
+def test_several_answers_have_seeds_one_after_the_other(cli, model, tiny):
+    lines = cli("run", "hello", *model, "--n", 3, "--seed", 7, "--json").out.splitlines()
+    assert [json.loads(line)["seed"] for line in lines] == [7, 8, 9]
+    assert [json.loads(line)["text"] for line in lines] == [tiny.generate("hello", seed=s).text for s in (7, 8, 9)]
+    assert "--n is 0" in cli("run", "x", *model, "--n", 0).err
+
+
+def test_a_random_seed_is_told(cli, model, tiny):
+    seeds = [cli("run", "hello", *model, "--seed", "random", "--steps", 1, "--json").json["seed"] for _ in range(2)]
+    assert seeds[0] != seeds[1]
+    assert "--seed is '1.5'" in cli("run", "x", *model, "--seed", "1.5").err
+    assert f"seed {seeds[0]}" in cli("run", "hello", *model, "--seed", seeds[0], "--steps", 1, "-v").err
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--steps", 4, "--mode", "ar"], ["--steps", "token by token"]),
+        (["--sampler", "ancestral", "--mode", "ar"], ["--sampler"]),
+        (["--delay", 1], ["--watch"]),
+        (["--image", "a.png"], ["--image", "never taught to see"]),
+        (["--trace", "t.npz", "--n", 2], ["--trace"]),
+    ],
+)
+def test_options_without_effect_are_refused(cli, arguments, words):
+    done = cli("run", "hello", *arguments)
+    assert done.code == 2 and all(word in done.err for word in words), done.err
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    path = tmp_path / "config.toml"
+    monkeypatch.setenv("DIFFUSIONGEMMA_CONFIG", str(path))
+    return path
+
+
+def test_the_model_may_come_from_the_environment_or_a_file(cli, model, tiny, config, monkeypatch):
+    text = tiny.generate("hello", seed=9, steps=2).text + "\n"
+    monkeypatch.setenv("DIFFUSIONGEMMA_MODEL", model[1])
+    assert cli("run", "hello", "--seed", 9, "--steps", 2).out == text
+    monkeypatch.delenv("DIFFUSIONGEMMA_MODEL")
+    config.write_text(f'model = "{model[1]}"\n[run]\nseed = "9"\nsteps = 2\n')
+    assert cli("run", "hello").out == text
+    assert cli("run", "hello", "--steps", 3).out == tiny.generate("hello", seed=9, steps=3).text + "\n"
+
+
+def test_mistakes_in_the_file_are_told(cli, config):
+    config.write_text("[run]\nstep = 2\n")
+    assert "unknown option 'step'" in cli("run", "x").err
+    config.write_text("nonsense")
+    done = cli("run", "x")
+    assert done.code == 2 and "not TOML" in done.err
+    assert cli("run", "--help").code == 0
+
+
+def test_models_are_listed_and_described_without_being_loaded(cli, tiny_directory):
+    listed = cli("list", "--json").json
+    assert {"nano", "nano-base"} <= {found["name"] for found in listed}
+    told = cli("show", "nano", "--json").json
+    nano = dg.load("nano")
+    assert told["parameters"] >= 2_000_000 and told["canvas"] == nano.config.canvas_length
+    assert told["taught"] == list(nano.skills)
+    assert cli("show", tiny_directory).code == 0
+    assert "no model" in cli("show", "nobody/nothing").err
+    assert "no fetched model" in cli("rm", "nobody/nothing").err
+    assert "not a hub id" in cli("pull", "nano").err
+
+
+def test_a_conversation_is_kept_and_taken_up(cli, model, tmp_path):
+    kept = tmp_path / "talk.json"
+    cli("chat", *model, stdin=f"hello\n/save {kept}\n/exit\nnot read\n".encode())
+    messages = json.loads(kept.read_text())
+    assert [message["role"] for message in messages] == ["user", "assistant"]
+    done = cli("chat", *model, stdin=f"/load {kept}\nand now?\n/save {kept}\n".encode())
+    assert "2 messages from" in done.err and len(json.loads(kept.read_text())) == 4
+    assert "cannot read a conversation" in cli("chat", *model, stdin=b"/load nowhere.json\n").err
