@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Without an NVIDIA GPU the pinned torch of constraints.txt avoids gigabytes of CUDA packages.
 CONSTRAINTS := $(if $(shell command -v nvidia-smi 2>/dev/null),,-c constraints.txt)
 
-.PHONY: run test lint setup browser docs clean
+.PHONY: run test lint setup browser screenshots docs clean
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -24,6 +24,10 @@ lint: setup
 # For the tests of the page where the system has no chromium.
 browser: setup
 	$(BIN)/python -m playwright install chromium
+
+# Every view of the page, light, dark and on a phone, into docs/pictures.
+screenshots: setup
+	$(BIN)/python docs/pictures.py
 
 # Into site/, an ignored folder.
 docs: setup

@@ -21,6 +21,7 @@ CANVAS = 16
 REMEDIES = {
     "playwright": "pip install -e '.[dev]'",
     "chromium": "`make browser`, or chromium of the distribution (apt-get install chromium)",
+    "TypeScript": "`npm install --no-save typescript@5` in the repository",
     "GPU": "a machine with an NVIDIA GPU",
 }
 round_alike()  # before the first product, as `load` does: some tests make their models themselves

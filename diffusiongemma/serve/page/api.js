@@ -66,12 +66,20 @@ export async function drawPicture({ start, events }, format = "gif") {
   return (await send("/v1/pictures", JSON.stringify({ start, events, format }), "application/json")).blob();
 }
 
-/** The body of a chat completion that is watched. */
+/**
+ * The body of a chat completion that is watched.
+ * @param {string} prompt
+ * @param {any} [options]
+ */
 export function chatBody(prompt, { system = "", diffusion = {}, ...options } = {}) {
   return conversationBody([{ role: "user", content: prompt }], { system, diffusion, ...options });
 }
 
-/** The same for a conversation. */
+/**
+ * The same for a conversation.
+ * @param {any[]} said
+ * @param {any} [options]
+ */
 export function conversationBody(said, { system = "", diffusion = {}, ...options } = {}) {
   const messages = [...(system ? [{ role: "system", content: system }] : []), ...said];
   const frames = diffusion.mode === "ar" ? true : "noise";
@@ -96,7 +104,12 @@ async function* streamed(path, body, signal) {
 
 const BROKEN_OFF = "The answer broke off: the server ended the stream early.";
 
-/** Run a streamed request into a `Timeline`; `onEvent(timeline)` is called after each event. */
+/**
+ * Run a streamed request into a `Timeline`; `onEvent(timeline)` is called after each event.
+ * @param {string} path
+ * @param {any} body
+ * @param {{signal?: AbortSignal, onEvent?: (timeline: Timeline) => void, timeline?: Timeline}} [options]
+ */
 export async function watch(path, body, { signal, onEvent = () => {}, timeline = new Timeline() } = {}) {
   timeline.request = { path, body };
   const began = performance.now();

@@ -33,7 +33,7 @@ function open() {
   for (const [other, view] of opened) view.root.hidden = other !== name;
   const view = opened.get(name);
   if (!view.root.isConnected) main.append(view.root);
-  for (const link of document.querySelectorAll("nav a")) {
+  for (const link of /** @type {NodeListOf<HTMLAnchorElement>} */ (document.querySelectorAll("nav a"))) {
     if (link.hash === `#${name}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }

@@ -67,7 +67,10 @@ function extend(search) {
   }
 }
 
-/** The blank with the fewest possible digits, and these; -1 when the board is full. */
+/**
+ * The blank with the fewest possible digits, and these; -1 when the board is full.
+ * @returns {[number, number[]]}
+ */
 function tightest(cells) {
   let best = -1, fewest = null;
   for (let cell = 0; cell < 81; cell++) {

@@ -151,7 +151,9 @@ export class Runner {
   #running = null;
 
   constructor(label, work, say) {
-    Object.assign(this, { label, work, say });
+    this.label = label;
+    this.work = work;
+    this.say = say;
     // After a click of the mouse, Space is for the player: a button that kept the focus would send the request again.
     const leave = (event) => event.detail && this.button.blur();
     this.button = el("button", { type: "submit", class: "primary", onclick: leave }, label);

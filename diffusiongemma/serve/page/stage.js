@@ -19,6 +19,7 @@ export class Stage {
   timeline = null;
 
   /**
+   * @param {{empty?: string, actions?: any[], onMoment?: (moment: any, index: number) => void, compact?: boolean}} [options]
    * `empty`: what the canvas says before there is anything to show. `actions`: buttons beside the legend.
    * `compact` leaves out heat map and inspector, for views that show something else beside the canvas.
    */
