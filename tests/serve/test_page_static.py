@@ -11,7 +11,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "diffusiongemma" / "serve" / "page"
-FLAGS = ["--checkJs", "--allowJs", "--noEmit", "--target", "esnext", "--module", "esnext", "--moduleResolution", "bundler"]
+FLAGS = [
+    *("--checkJs", "--allowJs", "--noEmit", "--target", "esnext", "--module", "esnext"),
+    *("--moduleResolution", "bundler", "--lib", "esnext,dom,dom.iterable", "--strict", "false"),
+]
 REMEDY = "no TypeScript compiler"
 
 
@@ -26,7 +29,7 @@ def problems(*files: Path) -> str:
     command = compiler()
     if command is None:
         pytest.skip(REMEDY)
-    asked = [*command, *FLAGS, "--lib", "esnext,dom,dom.iterable", "--strict", "false", *map(str, files)]
+    asked = [*command, *FLAGS, *map(str, files)]
     return subprocess.run(asked, capture_output=True, text=True, cwd=ROOT).stdout
 
 
