@@ -55,7 +55,9 @@ def _layout(final: Sequence[str], font: Any) -> tuple[list[tuple[float, float, f
     places: list[tuple[float, float, float]] = []
     left, top = float(MARGIN), float(MARGIN)
     for text in final:
-        width = max(9.0, font.getlength(_oneline(text)))
+        space = font.getlength(" ") if text[:1] == " " and text.strip() else 0.0
+        left += space if left > MARGIN else 0.0
+        width = max(6.0, font.getlength(_oneline(text)))
         if left + width > WIDTH - MARGIN and left > MARGIN:
             left, top = float(MARGIN), top + LINE
         places.append((left, top, width))
@@ -66,7 +68,8 @@ def _layout(final: Sequence[str], font: Any) -> tuple[list[tuple[float, float, f
 
 
 def _drawn(frame: Frame | None, final: Sequence[str], places: Sequence[Any], height: int, font: Any) -> Image.Image:
-    picture = Image.new("RGB", (WIDTH, height), PAPER)
+    right = max(left + width for left, _, width in places)
+    picture = Image.new("RGB", (min(WIDTH, math.ceil(right) + MARGIN), height), PAPER)
     pen = ImageDraw.Draw(picture)
     for position, (text, (left, top, width)) in enumerate(zip(final, places, strict=True)):
         if frame is None:
@@ -86,10 +89,11 @@ def _cell(pen: Any, frame: Frame, position: int, place: tuple[float, float, floa
 
 
 def _oneline(text: str) -> str:
+    text = text.strip() or text  # the space before a word is room enough
     return "".join(c if c.isprintable() else "" for c in text)
 
 
 def _cut(text: str, width: float, font: Any) -> str:
-    while text and font.getlength(text) > width + 1:
+    while len(text) > 1 and font.getlength(text) > width + 1:  # of noise something is to be seen
         text = text[:-1]
     return text
