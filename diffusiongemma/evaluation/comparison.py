@@ -53,12 +53,20 @@ def compared(
     found = []
     for task in tasks:
         suite = sudoku_suite(n, seed, None) if task == "sudoku" else skill_suite(task, n, seed)
-        runs = [_run(model, suite, seed, batch, watch) for model in (before, after)]
-        found.append(_comparison(suite, *runs))
+        runs = [answered(model, suite, seed=seed, batch=batch, watch=watch) for model in (before, after)]
+        found.append(comparison(suite, *runs))
     return found
 
 
-def _run(model: DiffusionGemma, suite: Suite, seed: int, batch: int, watch: Callable[[str, int], None]) -> Run:
+def answered(
+    model: DiffusionGemma,
+    suite: Suite,
+    *,
+    seed: int = 0,
+    batch: int = 16,
+    watch: Callable[[str, int], None] = lambda task, answered: None,
+) -> Run:
+    """A suite answered as the model's checkpoint says it is to be decoded."""
     setting = Setting("diffusion", model.generation.steps, verify=model.generation.verify)
 
     def heard() -> Any:
@@ -69,7 +77,8 @@ def _run(model: DiffusionGemma, suite: Suite, seed: int, batch: int, watch: Call
     return tally(suite, setting, heard())
 
 
-def _comparison(suite: Suite, before: Run, after: Run) -> Comparison:
+def comparison(suite: Suite, before: Run, after: Run) -> Comparison:
+    """Two runs of one suite, by the first of its figures."""
     figure = suite.figures[0]
     solved = [
         (bool(one.score[figure]), bool(two.score[figure])) for one, two in zip(before.scored, after.scored, strict=True)

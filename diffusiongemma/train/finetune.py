@@ -22,7 +22,7 @@ from diffusiongemma.train.run import Run
 from diffusiongemma.train.trainer import Hooks, train
 from diffusiongemma.weights.adapter import CONFIG as ADAPTER_CONFIG
 from diffusiongemma.weights.adapter import save_adapter
-from diffusiongemma.weights.locate import embedded, locate_adapted
+from diffusiongemma.weights.locate import embedded, locate_adapted, weight_bytes
 from diffusiongemma.weights.lora import LoraConfig, adapters, add_lora, merge, require_full
 from diffusiongemma.weights.saving import save_model
 
@@ -114,7 +114,7 @@ class FineTune:
 
 
 def _bytes(model: str) -> int:
-    return sum(path.stat().st_size for path in locate_adapted(model)[0].glob("*.safetensors"))
+    return weight_bytes(locate_adapted(model)[0])
 
 
 def _require_free(options: Options) -> None:
@@ -167,6 +167,6 @@ def _resolved(preset: Run, changes: Mapping[str, Any], base: DiffusionGemma) -> 
 
 
 def _base_name(model: str) -> str:
-    """How an adapter names its base: embedded models and hub ids as they are, directories in full."""
+    """How an adapter names its base: embedded models and hub ids as they are, paths in full."""
     path = Path(model).expanduser()
-    return str(path.resolve()) if model not in embedded() and path.is_dir() else model
+    return str(path.resolve()) if model not in embedded() and path.exists() else model

@@ -21,6 +21,7 @@ from diffusiongemma.weights.packed_modules import can_be_packed, on_device, put
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
+MODELOPT = "hf_quant_config.json"  # where older files of ModelOpt's say what others say in config.json
 VISION = ("model.encoder.vision_tower.", "model.encoder.embed_vision.")  # what the names of its tensors begin with
 
 
@@ -194,7 +195,7 @@ def open_checkpoint(path: Path) -> tuple[ModelConfig, Tensors]:
         file = GGUF(path)
         return config_of(file), file
     raw = read_json(path / "config.json")
-    if is_quantised(raw):
+    if is_quantised(raw) or (path / MODELOPT).exists():
         return ModelConfig.from_hf(raw), QuantisedShards(Shards(path), raw)
     return ModelConfig.from_hf(raw), Shards(path)
 

@@ -111,6 +111,15 @@ def mlx(bits: int) -> Packer:
 
 
 CT = {"quantization_config": {"quant_method": "compressed-tensors"}}
+
+
+def gptq_v2(weight: Tensor) -> tuple[Tensors, Tensor]:
+    """Zeros are stored as they are."""
+    file, full = gptq(weight, stored=7)
+    file["qzeros"] = torch.full_like(file["qzeros"], 0x88888888 - 2**32)
+    return file, full
+
+
 FORMATS: dict[str, tuple[Packer, dict]] = {
     "ct-int4": (ct_int4, CT),
     "ct-nvfp4": (ct_nvfp4, CT),
@@ -119,6 +128,7 @@ FORMATS: dict[str, tuple[Packer, dict]] = {
     "modelopt": (modelopt, {"quantization_config": {"quant_method": "modelopt", "quant_algo": "NVFP4"}}),
     "auto-round": (gptq, {"quantization_config": {"quant_method": "auto-round", "bits": 4, "group_size": 64}}),
     "gptq-asymmetric": (gptq_asymmetric, {"quantization_config": {"quant_method": "gptq", "bits": 4}}),
+    "gptq-v2": (gptq_v2, {"quantization_config": {"quant_method": "gptq", "checkpoint_format": "gptq_v2"}}),
     "mlx-4": (mlx(4), {"quantization": {"group_size": 64, "bits": 4, "mode": "affine"}}),
     "mlx-6": (mlx(6), {"quantization": {"group_size": 64, "bits": 6, "mode": "affine"}}),
     "mlx-8": (mlx(8), {"quantization": {"group_size": 64, "bits": 8, "mode": "affine"}}),
@@ -214,6 +224,15 @@ def test_a_packed_model_is_saved_as_it_is(released: Path, tmp_path: Path, kind: 
     assert torch.equal(logits(again), logits(model))
     for name, weight in packed_of(again).items():
         assert weight.nbytes <= packed_of(model)[name].nbytes * 1.2, name
+
+
+def test_what_modelopt_says_in_a_file_of_its_own(released: Path, tmp_path: Path) -> None:
+    packed, full = packed_pair(released, tmp_path, "modelopt")
+    raw = json.loads((packed / "config.json").read_text())
+    (packed / "hf_quant_config.json").write_text(json.dumps({"quantization": raw.pop("quantization_config")}))
+    (packed / "config.json").write_text(json.dumps(raw))
+    model = load_model(packed, torch.float32)
+    torch.testing.assert_close(logits(model), logits(load_model(full, torch.float32)), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("kind", ["mlx-4", "mlx-8"])

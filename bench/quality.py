@@ -1,0 +1,78 @@
+"""What few bits cost: the embedded models in each scheme, on the same questions with the same seeds.
+
+    python bench/quality.py --questions 60 --out bench/results/quality.json
+
+For each model and scheme: the share of held-out questions solved, the mean steps of a canvas, the error of the weights,
+and what was gained and lost against full precision, question by question; and nats a token of an English text under
+the encoder, for a model that solves nothing. Products are those of the unpacked weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import diffusiongemma as dg
+from diffusiongemma.evaluation import skill_suite, sudoku_suite
+from diffusiongemma.evaluation.comparison import COMPARED, answered, comparison
+from diffusiongemma.evaluation.text import Likelihood, file_passages, likelihoods
+from diffusiongemma.weights.locate import ASSETS
+from diffusiongemma.weights.quantize import quantize
+from diffusiongemma.weights.schemes import KINDS, Scheme
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--questions", type=int, default=60, help="of each task")
+    parser.add_argument("--models", nargs="+", default=["nano", "nano-base"])
+    parser.add_argument("--schemes", nargs="+", default=list(KINDS))
+    parser.add_argument("--text", type=Path, default=Path("docs/architecture.md"))
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    for name in options.models:
+        if options.questions:
+            rows += measured(name, options.schemes, options.questions)
+        rows += read(name, options.schemes, options.text)
+    if options.out:
+        conditions = {"torch": torch.__version__, "machine": platform.machine(), "dtype": "float32", "device": "cpu"}
+        options.out.write_text(json.dumps({"conditions": conditions, "rows": rows}, indent=1) + "\n")
+
+
+def measured(name: str, schemes: list[str], questions: int) -> list[dict[str, Any]]:
+    suites = [
+        sudoku_suite(questions, 0, None) if task == "sudoku" else skill_suite(task, questions, 0) for task in COMPARED
+    ]
+    full = [answered(dg.load(name), suite) for suite in suites]
+    rows = []
+    for scheme in schemes:
+        with tempfile.TemporaryDirectory() as folder:
+            changes = quantize(ASSETS / name, Path(folder) / "q", Scheme(scheme))
+            model = dg.load(Path(folder) / "q")
+            found = [comparison(suite, one, answered(model, suite)) for suite, one in zip(suites, full, strict=True)]
+        error = (sum(c.squared_error for c in changes) / sum(c.squares for c in changes)) ** 0.5
+        size = sum(change.after for change in changes)
+        rows += [{"model": name, "scheme": scheme, "bytes": size, "error": error, **one.as_object()} for one in found]
+        for one in found:
+            print(f"{name:9} {scheme:5} {size / 1e6:4.1f} MB, error {error:.1%}: {one}", flush=True)
+    return rows
+
+
+def read(name: str, schemes: list[str], text: Path) -> list[dict[str, Any]]:
+    passages = file_passages(text, 10, 0)
+    rows = []
+    for scheme in (None, *schemes):
+        found = sum(likelihoods(dg.load(name, quantize=scheme), passages, batch=4), Likelihood())
+        rows.append({"model": name, "scheme": scheme, "text": str(text), **found.as_object()})
+        print(f"{name:9} {scheme or 'full':5} {found.nats_per_token:.4f} nats a token of {text}", flush=True)
+    return rows
+
+
+if __name__ == "__main__":
+    main()
