@@ -63,6 +63,7 @@ def machine() -> list[Check]:
         _guarded("device", _device),
         _memory(),
         _guarded("threads", _threads),
+        _guarded("kernels", _kernels),
         _video(),
     ]
 
@@ -140,6 +141,15 @@ def _load() -> float:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
+def _kernels() -> Check:
+    """Those for weights in few bits, which the package's build compiles where there is a compiler."""
+    from diffusiongemma.weights.packed_kernels import kernels
+
+    library, found = kernels()
+    advice = "weights in few bits are slow: install a C++ compiler and run python -m diffusiongemma.kernels.build"
+    return Check("kernels", library is not None, found, advice, needed=False)
+
+
 def _video() -> Check:
     try:
         version = metadata.version("av")
@@ -159,16 +169,21 @@ def _layouts(model: DiffusionGemma) -> list[Check]:
     from collections import Counter
 
     from diffusiongemma.weights.formats.packed_files import layout_of
+    from diffusiongemma.weights.packed_kernels import can_multiply
     from diffusiongemma.weights.packed_modules import packed_of
 
     packed = packed_of(model.network)
     if not packed:
         return []
     counts = Counter(layout_of(weight)[0] for weight in packed.values())
+    unknown = Counter(layout_of(weight)[0] for weight in packed.values() if not can_multiply(weight))
     repacked = Counter(model.network.repacked.values())
     found = ", ".join(f"{count} weights in {kind}" for kind, count in counts.most_common())
     if repacked:
         found += "; repacked: " + ", ".join(f"{count} from {kind}" for kind, count in repacked.most_common())
+    if unknown:
+        slow = ", ".join(f"{count} in {kind}" for kind, count in unknown.most_common())
+        return [Check("layouts", False, found, f"unpacked for each product, which is slow: {slow}", needed=False)]
     return [Check("layouts", True, found)]
 
 

@@ -75,6 +75,18 @@ def test_doctor_tells_layouts(tmp_path: Path) -> None:
     assert checks["layouts"].found == "45 weights in int8, 12 weights in int4"
 
 
+def test_doctor_tells_what_is_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quantize(NANO, tmp_path / "out", Scheme("fp8"))
+    checks = {check.name: check for check in doctor.trial(str(tmp_path / "out"), "cpu")}
+    assert (
+        not checks["layouts"].ok and "unpacked for each product, which is slow: 57 in fp8" in checks["layouts"].advice
+    )
+    monkeypatch.setattr("diffusiongemma.weights.packed_kernels.kernels", lambda: (None, "no C++ compiler was found"))
+    (check,) = (check for check in doctor.machine() if check.name == "kernels")
+    assert not check.ok and not check.needed and "kernels.build" in check.advice
+    assert check.found == "no C++ compiler was found"
+
+
 def test_serve_says_before_loading(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(fitting, "free_memory", lambda device: 10**8)
     monkeypatch.setattr("diffusiongemma.cli.running.open_model", lambda *a: (_ for _ in ()).throw(SystemExit(7)))

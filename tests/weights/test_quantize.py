@@ -171,10 +171,10 @@ def test_a_run_that_was_stopped_goes_on(tmp_path: Path, quantised: Callable, mon
 
 @pytest.mark.parametrize("scheme", ["mixed", "fp8"])
 def test_quantising_while_loading_is_the_same(quantised: Callable, tmp_path: Path, scheme: str) -> None:
-    model = dg.load("nano", quantize=scheme)
+    model = dg.load("nano", quantize=scheme, activations="full")
     assert torch.equal(logits(model.network), logits(load_model(quantised(scheme), torch.float32)))
     model.save_pretrained(tmp_path / "saved")
-    assert torch.equal(logits(dg.load(tmp_path / "saved").network), logits(model.network))
+    assert torch.equal(logits(dg.load(tmp_path / "saved", activations="full").network), logits(model.network))
     with pytest.raises(InputError, match="scheme is 'int3': choose int8"):
         dg.load("nano", quantize="int3")
 
@@ -290,7 +290,7 @@ def test_an_adapter_runs_beside_packed_weights(tmp_path: Path, quantised: Callab
     for number, lora in enumerate(adapters(full).values()):
         lora.B.data.normal_(0, 0.02, generator=torch.Generator().manual_seed(number))
     save_adapter(full, tmp_path / "adapter", "nano")
-    model = dg.load(quantised("int8"), adapter=tmp_path / "adapter").network
+    model = dg.load(quantised("int8"), adapter=tmp_path / "adapter", activations="full").network
     bare = logits(load_model(quantised("int8"), torch.float32))
     for name, weight in packed_of(model).items():
         place = name.replace("proj.weight", "proj.base_layer.weight")
