@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_step import IDLE_SHARE, config_of, encoded, experts_used, step_of, token_of
+from gpu_step import IDLE_SHARE, config_of, experts_used, step_of, token_of
 from torch import Tensor
 
 import diffusiongemma as dg
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.diffusion.stop import Never
-from diffusiongemma.model.model import Model
+from diffusiongemma.model.cache import SequenceCache
+from diffusiongemma.model.model import ENCODE_CHUNK, Model
 from diffusiongemma.weights.checkpoint import INDEX, file_name
 from diffusiongemma.weights.formats.packed_files import layout_of, stored
 from diffusiongemma.weights.formats.safetensors_file import write_safetensors
@@ -38,6 +39,7 @@ from diffusiongemma.weights.saving import config_for, write_json
 from diffusiongemma.weights.schemes import Scheme
 
 DISTINCT = 2  # experts of a layer that differ in more than the order of their rows
+ENCODED = 256  # tokens of a prefix that are encoded, and timed; the others' keys and values are random
 SPREAD = 10.0  # standard deviation of the logits
 Figures = dict[str, Any]
 
@@ -158,10 +160,25 @@ def bytes_of_token(model: Model) -> float:
     return total / 1e9
 
 
+def filled(model: Model, tokens: int) -> SequenceCache:
+    """A sequence whose caches hold random keys and values, as if so many tokens had been encoded."""
+    row = model.new_sequence()
+    for start in range(0, tokens, ENCODE_CHUNK):
+        count = min(ENCODE_CHUNK, tokens - start)
+        for i, layer in enumerate(row.layers):
+            heads, width = model.config.heads(i)
+            layer.append(*torch.randn(2, heads, count, width).to(model.dtype))
+        row.length += count
+        row.trim()
+    return row
+
+
 def at_prefix(model: Model, prefix: int, rates: Figures, rounds: int) -> Figures:
+    row = filled(model, prefix - min(ENCODED, prefix))
+    ids = torch.randint(10, model.config.vocab_size, (min(ENCODED, prefix),))
     started = time.perf_counter()
-    rows = [encoded(model, prefix)]
-    encode = time.perf_counter() - started
+    model.encode_rows([row], [model.backbone.embed(ids)])
+    encode, rows = time.perf_counter() - started, [row]
     step, token = step_of(model, rows), token_of(model, rows)
     used = experts_used(model, step)
     step_s, token_s = seconds(step, rounds), seconds(token, rounds)
@@ -169,7 +186,7 @@ def at_prefix(model: Model, prefix: int, rates: Figures, rounds: int) -> Figures
     return {
         "prefix": prefix,
         "experts_used": used,
-        "encode_s": encode,
+        "encoded_tokens_s": len(ids) / encode,
         "step_s": step_s,
         "step_gops": gops,
         "of_the_fastest_product": gops / max(v for k, v in rates.items() if "gops" in k),
