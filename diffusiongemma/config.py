@@ -180,8 +180,9 @@ def _global_heads(text: dict[str, Any], layer_types: tuple[str, ...]) -> tuple[i
         kv_heads = text.get("num_global_key_value_heads") or text["num_key_value_heads"]
         return kv_heads, text.get("global_head_dim") or 512
     found = set()
+    by_layer = {int(layer): override for layer, override in overrides.items()}  # written "5", or "05" of many layers
     for layer, kind in enumerate(layer_types):
-        override = overrides.get(str(layer)) or overrides.get(layer) or {}
+        override = by_layer.get(layer, {})
         if kind == SLIDING and override:
             raise CheckpointError(f"config.json: per_layer_config of sliding layer {layer}, which is not supported")
         if kind == FULL:

@@ -12,7 +12,7 @@ import torch
 from reference import build, ours
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from transformers import DiffusionGemmaForBlockDiffusion
+from transformers import DiffusionGemmaConfig, DiffusionGemmaForBlockDiffusion
 
 import diffusiongemma as dg
 from diffusiongemma.config import ModelConfig
@@ -220,3 +220,13 @@ def test_nothing_is_unpickled(saved):
         assert file.keys()
     (saved / "pytorch_model.bin").write_bytes(b"not read")
     load_model(saved)
+
+
+@pytest.mark.parametrize("number", ["{}", "{:02}"])
+def test_layers_are_known_however_transformers_numbers_them(number):
+    """Of many layers it numbers them with leading zeros."""
+    expected = ModelConfig()
+    raw = DiffusionGemmaConfig.from_dict(expected.to_hf()).to_dict()
+    heads = {"num_key_value_heads": expected.heads(5)[0], "head_dim": expected.heads(5)[1]}
+    raw["text_config"]["per_layer_config"] = {number.format(layer): heads for layer in range(5, 30, 6)}
+    assert [ModelConfig.from_hf(raw).heads(i) for i in range(30)] == [expected.heads(i) for i in range(30)]
