@@ -29,6 +29,8 @@ def chat(
     model: given.Model = "nano",
     device: given.Device = "auto",
     dtype: given.Dtype = "auto",
+    activations: given.Activations = "auto",
+    kv: given.Cache = "full",
     system: given.System = None,
     think: given.Think = False,
     *,
@@ -44,7 +46,7 @@ def chat(
     check_watching(True, delay)  # `/watch on` may come
     if system is not None:
         checked_text(system, "system message")
-    loaded = open_model(model, device, dtype)
+    loaded = open_model(model, device, dtype, activations, kv)
     if no_show_schema:
         options["show_schema"] = False
     Chat(loaded, system, options, think, watch, delay).run()

@@ -88,6 +88,8 @@ def evaluate(
     as_json: given.Json = False,
     device: given.Device = "auto",
     dtype: given.Dtype = "auto",
+    activations: given.Activations = "auto",
+    kv: given.Cache = "full",
 ) -> None:
     """Measure a model on questions that it was not trained on.
 
@@ -110,7 +112,12 @@ def evaluate(
     asked = None if reads else _suite(task, limit, seed, file, givens)
     passages = _passages(task, limit, seed, file, corpora, source or []) if reads else []
     measured = Measured(
-        open_model(model, device, dtype), model, seed, batch, options, as_json or not sys.stderr.isatty()
+        open_model(model, device, dtype, activations, kv),
+        model,
+        seed,
+        batch,
+        options,
+        as_json or not sys.stderr.isatty(),
     )
     ways = asked_ways(measured.model.generation)
     if asked is not None:

@@ -31,6 +31,8 @@ def infill(
     as_json: given.Json = False,
     device: given.Device = "auto",
     dtype: given.Dtype = "auto",
+    activations: given.Activations = "auto",
+    kv: given.Cache = "full",
 ) -> None:
     """Fill the holes of a text; the rest of it comes back as it is, byte for byte.
 
@@ -44,7 +46,7 @@ def infill(
     given.hole_texts(text, hole)
     from diffusiongemma.cli.running import open_model
 
-    loaded = open_model(model, device, dtype)
+    loaded = open_model(model, device, dtype, activations, kv)
     result = loaded.infill_text(text, hole, instruction=instruction, length=bounds, **options)
     write_result(file, result.text, in_place, as_object(result) if as_json else None)
 

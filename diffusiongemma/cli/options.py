@@ -11,7 +11,19 @@ from typing import Annotated, Any
 import typer
 
 from diffusiongemma.errors import InputError
-from diffusiongemma.options import MANY, SCHEMA, Number, Option, Other, Switch, Values, Whole, check, of_surface
+from diffusiongemma.options import (
+    LOADING,
+    MANY,
+    SCHEMA,
+    Number,
+    Option,
+    Other,
+    Switch,
+    Values,
+    Whole,
+    check,
+    of_surface,
+)
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -32,6 +44,18 @@ Model = Annotated[
 ]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|…", help="Where to compute.", rich_help_panel=MODEL)]
 Dtype = Annotated[str, typer.Option(metavar="|".join(DTYPES), help="What to compute in.", rich_help_panel=MODEL)]
+Activations = Annotated[
+    str,
+    typer.Option(
+        metavar="|".join(LOADING["activations"]),
+        help="What packed weights are multiplied with on a CPU.",
+        rich_help_panel=MODEL,
+    ),
+]
+Cache = Annotated[
+    str,
+    typer.Option("--kv", metavar="|".join(LOADING["kv"]), help="How keys and values are kept.", rich_help_panel=MODEL),
+]
 System = Annotated[str | None, typer.Option(metavar="TEXT", help="System message.")]
 Think = Annotated[bool, typer.Option("--think", help="Let the model think first; thoughts go to stderr.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Show the canvas settling.", rich_help_panel=OUTPUT)]

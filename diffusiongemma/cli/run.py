@@ -64,6 +64,8 @@ def run(
     verbose: given.Verbose = False,
     device: given.Device = "auto",
     dtype: given.Dtype = "auto",
+    activations: given.Activations = "auto",
+    kv: given.Cache = "full",
 ) -> None:
     """Generate from one prompt.
 
@@ -72,7 +74,7 @@ def run(
     text, demonstration = _prompt(prompt, file)
     check_watching(watch and not as_json, delay)
     _check_several(n, trace, stop or [])
-    loaded = open_model(model, device, dtype, quiet)
+    loaded = open_model(model, device, dtype, activations, kv, quiet)
     _check_sight(loaded, model, image, video)
     board = None if image or video or think else _sudoku(loaded, text, options)
     if board is not None:

@@ -74,7 +74,9 @@ def read_prompt(path: Path) -> str:
 # --- the model ------------------------------------------------------------------------------------------------------
 
 
-def open_model(name: str, device: str, dtype: str, quiet: bool = False) -> DiffusionGemma:
+def open_model(
+    name: str, device: str, dtype: str, activations: str = "auto", kv: str = "full", quiet: bool = False
+) -> DiffusionGemma:
     """Load a model, saying so on a terminal, and how long it took where that was long. Raises `UserError`."""
     if dtype not in DTYPES:
         raise InputError(f"give {', '.join(DTYPES)}", option="dtype", got=dtype)
@@ -85,7 +87,7 @@ def open_model(name: str, device: str, dtype: str, quiet: bool = False) -> Diffu
         from diffusiongemma.api import load
 
         try:
-            loaded = load(name, device=device, dtype=dtype)
+            loaded = load(name, device=device, dtype=dtype, activations=activations, kv=kv)
         except OSError as error:
             raise InputError(f"cannot read the model {name}: {error.strerror or error}") from error
         except (RuntimeError, AssertionError) as error:  # what torch raises for a device that is not there

@@ -51,6 +51,8 @@ def serve(
     model: given.Model = "nano",
     device: given.Device = "auto",
     dtype: given.Dtype = "auto",
+    activations: given.Activations = "auto",
+    kv: given.Cache = "full",
     host: Host = "127.0.0.1",
     port: Port = 8000,
     api_key: ApiKeys = None,
@@ -91,7 +93,7 @@ def serve(
         grace=grace,
     )
     _say_whether_it_fits(model, device)
-    loaded = in_own_thread(lambda: open_model(model, device, dtype))
+    loaded = in_own_thread(lambda: open_model(model, device, dtype, activations, kv))
     if loaded.tokenizer is None:
         raise InputError(f"{model} has no tokenizer files: a server is about text")
     from diffusiongemma.serve.transport.run import serve as run

@@ -50,6 +50,8 @@ def sudoku(
     as_json: given.Json = False,
     device: given.Device = "auto",
     dtype: given.Dtype = "auto",
+    activations: given.Activations = "auto",
+    kv: given.Cache = "full",
 ) -> None:
     """Solve sudoku puzzles and say whether the answer is right.
 
@@ -58,7 +60,7 @@ def sudoku(
     """
     check_watching(watch and not as_json, delay)
     boards = _boards(file)
-    loaded = open_model(model, device, dtype)
+    loaded = open_model(model, device, dtype, activations, kv)
     if "sudoku" not in loaded.skills:
         say(f"{model} was not taught sudoku as far as it says: nano was", "yellow")
     solver = Solver(loaded, options, watch and not as_json, delay, as_json)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import diffusiongemma as dg
+from diffusiongemma.cli import build
 from diffusiongemma.errors import InputError
 from diffusiongemma.weights import packed_modules
 from diffusiongemma.weights.packed_kernels import kernels
@@ -49,3 +51,19 @@ def test_what_cannot_be_is_said(monkeypatch):
     with pytest.raises(InputError, match="no compiler was found"):
         dg.load("nano", quantize="int8", activations="int8", device="cpu")
     assert dg.load("nano", quantize="int8", device="cpu").generate("Hello", **OPTIONS).tokens
+
+
+def test_the_command_line_says_how_a_model_is_loaded(monkeypatch):
+    """What is chosen reaches the loader, and what cannot be is named as it was typed."""
+    given = {}
+
+    def load(name, **options):
+        given.update(options)
+        raise InputError("seen", option="kv", got="x")
+
+    monkeypatch.setattr("diffusiongemma.api.load", load)
+    for command in (["run", "Hello"], ["infill", "a <<>> b"], ["sudoku"]):
+        given.clear()
+        words = [*command, "--activations", "full", "--kv", "int8"]
+        invoked = CliRunner().invoke(build(command[:1]), words, input="." * 81)
+        assert (given.get("activations"), given.get("kv")) == ("full", "int8"), (command, invoked.output)
