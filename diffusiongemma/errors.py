@@ -45,3 +45,7 @@ class InputError(UserError):
             return text
         value = "" if self.got is _Nothing else f" is {self.got!r}"
         return f"{spelling(self.option)}{value}: {text}"
+
+
+class ContextExceeded(InputError):
+    """Prompt and answer are longer together than what the model reads."""

@@ -70,13 +70,41 @@ def load_image(source: str | Path | bytes | Image, local_files: bool = True) -> 
                 f"one has {image.width} x {image.height} pixels, at most {MAX_PIXELS:,}: make it smaller",
                 option="images",
             )
-        return ImageOps.exif_transpose(image).convert("RGB")
+        return _on_white(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
         raise InputError(f"{_shown(source)} is not an image: use PNG, JPEG, WebP or GIF", option="images") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{_shown(source)} cannot be read as an image: {error}", option="images") from error
+
+
+def _on_white(image: Image) -> Image:
+    """What a viewer shows of it on a white page, as RGB: transparency in any of the ways that files have of saying it,
+    and samples of 16 bits, which Pillow cuts off where they are grey."""
+    from PIL import Image
+
+    if image.mode.startswith(("I", "F")):
+        image = _grey(image)
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    page = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(page, image).convert("RGB")
+
+
+def _grey(image: Image) -> Image:
+    """Grey of 16 bits or of any numbers as grey of 8 bits; a grey that means "nothing here" becomes transparent."""
+    import numpy as np
+    from PIL import Image
+
+    samples = np.asarray(image).astype(np.float64)
+    most = 65535 if image.mode.startswith("I") else max(1.0, float(samples.max(initial=0)))
+    grey = Image.fromarray(np.clip(samples * 255 / most, 0, 255).round().astype(np.uint8))
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        grey.putalpha(Image.fromarray(np.where(samples == clear, 0, 255).astype(np.uint8)))
+    return grey
 
 
 def image_inputs(images: Sequence[Image], vision_config: Any, max_soft_tokens: int = 280) -> list[ImageInput]:
@@ -177,7 +205,7 @@ def _data_url(url: str, kind: str) -> bytes:
     header, comma, body = url.partition(",")
     try:
         if comma and header.endswith(";base64"):
-            return base64.b64decode(body, validate=True)
+            return base64.b64decode("".join(body.split()), validate=True)
     except binascii.Error:
         pass
     raise InputError(f"not a valid data: URL: write data:{kind}/…;base64,…", option=_OPTIONS[kind])

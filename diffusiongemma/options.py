@@ -229,6 +229,26 @@ _ROWS = (
         EVERYWHERE, "P", field="top_p", held="reading.top_p",
     ),
     Option(
+        "top_k", Whole(0), "Leave every distribution its N most probable tokens; 0: all.", "0", "http rewriting",
+        field="top_k", held="reading.top_k",
+    ),
+    Option(
+        "min_p", Number(0, 1), "Leave out what is less than this many times as probable as the most probable token.",
+        "0", "http rewriting", "P", field="min_p", held="reading.min_p",
+    ),
+    Option(
+        "frequency_penalty", Number(-2, 2), "Taken from a token's logit for each time it has been written.", "0",
+        "http", "X", field="frequency_penalty", held="reading.frequency_penalty",
+    ),
+    Option(
+        "presence_penalty", Number(-2, 2), "Taken from a token's logit once it has been written.", "0", "http", "X",
+        field="presence_penalty", held="reading.presence_penalty",
+    ),
+    Option(
+        "repetition_penalty", Number(above=0), "Divides logits above 0 of tokens of prompt and answer; 1: off.", "1",
+        "http", "X", field="repetition_penalty", held="reading.repetition_penalty",
+    ),
+    Option(
         "sampler", Rule(SAMPLER_NAMES), f"Which predictions a step keeps: {', '.join(SAMPLER_NAMES)}.",
         "entropy-bound; for edit ancestral", EVERYWHERE, "NAME",
     ),
@@ -320,6 +340,11 @@ class DecodingOptions(TypedDict, total=False):
     t_min: float
     t_max: float
     top_p: float
+    top_k: int
+    min_p: float
+    frequency_penalty: float
+    presence_penalty: float
+    repetition_penalty: float
     sampler: Sampler | str | None
     entropy_bound: float
     stop_rule: StopRule | None
@@ -345,6 +370,11 @@ class BatchDecodingOptions(TypedDict, total=False):
     t_min: float | list[float]
     t_max: float | list[float]
     top_p: float | list[float]
+    top_k: int | list[int]
+    min_p: float | list[float]
+    frequency_penalty: float | list[float]
+    presence_penalty: float | list[float]
+    repetition_penalty: float | list[float]
     sampler: Sampler | str | list[Sampler | str | None] | None
     entropy_bound: float | list[float]
     stop_rule: StopRule | list[StopRule | None] | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,15 @@ Origins = Annotated[
 AllowUrls = Annotated[
     bool, typer.Option("--allow-urls", help="Fetch images from public web addresses.", rich_help_panel=ACCESS)
 ]
+Hosts = Annotated[
+    list[str] | None,
+    typer.Option("--allowed-host", metavar="NAME", help="Public name to answer to without keys; may be repeated.",
+                 rich_help_panel=ACCESS),
+]  # fmt: skip
+Lenient = Annotated[
+    bool, typer.Option("--lenient", help="Take unknown fields, and name them in x-ignored-fields.",
+                       rich_help_panel=ACCESS)
+]  # fmt: skip
 Aliases = Annotated[
     list[str] | None,
     typer.Option("--alias", metavar="NAME", help="Model name to answer to as well; * is any.", rich_help_panel=ACCESS),
@@ -57,7 +67,9 @@ def serve(
     port: Port = 8000,
     api_key: ApiKeys = None,
     cors_origin: Origins = None,
+    allowed_host: Hosts = None,
     allow_urls: AllowUrls = False,
+    lenient: Lenient = False,
     alias: Aliases = None,
     max_requests: MaxRequests = 16,
     max_queue: MaxQueue = 64,
@@ -86,7 +98,9 @@ def serve(
         memory=None if memory is None else int(memory * 2**30),
         api_keys=_keys(api_key or []),
         cors_origins=tuple(cors_origin or ()),
+        allowed_hosts=(host, *(allowed_host or ())),
         allow_urls=allow_urls,
+        lenient=lenient,
         trace_dir=_folder(trace_dir),
         log_prompts=log_prompts,
         max_body=max_body * 2**20,
@@ -124,7 +138,7 @@ def _keys(values: list[str]) -> tuple[str, ...]:
             lines = Path(value[1:]).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read the keys in {value[1:]}: {error}") from error
-        found = [key for line in lines if (key := line.strip()) and not key.startswith("#")]
+        found = [key for line in lines if (key := re.sub(r"(^|\s)#.*", "", line).strip())]
         if not found:
             raise InputError(f"{value[1:]} holds no key: write one a line")
         keys += found

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from diffusiongemma.diffusion.adjust import Cut, Penalties
 from diffusiongemma.diffusion.samplers import SAMPLERS, EntropyBound, Sampler
 from diffusiongemma.diffusion.stop import StableAndConfident, StopRule
 from diffusiongemma.diffusion.temperature import Temperature
@@ -29,10 +30,24 @@ class Early:
 class Reading:
     """What is read of each position. With `top_p` below 1 its distribution is cut down to its nucleus, the fewest
     tokens that hold that share of its probability, before anything else is made of it. `top_logprobs` is how many of
-    the most probable tokens the result tells of each token of the answer."""
+    the most probable tokens the result tells of each token of the answer. `cut` leaves tokens out before the
+    temperature, and `penalties` make those less likely that have been written."""
 
     top_p: float = 1.0
     top_logprobs: int = 0
+    top_k: int = 0
+    min_p: float = 0.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+
+    @property
+    def cut(self) -> Cut:
+        return Cut(self.top_k, self.min_p)
+
+    @property
+    def penalties(self) -> Penalties:
+        return Penalties(self.frequency_penalty, self.presence_penalty, self.repetition_penalty)
 
 
 @dataclass(frozen=True)

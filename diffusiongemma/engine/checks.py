@@ -12,7 +12,7 @@ from diffusiongemma.control.constraint import Constraint
 from diffusiongemma.engine.holds import Holds
 from diffusiongemma.engine.memory import room
 from diffusiongemma.engine.request import Request
-from diffusiongemma.errors import InputError
+from diffusiongemma.errors import ContextExceeded, InputError
 from diffusiongemma.model.cache import BLOCK
 
 
@@ -88,7 +88,7 @@ def _check_prompt(request: Request, model: ModelConfig) -> None:
             got=request.config.max_new_tokens,
         )
     if len(ids) + answer > model.max_position_embeddings:
-        raise InputError(
+        raise ContextExceeded(
             f"it has {len(ids):,} tokens and up to {answer:,} are to be written, the model takes "
             f"{model.max_position_embeddings:,}: shorten the prompt or lower `max_new_tokens`",
             option="prompt",

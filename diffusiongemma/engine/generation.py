@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusiongemma.diffusion.adjust import UNSETTLED
 from diffusiongemma.diffusion.denoise import Canvas
 from diffusiongemma.diffusion.noise import SAMPLE, Noise
 from diffusiongemma.diffusion.pins import Pinned
@@ -28,6 +29,7 @@ class Generation:
         self.sequence = request.cache or model.new_sequence()
         self.holds = Holds.of(request)
         self.output = Output(request, tokenizer, self.sequence.length)
+        self.canvas: Canvas | None = None  # the open one, or the last
         chunks = prompt_chunks(request.prompt, self.sequence.length, request.chunks)
         self.phase: Phase = Encoding(self, chunks, _answer)
 
@@ -53,6 +55,7 @@ class Generation:
         self.holds.begin(canvas, offset, config.vocab_size)
         canvas.shown = self.request.record or self.request.frames
         canvas.reader = reader
+        self.canvas = canvas
         return canvas
 
     def narrow(self, canvas: Canvas) -> None:
@@ -62,8 +65,21 @@ class Generation:
 
     def _reader(self, positions: int, frozen: tuple[int, ...] = ()) -> Reader:
         """How the next `positions` tokens, or fewer where a constraint's limit is near, are read."""
-        output = self.output
-        return self.holds.reader(output.constrained, len(output.tokens), positions, self.model.device, frozen)
+        output, penalties = self.output, self.config.reading.penalties
+        penalised = None
+        if penalties:
+            # Token by token there is no canvas; places to fill in see what stands before it.
+            settled = self._settled if positions > 1 and not self.request.regions else lambda: None
+            penalised = penalties.over(self.request.prompt.ids, output.tokens, settled)
+        device, offset = self.model.device, len(output.tokens)
+        return self.holds.reader(output.constrained, offset, positions, device, frozen, penalised)
+
+    def _settled(self) -> Tensor | None:
+        """The open canvas's most probable tokens where the last step did not change them, UNSETTLED elsewhere."""
+        canvas = self.canvas
+        if canvas is None or canvas.prediction is None or canvas.settled is None:
+            return None
+        return canvas.prediction.argmax.masked_fill(canvas.settled >= canvas.step, UNSETTLED)
 
     def token_reader(self) -> Reader:
         """How the next token alone is read."""

@@ -14,7 +14,7 @@ from diffusiongemma.control.tokens.bias import LogitBias, combined
 from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.diffusion.denoise import Canvas
 from diffusiongemma.diffusion.pins import Pins
-from diffusiongemma.diffusion.readout import OWN, Reader
+from diffusiongemma.diffusion.readout import OWN, Adjust, Reader
 from diffusiongemma.engine.request import Request
 
 
@@ -61,6 +61,7 @@ class Holds:
         positions: int,
         device: torch.device,
         frozen: tuple[int, ...] = (),
+        penalties: Adjust | None = None,
     ) -> Reader:
         """How up to `positions` tokens from answer position `offset` are read; `frozen` are pinned as early text.
 
@@ -72,19 +73,27 @@ class Holds:
         if constrained is not None:
             chain = constrained.open_canvas(positions, device, ahead)
             mine = {p: token for p, token in ahead.items() if p < chain.positions}
-            adjust = combined(self.bias, Limits(mine) if mine else None)
+            adjust = combined(self.bias, penalties, Limits(mine) if mine else None, reading.cut or None)
             return Constrained(chain, adjust, paths=False, top_p=reading.top_p, top=reading.top_logprobs)
         limits = Limits({}, self.decoding.eos_token_ids, min(positions, max(0, self.no_end_before - offset)))
         regions = [r for r in self.regions if offset <= r.start < offset + positions]
         if regions:
-            return self._patchwork(regions, offset, positions, limits, set(ahead), device)
+            bias = combined(self.bias, penalties, reading.cut or None)
+            return self._patchwork(regions, offset, positions, limits, set(ahead), device, bias)
         open_before = any(p not in ahead for p in range(limits.no_end_before))
-        adjust = combined(self.bias, limits if limits and open_before else None)
+        adjust = combined(self.bias, penalties, limits if limits and open_before else None, reading.cut or None)
         own = adjust is None and reading.top_p == 1
         return OWN if own else Plain(adjust, reading.top_p, reading.top_logprobs)
 
     def _patchwork(
-        self, regions: list[Region], offset: int, positions: int, limits: Limits, pinned: set[int], device: torch.device
+        self,
+        regions: list[Region],
+        offset: int,
+        positions: int,
+        limits: Limits,
+        pinned: set[int],
+        device: torch.device,
+        bias: Adjust | None,
     ) -> Patchwork:
         reading = self.decoding.reading
         top_p, top = reading.top_p, reading.top_logprobs
@@ -93,5 +102,5 @@ class Holds:
         for region in regions:
             first, last = region.start - offset, region.stop - offset
             free[first:last] = False
-            parts.append((first, last, region.reader(device, self.bias, top_p, top)))
-        return Patchwork(tuple(parts), free, limits, self.bias, top_p, top)
+            parts.append((first, last, region.reader(device, bias, top_p, top)))
+        return Patchwork(tuple(parts), free, limits, bias, top_p, top)

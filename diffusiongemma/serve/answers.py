@@ -16,10 +16,10 @@ class Answer:
 
     def __init__(self, options: ResponseOptions, texts: Texts):
         self.options, self._texts = options, texts
-        self._stop = StopFinder(options.stops)
+        self._stop, self._places = StopFinder(options.stops), texts.placed()
         self._tokens: list[dict[str, Any]] = []
         self.text, self.thinking = "", ""
-        self.tokens: list[dict[str, Any]] = []  # token, logprob, entropy, settled
+        self.tokens: list[dict[str, Any]] = []  # `TokenDetail`, and for log-probabilities `bytes` and `offset`
         self.calls: list[Call] = []
         self.result: Result | None = None
         self.finish_reason: str | None = None
@@ -28,6 +28,10 @@ class Answer:
     def stopped(self) -> bool:
         """A stop string has come: the rest of the generation is not needed."""
         return self._stop.found
+
+    @property
+    def stop_string(self) -> str | None:
+        return self._stop.match
 
     def take(self, event: Any) -> Piece:
         if isinstance(event, CanvasCommitted):
@@ -46,7 +50,15 @@ class Answer:
         rows: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in columns]
         for row, alternatives in zip(rows, event.alternatives, strict=False):
             row["alternatives"] = [{"token": self._texts.of(token), "logprob": p} for token, p in alternatives]
+            row["alternative_ids"] = [token for token, _ in alternatives]
+        if self.options.logprobs:
+            self._add_bytes(rows)
         return [{"token": self._texts.of(row["id"]), **row} for row in rows if row["id"] not in self._texts.end_ids]
+
+    def _add_bytes(self, rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            row["bytes"], row["offset"] = self._places.of(row["id"])
+            row["alternative_bytes"] = [self._texts.bytes_of(token) for token in row.get("alternative_ids", ())]
 
     def _piece(self, text: str, thinking: str) -> Piece:
         self.text += text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -12,20 +11,18 @@ from starlette.middleware.cors import CORSMiddleware
 from diffusiongemma import __version__
 from diffusiongemma.api import DiffusionGemma
 from diffusiongemma.serve import error_responses
-from diffusiongemma.serve.endpoints import document_streams
+from diffusiongemma.serve.anthropic.endpoints import anthropic_router
+from diffusiongemma.serve.endpoints import document_streams, errors_as
+from diffusiongemma.serve.llamacpp.endpoints import llamacpp_router
 from diffusiongemma.serve.native.endpoints import native_router
+from diffusiongemma.serve.ollama.endpoints import ollama_router
 from diffusiongemma.serve.openai.endpoints import openai_router
 from diffusiongemma.serve.openai.errors import ErrorBody
 from diffusiongemma.serve.openai.replies import ChatChunk, CompletionChunk
 from diffusiongemma.serve.operation import operation_router
 from diffusiongemma.serve.service import Service
 from diffusiongemma.serve.settings import Settings
-from diffusiongemma.serve.transport.middleware import BodyLimit, KeyRequired, Logged
-
-ERRORS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": ErrorBody, "description": "the request cannot be honoured, or not now (429)"},
-    "5XX": {"model": ErrorBody, "description": "the server is stopping (503), full (507) or broken (500)"},
-}
+from diffusiongemma.serve.transport.middleware import BodyLimit, HostChecked, KeyRequired, Lenient, Logged, PlainBodies
 
 
 def create_app(model: DiffusionGemma, settings: Settings) -> FastAPI:
@@ -37,23 +34,28 @@ def create_app(model: DiffusionGemma, settings: Settings) -> FastAPI:
         lifespan=_lifespan,
         docs_url=None,  # FastAPI's documentation pages load scripts from elsewhere
         redoc_url=None,
-        responses=ERRORS,
+        responses=errors_as(ErrorBody),
         separate_input_output_schemas=False,
     )
     app.state.service = service
     error_responses.install(app)
-    for router in (openai_router, native_router, operation_router):
+    for router in (openai_router, native_router, anthropic_router, ollama_router, llamacpp_router, operation_router):
         app.include_router(router(service))
     document_streams(app, ChatChunk, CompletionChunk)
     app.add_middleware(BodyLimit, settings=settings)
+    app.add_middleware(PlainBodies)
+    if settings.lenient:
+        app.add_middleware(Lenient)
     app.add_middleware(KeyRequired, settings=settings)
+    if not settings.api_keys:
+        app.add_middleware(HostChecked, allowed=settings.allowed_hosts)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["*"],  # OpenAI's JavaScript client sends a dozen of its own, x-stainless-…
-            expose_headers=["x-request-id", "retry-after"],
+            expose_headers=["x-request-id", "retry-after", "x-ignored-fields"],
         )
     app.add_middleware(Logged, metrics=service.metrics)
     return app

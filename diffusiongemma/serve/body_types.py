@@ -6,7 +6,7 @@ import json
 import secrets
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from diffusiongemma.serve.errors import refusal
 
@@ -43,8 +43,19 @@ def _writable_json(value: Any) -> Any:
 
 Text = Annotated[str, AfterValidator(_writable_text)]
 JsonObject = Annotated[dict[str, Any], AfterValidator(_writable_json)]
-Seed = Annotated[int, Field(ge=-(2**63), lt=2**64)]
-Count = Annotated[int, Field(ge=1, le=2**31)]
+
+
+def _whole(value: Any) -> Any:
+    """8.0 is 8: some clients write all numbers as floats."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+Seed = Annotated[Whole, Field(ge=-(2**63), lt=2**64)]
+Count = Annotated[Whole, Field(ge=1, le=2**31)]
+TopK = Annotated[Annotated[Whole, Field(ge=0)] | None, BeforeValidator(lambda value: 0 if value == -1 else value)]
+# -1 says "as many as there may be" to several servers.
+Limit = Annotated[Count | None, BeforeValidator(lambda value: None if value == -1 else value)]
 
 
 def seed_of(seed: int | None) -> int:

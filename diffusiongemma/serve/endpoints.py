@@ -11,6 +11,14 @@ from pydantic.json_schema import models_json_schema
 from diffusiongemma.serve.native.events import EVENTS
 
 
+def errors_as(shape: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    """The errors of a router, in the shape of its dialect."""
+    return {
+        "4XX": {"model": shape, "description": "the request cannot be honoured, or not now (429)"},
+        "5XX": {"model": shape, "description": "the server is stopping (503), full (507) or broken (500)"},
+    }
+
+
 def posting(reply: type[BaseModel], chunk: type[BaseModel]) -> dict[str, Any]:
     """Options of a route whose endpoint returns `reply`, of which what was set is sent, or a stream of `chunk`s."""
     named = ", ".join(f"`{name}` ({kind.__name__})" for name, kind in EVENTS.items())

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from diffusiongemma.serve.errors import ApiError, broken, encodable, logger, refusal
+from diffusiongemma.serve.anthropic.errors import anthropic_error
+from diffusiongemma.serve.errors import ApiError, broken, encodable, logger
+from diffusiongemma.serve.invalid import invalid
+from diffusiongemma.serve.llamacpp.errors import llamacpp_error
+from diffusiongemma.serve.ollama.errors import ollama_error
 from diffusiongemma.serve.openai.errors import error_body
 from diffusiongemma.serve.transport.page_files import page_file
 
+_SHAPES: dict[str, Callable[[ApiError], BaseModel]] = {
+    "/v1/messages": anthropic_error,
+    "/api/": ollama_error,
+    "/infill": llamacpp_error,
+    "/props": llamacpp_error,
+}
+
 
 def error_response(error: ApiError, path: str) -> Response:
-    """An error at `path`. The paths that there are today all speak as OpenAI's do."""
-    return Response(error_body(error).model_dump_json(), error.status, error.headers, "application/json")
+    """An error at `path`, in the dialect that is spoken there; where none is, in OpenAI's."""
+    body = next((shape for start, shape in _SHAPES.items() if path.startswith(start)), error_body)(error)
+    return Response(body.model_dump_json(), error.status, error.headers, "application/json")
 
 
 def install(app: FastAPI) -> None:
@@ -23,8 +38,8 @@ def install(app: FastAPI) -> None:
         return error_response(error, request.url.path)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
-        return error_response(_invalid(error), request.url.path)
+    async def bad_body(request: Request, error: RequestValidationError) -> Response:
+        return error_response(invalid(error.errors(), error.body, 1), request.url.path)
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
@@ -50,18 +65,3 @@ def _sentence(request: Request, error: HTTPException) -> str:
     if error.status_code == 405:
         return f"{request.method} is not possible at {encodable(request.url.path)[:200]}"
     return str(error.detail)
-
-
-def _invalid(error: RequestValidationError) -> ApiError:
-    """The first of pydantic's complaints."""
-    first = error.errors()[0]
-    place = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
-    if first["type"] == "json_invalid":
-        return refusal("the body is not JSON", None, "invalid_json")
-    # Branches of a union add their own names to the place.
-    param = encodable(".".join(part for part in place if part.isidentifier() or part.isdigit()))[:200] or None
-    if first["type"] == "extra_forbidden":
-        return refusal(f"unknown or unsupported parameter {param}: leave it out", param, "unsupported_parameter")
-    if first["type"] == "missing":
-        return refusal(f"{param or 'the body'} is missing", param, "missing_parameter")
-    return refusal(encodable(f"{param or 'the body'}: {first['msg']}")[:500], param)

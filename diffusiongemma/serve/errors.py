@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from diffusiongemma.errors import InputError, UserError
+from diffusiongemma.errors import ContextExceeded, InputError, UserError
 
 logger = logging.getLogger("diffusiongemma.serve")
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # in what torch raises, on a GPU and on a CPU
@@ -68,7 +68,8 @@ def refused(error: UserError, field_of: FieldOf) -> ApiError:
     """A user's mistake in the words of a body: options are named as its fields are."""
     option = error.option if isinstance(error, InputError) else None
     message = error.worded(lambda name: field_of(name) or name)
-    return refusal(encodable(message), None if option is None else field_of(option))
+    code = "context_length_exceeded" if isinstance(error, ContextExceeded) else "invalid_value"
+    return refusal(encodable(message), None if option is None else field_of(option), code)
 
 
 @contextmanager

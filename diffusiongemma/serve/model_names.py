@@ -5,13 +5,16 @@ from __future__ import annotations
 from diffusiongemma.serve.errors import ApiError
 from diffusiongemma.serve.settings import Settings
 
+ANY_NAME = "*"  # the alias that stands for all
 
-def check_model(name: str | None, settings: Settings) -> None:
-    if (
-        name is not None
-        and name != settings.model_name
-        and name not in settings.aliases
-        and "*" not in settings.aliases
-    ):
+
+def names_of(settings: Settings) -> list[str]:
+    """The names that are listed, the model's own first."""
+    return list(dict.fromkeys([settings.model_name, *(name for name in settings.aliases if name != ANY_NAME)]))
+
+
+def check_model(name: str | None, settings: Settings, param: str | None = "model") -> None:
+    """Raises `ApiError` for a name that is not answered to; absent or empty, it is the model's own."""
+    if name and name not in names_of(settings) and ANY_NAME not in settings.aliases:
         message = f"no model {name[:100]!r} here: ask for {settings.model_name!r}, or leave model out"
-        raise ApiError(404, message, param="model", code="model_not_found")
+        raise ApiError(404, message, param=param, code="model_not_found")

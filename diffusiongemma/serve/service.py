@@ -38,7 +38,7 @@ class Service:
         self.model, self.settings, self.metrics = model, settings, Metrics()
         self.worker = Worker(model, settings, self.metrics.saw)
         self.metrics.watch(self.worker)
-        self.texts = Texts(model.tokenizer, model.generation.eos_token_ids)
+        self.texts = Texts(model.tokenizer, model.generation.eos_token_ids, lambda: model.vocabulary)
         self.traces = KeptTraces(settings, self.texts)
         self._pool = ThreadPoolExecutor(PREPARING_THREADS, "prepare", without_helpers)
         self._compiler = Compiler()

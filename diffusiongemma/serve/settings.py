@@ -23,7 +23,9 @@ class Settings:
     prefix_share: float = 0.5  # of that memory, at most, for beginnings of prompts kept for later
     api_keys: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()  # public names that the server answers to without keys
     allow_urls: bool = False
+    lenient: bool = False  # take fields that nobody knows, and name them in a header
     trace_dir: Path | None = None
     log_prompts: bool = False
     max_body: int = 32 * MIB

@@ -7,18 +7,23 @@ class StopFinder:
     """Text in, in portions; out comes what is sure to stand before any stop string."""
 
     def __init__(self, stops: tuple[str, ...]):
-        self.stops, self.found = stops, False
+        self.stops = stops
+        self.match: str | None = None  # the stop string that has come
         self._held = ""
+
+    @property
+    def found(self) -> bool:
+        return self.match is not None
 
     def push(self, text: str) -> str:
         """What may be sent now."""
         if self.found:
             return ""
         text = self._held + text
-        first = min((at for stop in self.stops if (at := text.find(stop)) >= 0), default=None)
+        first = min(((at, stop) for stop in self.stops if (at := text.find(stop)) >= 0), default=None)
         if first is not None:
-            self.found, self._held = True, ""
-            return text[:first]
+            self.match, self._held = first[1], ""
+            return text[: first[0]]
         keep = max((_overlap(text, stop) for stop in self.stops), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]

@@ -7,11 +7,12 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from diffusiongemma.options import HOLE
-from diffusiongemma.serve.body_types import Seed, Strict, Text
+from diffusiongemma.serve.body_types import Seed, Text, TopK
 from diffusiongemma.serve.native.diffusion_field import DiffusionOptions
+from diffusiongemma.serve.tolerance import Asking
 
 
-class Rewriting(Strict):
+class Rewriting(Asking):
     """What infills and edits share."""
 
     model: Text | None = None
@@ -19,6 +20,8 @@ class Rewriting(Strict):
     seed: Seed | None = None
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, ge=0, le=1, description="cuts each position's distribution down to its nucleus")
+    top_k: TopK = None
+    min_p: float | None = Field(None, ge=0, le=1, description="before the temperature")
     stream: bool | None = None
     diffusion: DiffusionOptions | None = None
 

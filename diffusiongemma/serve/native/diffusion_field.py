@@ -27,6 +27,7 @@ from diffusiongemma.options import (
 )
 from diffusiongemma.serve.body_types import Seed, Strict, Text, by_number
 from diffusiongemma.serve.errors import FieldOf, blaming, refusal
+from diffusiongemma.serve.tolerance import Tolerant
 
 SamplerName = Literal["entropy_bound", "confidence", "fixed_k", "ancestral"]
 SAMPLER_NAMES = {kind: name.replace("-", "_") for name, kind in SAMPLERS.items()}
@@ -82,7 +83,7 @@ _PLAIN = {
 _FIELDS: dict[str, Any] = {
     field: (_body_type(option.values) | None, Field(None, description=option.help)) for field, option in _PLAIN.items()
 }
-_Plain: Any = create_model("_Plain", __base__=Strict, **_FIELDS)
+_Plain: Any = create_model("_Plain", __base__=Tolerant, **_FIELDS)
 
 
 class DiffusionOptions(_Plain):

@@ -33,7 +33,9 @@ def rewriting_options(body: InfillRequest | EditRequest, service: Service) -> di
     if body.diffusion is not None and body.diffusion.frames and not body.stream:
         raise refusal("frames are events of a stream: send stream: true", "diffusion.frames")
     options: dict[str, Any] = {"seed": seed_of(body.seed)} | diffusion_options(body.diffusion, service.model)
-    return options | {name: value for name in ("temperature", "top_p") if (value := getattr(body, name)) is not None}
+    return options | {
+        name: value for name in ("temperature", "top_p", "top_k", "min_p") if (value := getattr(body, name)) is not None
+    }
 
 
 def check_rewriting(body: InfillRequest | EditRequest | CompletionRequest) -> None:

@@ -46,7 +46,9 @@ class DiffusionSummary(Reply):
 
 def summary(result: Result, tokens: list[dict[str, Any]] | None = None) -> DiffusionSummary:
     """What one answer took; `tokens` are the details of each, where they are asked for."""
-    details: dict[str, Any] = {} if tokens is None else {"tokens": tokens}
+    kept = TokenDetail.model_fields
+    rows = None if tokens is None else [{name: row[name] for name in kept if name in row} for row in tokens]
+    details: dict[str, Any] = {} if rows is None else {"tokens": rows}
     if result.warnings:
         details["warnings"] = list(result.warnings)
     return DiffusionSummary(

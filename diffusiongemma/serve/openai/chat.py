@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from diffusiongemma.chat import Prompt
+from diffusiongemma.chat.messages import guarded
+from diffusiongemma.chat.prompt import encode_text
 from diffusiongemma.engine.request import Request
 from diffusiongemma.serve.errors import FieldOf, blaming, refusal
 from diffusiongemma.serve.job import Dialect, Job, ResponseOptions
 from diffusiongemma.serve.native.diffusion_field import FIELDS, fields_of, structure_of
 from diffusiongemma.serve.openai.bodies import ChatRequest, Common, JsonObjectFormat, JsonSchemaFormat
 from diffusiongemma.serve.openai.images import messages_of
-from diffusiongemma.serve.openai.options import check_common, decoding, stops_of
+from diffusiongemma.serve.openai.options import check_common, decoding, fitting, stops_of
 from diffusiongemma.serve.openai.output import ChatOutput
+from diffusiongemma.serve.openai.thinking import switch_of, thinks
 from diffusiongemma.serve.openai.tools import call_mode, declared, forced_schemas
 from diffusiongemma.serve.service import Service
 from diffusiongemma.serve.tool_calls import CallMode, force_call
@@ -19,13 +24,21 @@ from diffusiongemma.serve.tool_calls import CallMode, force_call
 
 def chat_job(body: ChatRequest, service: Service) -> Job:
     """Raises `ApiError` or `InputError` for what cannot be honoured."""
-    check_common(body, service.settings)
-    if body.top_logprobs is not None and not body.logprobs:
-        raise refusal("top_logprobs goes with logprobs: true", "top_logprobs")
-    options = response_options(body, bool(body.logprobs), call_mode(body))
-    requests = choices_of(_request(body, service, options), body.n or 1)
+    requests, options = chat_requests(body, service)
     output = ChatOutput(service.settings.model_name, options, service.texts, len(requests), prompts=(0,))
     return Job(requests, output, options.stream, options.frames)
+
+
+def chat_requests(body: ChatRequest, service: Service) -> tuple[list[Request], ResponseOptions]:
+    """What is asked of the engine: other dialects make a `ChatRequest` of their bodies, and come here too.
+
+    Raises `ApiError` or `InputError` for what cannot be honoured.
+    """
+    check_common(body, service.settings)
+    if body.top_logprobs and not body.logprobs:
+        raise refusal("top_logprobs goes with logprobs: true", "top_logprobs")
+    options = response_options(body, bool(body.logprobs), call_mode(body))
+    return choices_of(_request(body, service, options), body.n or 1), options
 
 
 def chat_fields(body: ChatRequest) -> FieldOf:
@@ -54,26 +67,39 @@ def response_options(body: Common, logprobs: bool, calls: CallMode) -> ResponseO
 
 
 def _request(body: ChatRequest, service: Service, response: ResponseOptions) -> Request:
-    model, think = service.model, body.diffusion is not None and body.diffusion.think
-    schema, hidden = _schema(body), body.diffusion is not None and not body.diffusion.show_schema
+    model, think = service.model, thinks(body)
     with blaming("prompt"):
-        messages, told = messages_of(body, service.settings), None if hidden else schema
-        prompt = model.prompt(messages, tools=declared(body), think=think, schema=told)
-    options: dict[str, Any] = decoding(body, model) | {"frames": bool(response.frames)}
-    structure = structure_of(options)
+        prompt = prompt_of(body, service)
+    options: dict[str, Any] = fitting(decoding(body, model), prompt, model) | {"frames": bool(response.frames)}
+    schema, structure = _schema(body), structure_of(options)
     if schema is not None:
         options, structure = options | {"json_schema": schema}, structure or "json_schema"
     if not response.calls.forced:
         with blaming(structure or "prompt"):
             return model.request(prompt, think=think, **options)
     if think:
-        raise refusal("a call that is asked for comes at once: leave thinking out", "diffusion.think")
+        raise refusal("a call that is asked for comes at once: leave thinking out", switch_of(body))
     if structure:
         field = chat_fields(body)(structure)
         raise refusal("a call is asked for, so the answer cannot have another form: leave one out", field)
     with blaming("tools"):
         prompt, constraint = force_call(forced_schemas(body), prompt, model)
         return model.request(prompt, constraint=constraint, **options)
+
+
+def prompt_of(body: ChatRequest, service: Service) -> Prompt:
+    """The prompt of a conversation. An answer that the last message begins is continued."""
+    model, messages, begun = service.model, messages_of(body, service.settings), ""
+    if len(messages) > 1 and messages[-1]["role"] == "assistant" and not messages[-1].get("tool_calls"):
+        begun = messages.pop()["content"]
+    hidden = body.diffusion is not None and not body.diffusion.show_schema
+    schema = None if hidden else _schema(body)
+    prompt = model.prompt(messages, tools=declared(body), think=thinks(body), schema=schema)
+    if not begun:
+        return prompt
+    if thinks(body):
+        raise refusal("an answer that is begun has no thought before it: leave thinking out", switch_of(body))
+    return replace(prompt, ids=prompt.ids + encode_text(guarded(begun, model.tokenizer), model.tokenizer))
 
 
 def _schema(body: ChatRequest) -> dict[str, Any] | None:

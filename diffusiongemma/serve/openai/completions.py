@@ -4,30 +4,56 @@ from __future__ import annotations
 
 from diffusiongemma.engine.request import Request
 from diffusiongemma.serve.errors import FieldOf, blaming, refusal
-from diffusiongemma.serve.job import Dialect, Job
+from diffusiongemma.serve.job import Dialect, Job, ResponseOptions
 from diffusiongemma.serve.native.diffusion_field import fields_of, structure_of
 from diffusiongemma.serve.openai.bodies import CompletionRequest
 from diffusiongemma.serve.openai.chat import choices_of, response_options
-from diffusiongemma.serve.openai.options import check_common, decoding, prompts_of
+from diffusiongemma.serve.openai.options import check_common, decoding, fitting, prompts_of
 from diffusiongemma.serve.openai.output import CompletionOutput
 from diffusiongemma.serve.service import Service
 from diffusiongemma.serve.tool_calls import CallMode
 
 
 def completion_job(body: CompletionRequest, service: Service) -> Job:
+    """Raises `ApiError` or `InputError` for what cannot be honoured."""
+    requests, options = completion_requests(body, service)
+    shared = range(0, len(requests), tries_of(body))
+    output = CompletionOutput(service.settings.model_name, options, service.texts, len(requests), shared)
+    output.keep = body.n or 1
+    if body.echo:
+        output.echoes = [_echo(prompt, service) for prompt in prompts_of(body) for _ in range(tries_of(body))]
+    return Job(requests, output, options.stream, options.frames)
+
+
+def tries_of(body: CompletionRequest) -> int:
+    """How many answers to each prompt are written. Raises `ApiError`."""
+    wanted = body.n or 1
+    if body.best_of is None:
+        return wanted
+    if body.best_of < wanted:
+        raise refusal("best_of is at least n", "best_of")
+    if body.stream and body.best_of > wanted:
+        raise refusal("which answer is best is known when all are written: leave stream or best_of out", "best_of")
+    return body.best_of
+
+
+def _echo(prompt: str | list[int], service: Service) -> str:
+    return prompt if isinstance(prompt, str) else service.texts.written(prompt)
+
+
+def completion_requests(body: CompletionRequest, service: Service) -> tuple[list[Request], ResponseOptions]:
     """Choices of the first prompt, then those of the next. Raises `ApiError` or `InputError` for what cannot be
     honoured."""
     check_common(body, service.settings)
     if body.diffusion is not None and body.diffusion.think:
         raise refusal("a plain completion has no thought channel: use chat", "diffusion.think")
-    prompts, count = prompts_of(body), body.n or 1
+    if body.echo and body.logprobs is not None:
+        raise refusal("log-probabilities are those of what is written, not of an echo: leave one out", "echo")
+    prompts, count = prompts_of(body), tries_of(body)
     if len(prompts) * count > service.settings.max_requests + service.settings.max_queue:
         raise refusal(f"{len(prompts) * count} answers are more than the server takes at all", "prompt")
     requests = [choice for prompt in prompts for choice in choices_of(_request(prompt, body, service), count)]
-    options = response_options(body, body.logprobs is not None, CallMode())
-    shared = range(0, len(requests), count)
-    output = CompletionOutput(service.settings.model_name, options, service.texts, len(requests), shared)
-    return Job(requests, output, options.stream, options.frames)
+    return requests, response_options(body, body.logprobs is not None, CallMode())
 
 
 def completion_fields(body: CompletionRequest) -> FieldOf:
@@ -43,6 +69,6 @@ def _request(prompt: str | list[int], body: CompletionRequest, service: Service)
     with blaming("prompt"):
         encoded = model.prompt(prompt, raw=isinstance(prompt, str))
     frames = body.diffusion is not None and body.diffusion.frames
-    options = decoding(body, model) | {"frames": bool(frames)}
+    options = fitting(decoding(body, model), encoded, model) | {"frames": bool(frames)}
     with blaming(structure_of(options) or "prompt"):
         return model.request(encoded, **options)

@@ -8,8 +8,8 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from diffusiongemma.serve.endpoints import posting
-from diffusiongemma.serve.errors import ApiError
-from diffusiongemma.serve.openai.bodies import ChatRequest, CompletionRequest
+from diffusiongemma.serve.model_names import check_model, names_of
+from diffusiongemma.serve.openai.bodies import ChatRequest, CompletionRequest, FimRequest
 from diffusiongemma.serve.openai.chat import CHAT
 from diffusiongemma.serve.openai.completions import COMPLETION
 from diffusiongemma.serve.openai.replies import (
@@ -20,14 +20,18 @@ from diffusiongemma.serve.openai.replies import (
     ModelCard,
     ModelList,
 )
-from diffusiongemma.serve.openai.suffix import SUFFIX
+from diffusiongemma.serve.openai.responses import RESPONSES, ResponsesReply
+from diffusiongemma.serve.openai.responses_bodies import ResponsesRequest
+from diffusiongemma.serve.openai.suffix import FIM, SUFFIX, with_gap
 from diffusiongemma.serve.service import Service
 
 
 def openai_router(service: Service) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["OpenAI"])
-    name, started = service.settings.model_name, int(time.time())
-    card = ModelCard(id=name, object="model", created=started, owned_by="diffusiongemma")
+    started = int(time.time())
+
+    def card(name: str) -> ModelCard:
+        return ModelCard(id=name, object="model", created=started, owned_by="diffusiongemma")
 
     @router.post("/chat/completions", **posting(ChatReply, ChatChunk))
     async def chat_completions(body: ChatRequest, http: Request) -> Any:
@@ -35,16 +39,24 @@ def openai_router(service: Service) -> APIRouter:
 
     @router.post("/completions", **posting(CompletionReply, CompletionChunk))
     async def completions(body: CompletionRequest, http: Request) -> Any:
+        body = with_gap(body)
         return await service.answer(http, COMPLETION if body.suffix is None else SUFFIX, body)
+
+    @router.post("/fim/completions", **posting(ChatReply, ChatChunk))
+    async def fim_completions(body: FimRequest, http: Request) -> Any:
+        return await service.answer(http, FIM, body)
+
+    @router.post("/responses", **posting(ResponsesReply, ResponsesReply))
+    async def responses(body: ResponsesRequest, http: Request) -> Any:
+        return await service.answer(http, RESPONSES, body)
 
     @router.get("/models")
     async def models() -> ModelList:
-        return ModelList(object="list", data=[card])
+        return ModelList(object="list", data=[card(name) for name in names_of(service.settings)])
 
     @router.get("/models/{name:path}")
     async def one_model(name: str) -> ModelCard:
-        if name != card.id:
-            raise ApiError(404, f"no such model here: there is {card.id!r}", code="model_not_found")
-        return card
+        check_model(name, service.settings, param=None)
+        return card(name)
 
     return router

@@ -17,6 +17,7 @@ from PIL import Image
 
 from diffusiongemma.serve.errors import refusal
 from diffusiongemma.serve.openai.bodies import ChatRequest, ImagePart
+from diffusiongemma.serve.openai.history import mended
 from diffusiongemma.serve.settings import MIB, Settings
 
 FETCH_SECONDS = 10.0
@@ -27,8 +28,6 @@ def messages_of(body: ChatRequest, settings: Settings) -> list[dict[str, Any]]:
     """Messages as `chat.canonical` takes them, each image as bytes that were looked at and found harmless."""
     messages = []
     for message in body.messages:
-        if message.name is not None and message.role != "tool":
-            raise refusal("name belongs to a tool's answer: leave it out", "messages.name", "unsupported_parameter")
         plain = message.model_dump(exclude_none=True)
         if isinstance(message.content, list):
             plain["content"] = [
@@ -37,7 +36,7 @@ def messages_of(body: ChatRequest, settings: Settings) -> list[dict[str, Any]]:
             ]
         messages.append(plain)
     _count_images(messages, settings)
-    return messages
+    return mended(messages)
 
 
 def _count_images(messages: list[dict[str, Any]], settings: Settings) -> None:
@@ -48,7 +47,7 @@ def _count_images(messages: list[dict[str, Any]], settings: Settings) -> None:
 
 
 def _image(part: ImagePart, settings: Settings) -> bytes:
-    url = part.image_url.url
+    url = part.image_url if isinstance(part.image_url, str) else part.image_url.url
     if url.startswith("data:"):
         data = _decoded(url)
     elif url.startswith(("http://", "https://")):
@@ -64,7 +63,7 @@ def _decoded(url: str) -> bytes:
     header, comma, body = url.partition(",")
     try:
         if comma and header.endswith(";base64"):
-            return base64.b64decode(body, validate=True)
+            return base64.b64decode("".join(body.split()), validate=True)  # some encoders break lines
     except (binascii.Error, ValueError):
         pass
     raise refusal("not a valid data: URL: write data:image/…;base64,…", PARAM)

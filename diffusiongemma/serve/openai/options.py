@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from diffusiongemma.api import DiffusionGemma
+from diffusiongemma.chat import Prompt
 from diffusiongemma.serve.body_types import by_number, seed_of
 from diffusiongemma.serve.errors import refusal
 from diffusiongemma.serve.model_names import check_model
@@ -12,28 +13,27 @@ from diffusiongemma.serve.native.diffusion_field import branch_of, diffusion_opt
 from diffusiongemma.serve.openai.bodies import Common, CompletionRequest
 from diffusiongemma.serve.settings import Settings
 
-MOST_STOPS = 4
-_ONLY = {"frequency_penalty": 0, "presence_penalty": 0, "echo": False, "best_of": 1}
+MOST_STOPS = 32
+SHAPING = (
+    *("temperature", "top_p", "top_k", "min_p"),
+    *("frequency_penalty", "presence_penalty", "repetition_penalty"),
+)
 
 
 def check_common(body: Common, settings: Settings) -> None:
     """Raises `ApiError` for fields whose value cannot be honoured."""
     check_model(body.model, settings)
-    for name, only in _ONLY.items():
-        value = getattr(body, name, None)
-        if value is not None and value != only:
-            raise refusal(f"{name} is not supported: leave it out or send {only!r}", name, "unsupported_value")
-    if body.stream_options is not None and not body.stream:
+    if body.stream_options is not None and body.stream_options.include_usage and not body.stream:
         raise refusal("stream_options goes with stream: true", "stream_options")
     if body.diffusion is not None and body.diffusion.frames and not body.stream:
         raise refusal("frames are events of a stream: send stream: true", "diffusion.frames")
 
 
 def stops_of(body: Common) -> tuple[str, ...]:
-    stops = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
-    if len(stops) > MOST_STOPS or not all(stops):
-        raise refusal(f"stop takes at most {MOST_STOPS} texts, none of them empty", "stop")
-    return stops
+    stops = (body.stop,) if isinstance(body.stop, str) else tuple(dict.fromkeys(body.stop or ()))
+    if len(stops) > MOST_STOPS:
+        raise refusal(f"stop takes at most {MOST_STOPS} texts", "stop")
+    return tuple(stop for stop in stops if stop)
 
 
 def max_tokens_of(body: Common) -> int | None:
@@ -55,7 +55,7 @@ def alternatives_of(body: Common) -> int | None:
 def decoding(body: Common, model: DiffusionGemma) -> dict[str, Any]:
     """Options of `DiffusionGemma.request`, without the prompt."""
     options: dict[str, Any] = {"seed": seed_of(body.seed)}
-    options |= {name: value for name in ("temperature", "top_p") if (value := getattr(body, name)) is not None}
+    options |= {name: value for name in SHAPING if (value := getattr(body, name)) is not None}
     if (count := alternatives_of(body)) is not None:
         options["top_logprobs"] = count
     if (most := max_tokens_of(body)) is not None:
@@ -66,6 +66,16 @@ def decoding(body: Common, model: DiffusionGemma) -> dict[str, Any]:
     if body.diffusion is not None and body.diffusion.branch is not None:
         options["branch"] = branch_of(body.diffusion.branch, options.get("mode", model.generation.mode))
     return options
+
+
+def fitting(options: dict[str, Any], prompt: Prompt, model: DiffusionGemma) -> dict[str, Any]:
+    """The options, with the checkpoint's own length, which nobody asked for, cut to what fits behind the prompt."""
+    if "max_new_tokens" in options:
+        return options
+    left = model.config.max_position_embeddings - len(prompt.ids)
+    if options.get("mode", model.generation.mode) != "ar":
+        left -= left % model.config.canvas_length  # canvases are denoised whole
+    return options | {"max_new_tokens": left} if 0 < left < model.generation.max_new_tokens else options
 
 
 def prompts_of(body: CompletionRequest) -> list[str] | list[list[int]]:

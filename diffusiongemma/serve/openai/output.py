@@ -104,10 +104,19 @@ class AnswersOutput(OpenAIOutput):
 
 
 class CompletionOutput(AnswersOutput):
+    """`keep` of the choices of each prompt are given, the most probable; `echoes` go before them."""
+
     prefix = "cmpl"
+    keep = 1
+    echoes: Sequence[str] = ()
+
+    def opening(self) -> Iterable[bytes]:
+        for index, echo in enumerate(self.echoes):
+            choice = TextChunkChoice(index=index, text=echo, logprobs=None, finish_reason=None)
+            yield sse(text_chunk(self.envelope, choice))
 
     def reply(self, value: list[Result], spent: Spent) -> CompletionReply:
-        choices = [self._choice(index, answer) for index, answer in enumerate(self.answers)]
+        choices = [self._choice(index, place) for index, place in enumerate(self._kept())]
         return CompletionReply(**self.envelope, object="text_completion", choices=choices, usage=self.usage(value))
 
     def chunk(self, index: int, piece: Piece) -> CompletionChunk:
@@ -122,10 +131,25 @@ class CompletionOutput(AnswersOutput):
     def usage_chunk(self, usage: Usage) -> CompletionChunk:
         return CompletionChunk(**self.envelope, object="text_completion", choices=[], usage=usage)
 
-    def _choice(self, index: int, answer: Answer) -> TextChoice:
+    def _kept(self) -> Iterable[int]:
+        """The places of the answers that are given."""
+        tries = len(self.answers) // len(self.prompts)
+        if tries <= self.keep:
+            return range(len(self.answers))
+        groups = [range(first, first + tries) for first in self.prompts]
+        best = [sorted(group, key=self._improbability)[: self.keep] for group in groups]
+        return [place for places in best for place in places]
+
+    def _improbability(self, place: int) -> float:
+        result = self.answers[place].result
+        assert result is not None
+        return -sum(result.logprobs) / max(1, len(result.logprobs))
+
+    def _choice(self, index: int, place: int) -> TextChoice:
+        answer = self.answers[place]
         return TextChoice(
             index=index,
-            text=answer.text,
+            text=(self.echoes[place] if self.echoes else "") + answer.text,
             logprobs=self._logprobs(answer.tokens),
             finish_reason=answer.finish_reason,  # type: ignore[arg-type]
             diffusion=self.summary(answer),
@@ -134,16 +158,12 @@ class CompletionOutput(AnswersOutput):
     def _logprobs(self, tokens: list[dict[str, Any]]) -> TextLogprobs | None:
         if not self.options.logprobs:
             return None
-        offsets, at = [], 0
-        for row in tokens:
-            offsets.append(at)
-            at += len(row["token"])
         alternatives = [_by_token(row) for row in tokens] if any("alternatives" in row for row in tokens) else None
         return TextLogprobs(
             tokens=[row["token"] for row in tokens],
             token_logprobs=[row["logprob"] for row in tokens],
             top_logprobs=alternatives,
-            text_offset=offsets,
+            text_offset=[row["offset"] for row in tokens],
         )
 
 
@@ -210,7 +230,8 @@ class ChatOutput(AnswersOutput):
         if not self.options.logprobs:
             return None
         content: Any = [
-            _with_bytes(row) | {"top_logprobs": [_with_bytes(one) for one in row.get("alternatives", [])]}
+            _told(row, row["bytes"])
+            | {"top_logprobs": list(map(_told, row.get("alternatives", []), row["alternative_bytes"]))}
             for row in tokens
         ]
         return ChatLogprobs(content=content, refusal=None)
@@ -220,8 +241,8 @@ def _call_fields(id: str, name: str, arguments: str) -> dict[str, Any]:
     return {"id": id, "type": "function", "function": FunctionReply(name=name, arguments=arguments)}
 
 
-def _with_bytes(row: dict[str, Any]) -> dict[str, Any]:
-    return {"token": row["token"], "logprob": row["logprob"], "bytes": list(row["token"].encode("utf-8", "replace"))}
+def _told(row: dict[str, Any], written: bytes) -> dict[str, Any]:
+    return {"token": row["token"], "logprob": row["logprob"], "bytes": list(written)}
 
 
 def _by_token(row: dict[str, Any]) -> dict[str, float]:

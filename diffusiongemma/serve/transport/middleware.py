@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
+import ipaddress
 import logging
 import re
 import secrets
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +17,9 @@ from typing import Any
 from starlette.exceptions import HTTPException
 
 from diffusiongemma.serve.error_responses import error_response
-from diffusiongemma.serve.errors import ApiError
+from diffusiongemma.serve.errors import ApiError, encodable
 from diffusiongemma.serve.settings import Settings
+from diffusiongemma.serve.tolerance import IGNORED_HEADER, ignored
 from diffusiongemma.serve.transport.metrics import Metrics
 
 logger = logging.getLogger("diffusiongemma.access")
@@ -68,24 +72,101 @@ def _known(scope: Any) -> str:
 
 
 class KeyRequired:
-    """With API keys, /v1/… wants one as a bearer token."""
+    """With API keys, every path but the page's and the operator's wants one, as a bearer token or as x-api-key."""
 
     def __init__(self, app: App, settings: Settings):
         self.app, self.keys = app, [key.encode() for key in settings.api_keys]
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        guarded = scope["type"] == "http" and self.keys and scope["path"].startswith("/v1")
+        guarded = scope["type"] == "http" and self.keys and _is_guarded(scope["path"])
         if guarded and scope["method"] != "OPTIONS" and not self._allowed(dict(scope["headers"])):
-            message = "no valid API key: send one as Authorization: Bearer KEY"
+            message = "no valid API key: send one as Authorization: Bearer KEY or as x-api-key: KEY"
             error = ApiError(401, message, headers={"WWW-Authenticate": "Bearer"})
             return await error_response(error, scope["path"])(scope, receive, send)
         await self.app(scope, receive, send)
 
     def _allowed(self, headers: dict[bytes, bytes]) -> bool:
-        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+        scheme, _, bearer = headers.get(b"authorization", b"").partition(b" ")
+        given = [bearer.strip()] if scheme.lower() == b"bearer" else []
+        given.append(headers.get(b"x-api-key", b"").strip())
         # Every key is compared, so that the time taken does not tell which one was nearly right.
-        matches = [hmac.compare_digest(given.strip(), key) for key in self.keys]
-        return scheme.lower() == b"bearer" and any(matches)
+        return any([hmac.compare_digest(one, key) for one in given for key in self.keys])
+
+
+def _is_guarded(path: str) -> bool:
+    return path.startswith(("/v1", "/api", "/infill", "/props", "/completion", "/tokenize"))
+
+
+class HostChecked:
+    """Without keys, only names that are this machine's or its network's are answered to.
+
+    Else a page in a browser here could have its own name resolved to this address and read what it likes (DNS
+    rebinding). Addresses in numbers, and names that no public zone can hold, are safe from that.
+    """
+
+    PRIVATE = (".localhost", ".local", ".internal", ".home.arpa")
+
+    def __init__(self, app: App, allowed: tuple[str, ...]):
+        self.app, self.allowed = app, {name.lower() for name in (*allowed, socket.getfqdn())}
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        host = dict(scope["headers"]).get(b"host", b"").decode("latin-1") if scope["type"] == "http" else ""
+        if not self._is_ours(host):
+            message = f"the name {encodable(host)[:100]!r} is not this server's: start it with --allowed-host NAME"
+            return await error_response(ApiError(403, message, code="host_not_allowed"), scope["path"])(
+                scope, receive, send
+            )
+        await self.app(scope, receive, send)
+
+    def _is_ours(self, host: str) -> bool:
+        name = re.sub(r":\d*$", "", host).strip("[]").rstrip(".").lower()
+        with contextlib.suppress(ValueError):
+            ipaddress.ip_address(name)
+            return True
+        return "." not in name or name in self.allowed or name.endswith(self.PRIVATE)
+
+
+class PlainBodies:
+    """A body that is sent as a form or as text, or as nothing in particular, is JSON: `curl -d` says no better.
+
+    Not where a page of another origin sends it: a browser asks no leave for such bodies.
+    """
+
+    TYPES = (b"", b"application/x-www-form-urlencoded", b"text/plain")
+
+    def __init__(self, app: App):
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] != "/v1/traces":
+            headers = dict(scope["headers"])
+            kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+            if kind in self.TYPES and b"origin" not in headers:
+                others = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
+                scope = {**scope, "headers": [*others, (b"content-type", b"application/json")]}
+        await self.app(scope, receive, send)
+
+
+class Lenient:
+    """Lets bodies hold fields that nobody knows, and names them in a header of the response."""
+
+    def __init__(self, app: App):
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        names: dict[str, None] = {}
+        token = ignored.set(names)
+
+        async def told(message: Any) -> None:
+            if message["type"] == "http.response.start" and names:
+                value = ",".join(re.sub(r"[^!-~]", "?", name)[:64] for name in list(names)[:20])
+                message = {**message, "headers": [*message["headers"], (IGNORED_HEADER, value.encode("ascii"))]}
+            await send(message)
+
+        try:
+            await self.app(scope, receive, told)
+        finally:
+            ignored.reset(token)
 
 
 class BodyLimit:
