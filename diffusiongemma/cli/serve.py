@@ -37,6 +37,11 @@ Lenient = Annotated[
     bool, typer.Option("--lenient", help="Take unknown fields, and name them in x-ignored-fields.",
                        rich_help_panel=ACCESS)
 ]  # fmt: skip
+Loras = Annotated[
+    list[str] | None,
+    typer.Option("--lora", metavar="NAME=DIR", help="Adapter to ask for as a model NAME; may be repeated.",
+                 rich_help_panel=ACCESS),
+]  # fmt: skip
 Aliases = Annotated[
     list[str] | None,
     typer.Option("--alias", metavar="NAME", help="Model name to answer to as well; * is any.", rich_help_panel=ACCESS),
@@ -71,6 +76,7 @@ def serve(
     allow_urls: AllowUrls = False,
     lenient: Lenient = False,
     alias: Aliases = None,
+    lora: Loras = None,
     max_requests: MaxRequests = 16,
     max_queue: MaxQueue = 64,
     max_tokens: MaxTokens = 1_000_000,
@@ -92,6 +98,7 @@ def serve(
     settings = Settings(
         model_name=Path(model).name if Path(model).exists() else model,
         aliases=tuple(alias or ()),
+        adapters=_adapters(lora or []),
         max_requests=max_requests,
         max_queue=max_queue,
         max_tokens=max_tokens,
@@ -126,6 +133,16 @@ def _say_whether_it_fits(model: str, device: str) -> None:
         say(f"{model} {found}: it will be slow or fail; {found.advice(model)}", "yellow")
     elif found.need.weights > LARGE:
         say(f"{model} {found}")
+
+
+def _adapters(values: list[str]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for value in values:
+        name, equals, folder = value.partition("=")
+        if not (name and equals and folder) or name in found:
+            raise InputError("write NAME=DIR, each name once", option="lora", got=value)
+        found[name] = Path(folder)
+    return found
 
 
 def _keys(values: list[str]) -> tuple[str, ...]:

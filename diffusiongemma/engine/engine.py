@@ -4,7 +4,7 @@ denoises every open canvas once."""
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -47,6 +47,7 @@ class Engine:
     ):
         self.model, self.tokenizer, self.max_batch = model, tokenizer, max_batch
         self.budget, self.prefixes, self.isolate = budget, prefixes, isolate
+        self.adapted: Mapping[str, Model] = {}  # by adapter, over the same weights; replaced as a whole
         self.waiting: deque[Request] = deque()
         self.running: list[Generation] = []
         self.failed: dict[int, Exception] = {}
@@ -102,9 +103,16 @@ class Engine:
         while self.waiting and len(self.running) < self.max_batch and self._make_room(self.waiting[0]):
             request = self._with_prefix(self.waiting.popleft())
             try:
-                self.running.append(Generation(request, self.model, self.tokenizer))
+                self.running.append(Generation(request, self._model_of(request), self.tokenizer))
             except Exception as error:
                 self._fail([request], error)
+
+    def _model_of(self, request: Request) -> Model:
+        if not request.adapter:
+            return self.model
+        if request.adapter not in self.adapted:
+            raise InputError(f"the adapter {request.adapter!r} has been unloaded: ask for another model")
+        return self.adapted[request.adapter]
 
     def _make_room(self, request: Request) -> bool:
         """Whether the request's caches fit beside those of the running ones; kept prefixes give way."""
@@ -116,8 +124,8 @@ class Engine:
         return left >= 0
 
     def _with_prefix(self, request: Request) -> Request:
-        """The request with what is kept of its prompt's beginning. Images are not part of a block's key."""
-        if self.prefixes is None or request.cache is not None or request.prompt.images:
+        """The request with what is kept of its prompt's beginning. Images and adapters are no part of its key."""
+        if self.prefixes is None or request.cache is not None or request.prompt.images or request.adapter:
             return request
         ids = request.prompt.ids
         cache = self.prefixes.restore(ids)
@@ -136,12 +144,15 @@ class Engine:
 
     def _encode(self) -> Iterator[Event]:
         """One chunk of each prompt, committed canvas or token that waits to be encoded."""
-        work = [(generation, x, chunk.image_spans) for generation, chunk, x in self._embedded()]
-        if not work:
-            return
-        generations, embeddings, spans = zip(*work, strict=True)
+        work = [(generation, (x, chunk.image_spans)) for generation, chunk, x in self._embedded()]
+        for model, mine in _by_model(work):
+            yield from self._encode_together(model, mine)
+
+    def _encode_together(self, model: Model, work: list[tuple[Generation, tuple[Tensor, Any]]]) -> Iterator[Event]:
+        generations = [generation for generation, _ in work]
+        embeddings, spans = zip(*(one for _, one in work), strict=True)
         try:
-            hidden = self.model.encode_rows([g.sequence for g in generations], list(embeddings), list(spans))
+            hidden = model.encode_rows([g.sequence for g in generations], list(embeddings), list(spans))
         except Exception as error:
             # Some layers have stored these tokens and some have not: none of the caches can be used any more.
             self._fail([g.request for g in generations], error)
@@ -153,7 +164,7 @@ class Engine:
     def _embedded(self) -> Iterator[tuple[Generation, Chunk, Tensor]]:
         for generation, chunk in self._waiting_for(Chunk):
             try:
-                yield generation, chunk, chunk.embedded(self.model)
+                yield generation, chunk, chunk.embedded(generation.model)
             except Exception as error:
                 self._fail([generation.request], error)
 
@@ -166,8 +177,9 @@ class Engine:
 
     def _denoise(self) -> Iterator[Event]:
         """One step of every open canvas."""
-        for generation, step in self._outcomes(self._waiting_for(Canvas), partial(denoise_step, self.model)):
-            yield from self._taken(generation, step)
+        for model, work in _by_model(self._waiting_for(Canvas)):
+            for generation, step in self._outcomes(work, partial(denoise_step, model)):
+                yield from self._taken(generation, step)
 
     def _waiting_for(self, kind: type[W]) -> list[tuple[Generation, W]]:
         """The requests that go on with this kind of work, each with its own."""
@@ -195,3 +207,10 @@ class Engine:
         except Exception as error:
             self._fail([generation.request], error)
             return []
+
+
+def _by_model(work: list[tuple[Generation, W]]) -> Iterator[tuple[Model, list[tuple[Generation, W]]]]:
+    """The work of each model: requests with different adapters share a step, not a pass."""
+    models = {id(generation.model): generation.model for generation, _ in work}
+    for key, model in models.items():
+        yield model, [(generation, one) for generation, one in work if id(generation.model) == key]

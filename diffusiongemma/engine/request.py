@@ -23,7 +23,8 @@ class Request:
     whole answer, which with words alone it is not. `thinking` says that the prompt asks for a thought channel;
     `record` keeps every step in the result; `frames` says that every step is shown to somebody, so that under a
     constraint each is to show a text that matches. `bias` is added to the logits. `chunks` says how what is not cached
-    of the prompt is cut for encoding; None cuts it evenly. `branch` leaves the seed's path at a step.
+    of the prompt is cut for encoding; None cuts it evenly. `branch` leaves the seed's path at a step. `adapter` names
+    the one of `Engine.adapted` that it runs on; "" is the model itself.
 
     Positions of the answer, from 0 across canvases: `pins` (position -> token id) are held to their token, `regions`
     are written under a constraint of their own; `start` is the text to begin with in place of noise.
@@ -44,6 +45,7 @@ class Request:
     start: Start | None = None
     bias: LogitBias | None = None
     frames: bool = False
+    adapter: str = ""
     id: int = 0
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fastapi.responses import StreamingResponse
@@ -103,9 +104,8 @@ class Driver:
 
     def _submit(self, requests: list[Request]) -> Subscription:
         turn = None if self.job.plan is None else self.turn
-        return self.service.worker.submit(
-            self.service.traces.recorded(requests), steps=bool(self.job.frames), turn=turn
-        )
+        requests = [replace(request, adapter=self.job.adapter) for request in self.service.traces.recorded(requests)]
+        return self.service.worker.submit(requests, steps=bool(self.job.frames), turn=turn)
 
     def _take(self, index: int, event: Event) -> Piece:
         output, subscription = self.job.output, self.subscription

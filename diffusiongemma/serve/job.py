@@ -102,6 +102,7 @@ class Job:
     frames: Shown = False
     plan: Plan[Any] | None = None
     value: Any = None
+    adapter: str = ""
 
     @classmethod
     def of_plan(cls, plan: Plan[Any], output: Output, stream: bool, frames: Shown) -> Job:

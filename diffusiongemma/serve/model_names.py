@@ -10,7 +10,8 @@ ANY_NAME = "*"  # the alias that stands for all
 
 def names_of(settings: Settings) -> list[str]:
     """The names that are listed, the model's own first."""
-    return list(dict.fromkeys([settings.model_name, *(name for name in settings.aliases if name != ANY_NAME)]))
+    aliases = [name for name in settings.aliases if name != ANY_NAME]
+    return list(dict.fromkeys([settings.model_name, *aliases, *settings.adapters]))
 
 
 def check_model(name: str | None, settings: Settings, param: str | None = "model") -> None:

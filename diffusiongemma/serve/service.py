@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from pydantic import BaseModel
 from diffusiongemma.api import DiffusionGemma
 from diffusiongemma.control.compiling import CompileElsewhere, CompileJob, Outcome, compiling_elsewhere
 from diffusiongemma.errors import UserError
+from diffusiongemma.serve.adapters import ServedAdapters
 from diffusiongemma.serve.driver import Driver, EventStream
 from diffusiongemma.serve.errors import FieldOf, refused, too_busy
 from diffusiongemma.serve.job import Body, Dialect, Job
@@ -40,9 +42,14 @@ class Service:
         self.metrics.watch(self.worker)
         self.texts = Texts(model.tokenizer, model.generation.eos_token_ids, lambda: model.vocabulary)
         self.traces = KeptTraces(settings, self.texts)
+        self.adapters = ServedAdapters(self)
         self._pool = ThreadPoolExecutor(PREPARING_THREADS, "prepare", without_helpers)
         self._compiler = Compiler()
         self._preparing = 0
+
+    def name_of(self, model: str | None) -> str:
+        """What a reply calls the model that a request named."""
+        return self.adapters.of(model) or self.settings.model_name
 
     def close(self) -> None:
         self._compiler.close()
@@ -58,6 +65,7 @@ class Service:
         field_of = dialect.field_of(body)
         job = await self.prepare(field_of, dialect.job, body, self)
         self._log_prompt(job, request_id)
+        job = replace(job, adapter=self.adapters.of(getattr(body, "model", None)))
         driver = Driver(self, job, field_of, request_id)
         if job.stream:
             return EventStream(driver)

@@ -47,6 +47,7 @@ UNSUPPORTED = (
     "use_dora", "lora_bias", "use_qalora", "use_bdlora", "arrow_config", "kasa_config", "monteclora_config",
     "alora_invocation_tokens", "modules_to_save", "trainable_token_indices", "layer_replication",
 )  # fmt: skip
+ORDER_KEY, ORDERS = "lora_B_order", {"peft": False, "unsloth": True}  # of the columns of an expert tensor's B
 # Ways to initialise that leave the base weights as they are; the others (PiSSA, OLoRA, …) change them on loading.
 KEEPS_BASE = (True, False, None, "gaussian", "eva", "orthogonal")
 
@@ -108,6 +109,7 @@ class Settings:
     alphas: dict[re.Pattern[str], float]
     rank_stabilised: bool
     dropout: float
+    experts_first: bool | None = None  # whether columns of an expert's B go (expert, rank); None where nothing says so
 
     @classmethod
     def read(cls, directory: Path) -> Settings:
@@ -132,6 +134,7 @@ class Settings:
                 {_ending(end): float(alpha) for end, alpha in (raw.get("alpha_pattern") or {}).items()},
                 bool(raw.get("use_rslora")),
                 float(raw.get("lora_dropout") or 0.0),
+                _experts_first(raw),
             )
         except (TypeError, ValueError, AttributeError, re.error) as error:
             raise CheckpointError(
@@ -142,6 +145,20 @@ class Settings:
         """(rank, alpha) of one path, with alpha such that alpha / rank is the scale."""
         rank, alpha = _first_match(self.ranks, path, self.rank), _first_match(self.alphas, path, self.alpha)
         return rank, alpha * rank**0.5 if self.rank_stabilised else alpha
+
+
+def _experts_first(raw: dict[str, Any]) -> bool | None:
+    """PEFT orders the columns of an expert tensor's B as (rank, expert); Unsloth trains them as (expert, rank), and
+    saves them under the same names and shapes."""
+    if (said := raw.get(ORDER_KEY)) in ORDERS:
+        return ORDERS[said]
+    mapping = raw.get("auto_mapping")
+    marked = isinstance(mapping, dict) and mapping.get("unsloth_fixed")
+    if marked or str(raw.get("base_model_name_or_path") or "").lower().startswith("unsloth/"):
+        return True
+    targets = raw.get("target_parameters")
+    ours = isinstance(targets, list) and all(str(target).startswith(tuple(TREES.values())) for target in targets)
+    return False if ours or raw.get("peft_version") else None
 
 
 def _ending(pattern: str) -> re.Pattern[str]:
@@ -168,8 +185,20 @@ def _read(model: Model, directory: Path, settings: Settings) -> dict[str, Lora]:
                 f"{directory / WEIGHTS}: {module} has rank dimensions {A.shape[0]} and {B.shape[1]}, "
                 f"{CONFIG} asks for {expected}: they come from different adapters"
             )
-        loras[path] = Lora(A, B, rank, alpha)
+        loras[path] = Lora(A, _in_order(B, rank, shapes[path][0], settings, directory), rank, alpha)
     return loras
+
+
+def _in_order(B: Tensor, rank: int, experts: int, settings: Settings, directory: Path) -> Tensor:
+    """B [out, rank * experts] with its columns in PEFT's order. Raises `CheckpointError` where it may be another."""
+    if min(rank, experts) == 1 or settings.experts_first is False:
+        return B
+    if settings.experts_first is None:
+        raise CheckpointError(
+            f"{directory / CONFIG}: PEFT and Unsloth order the columns of an expert's lora_B in two ways, and nothing "
+            f'says who trained this adapter: add "{ORDER_KEY}": "peft" or "unsloth" to the file'
+        )
+    return B.view(-1, experts, rank).transpose(1, 2).reshape(B.shape)
 
 
 def _matrices(file: Path) -> dict[str, dict[str, Tensor]]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -141,6 +142,16 @@ class TwoModeLayer(nn.Module):
 
     def forward(self, x: Tensor, rotation: Rotation, context: Context, encoding: bool) -> Tensor:  # [N, D] -> [N, D]
         return (self.encode if encoding else self.denoise)(x, rotation, context, encoding)
+
+
+def view_of(model: Model) -> Model:
+    """Another tree of modules over the same weights, for adapters of its own beside them."""
+    shared: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    for module in model.modules():
+        # Weights in few bits are no parameters.
+        kept = [value for value in vars(module).values() if not isinstance(value, (nn.Module, dict, set))]
+        shared |= {id(value): value for value in kept}
+    return copy.deepcopy(model, shared)
 
 
 # --- putting on -----------------------------------------------------------------------------------------------------

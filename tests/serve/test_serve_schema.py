@@ -52,6 +52,8 @@ OPERATIONS = [
     ("POST", "/v1/fim/completions", 1),
     ("POST", "/infill", 3),
     ("GET", "/props", 0),
+    ("POST", "/v1/load_lora_adapter", 1),
+    ("POST", "/v1/unload_lora_adapter", 1),
     ("POST", "/api/chat", 4),
     ("POST", "/api/generate", 3),
     ("POST", "/api/show", 1),

@@ -25,7 +25,7 @@ from diffusiongemma.serve.tool_calls import CallMode, force_call
 def chat_job(body: ChatRequest, service: Service) -> Job:
     """Raises `ApiError` or `InputError` for what cannot be honoured."""
     requests, options = chat_requests(body, service)
-    output = ChatOutput(service.settings.model_name, options, service.texts, len(requests), prompts=(0,))
+    output = ChatOutput(service.name_of(body.model), options, service.texts, len(requests), prompts=(0,))
     return Job(requests, output, options.stream, options.frames)
 
 

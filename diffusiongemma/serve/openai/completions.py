@@ -18,7 +18,7 @@ def completion_job(body: CompletionRequest, service: Service) -> Job:
     """Raises `ApiError` or `InputError` for what cannot be honoured."""
     requests, options = completion_requests(body, service)
     shared = range(0, len(requests), tries_of(body))
-    output = CompletionOutput(service.settings.model_name, options, service.texts, len(requests), shared)
+    output = CompletionOutput(service.name_of(body.model), options, service.texts, len(requests), shared)
     output.keep = body.n or 1
     if body.echo:
         output.echoes = [_echo(prompt, service) for prompt in prompts_of(body) for _ in range(tries_of(body))]

@@ -7,7 +7,9 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
+from diffusiongemma.serve.adapters import AdapterReply, LoadRequest, UnloadRequest
 from diffusiongemma.serve.endpoints import posting
+from diffusiongemma.serve.errors import no_field
 from diffusiongemma.serve.model_names import check_model, names_of
 from diffusiongemma.serve.openai.bodies import ChatRequest, CompletionRequest, FimRequest
 from diffusiongemma.serve.openai.chat import CHAT
@@ -49,6 +51,15 @@ def openai_router(service: Service) -> APIRouter:
     @router.post("/responses", **posting(ResponsesReply, ResponsesReply))
     async def responses(body: ResponsesRequest, http: Request) -> Any:
         return await service.answer(http, RESPONSES, body)
+
+    @router.post("/load_lora_adapter")
+    async def load_lora_adapter(body: LoadRequest) -> AdapterReply:
+        model = await service.prepare(no_field, service.adapters.load, body)
+        return service.adapters.add(body, model)
+
+    @router.post("/unload_lora_adapter")
+    async def unload_lora_adapter(body: UnloadRequest) -> AdapterReply:
+        return service.adapters.remove(body)
 
     @router.get("/models")
     async def models() -> ModelList:

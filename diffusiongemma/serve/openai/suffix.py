@@ -41,7 +41,7 @@ def suffix_job(body: CompletionRequest, service: Service) -> Job:
     """A completion that ends where `suffix` begins. `max_tokens` is the most that may stand between."""
     plan, stops = suffix_plan(body, service)
     usage = body.stream_options is not None and body.stream_options.include_usage
-    output = SuffixOutput(service.settings.model_name, stops, usage)
+    output = SuffixOutput(service.name_of(body.model), stops, usage)
     with blaming("suffix"):
         return Job.of_plan(plan, output, bool(body.stream), body.diffusion is not None and body.diffusion.frames)
 
@@ -81,7 +81,7 @@ def fim_job(body: FimRequest, service: Service) -> Job:
     plan, stops = suffix_plan(parsed(CompletionRequest, fields), service)
     usage = body.stream_options is not None and body.stream_options.include_usage
     with blaming("suffix"):
-        return Job.of_plan(plan, FimOutput(service.settings.model_name, stops, usage), bool(body.stream), False)
+        return Job.of_plan(plan, FimOutput(service.name_of(body.model), stops, usage), bool(body.stream), False)
 
 
 def fim_fields(body: FimRequest) -> FieldOf:
