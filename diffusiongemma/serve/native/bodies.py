@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from diffusiongemma.options import HOLE
-from diffusiongemma.serve.body_types import Seed, Text, TopK
+from diffusiongemma.serve.body_types import Seed, Strict, Text, TopK
 from diffusiongemma.serve.native.diffusion_field import DiffusionOptions
 from diffusiongemma.serve.tolerance import Asking
 
