@@ -169,10 +169,10 @@ def test_keywords(schema, accepted, rejected):
         (3, "not a schema"),
         ({"type": "strnig"}, "'strnig'"),
         ({"properties": {"a": {"minimum": "3"}}}, "'minimum' at /properties/a"),
-        ({"type": "array", "uniqueItems": True}, "'uniqueItems' at /"),
+        ({"type": "array", "items": {"type": "object"}, "uniqueItems": True, "minItems": 2}, "'uniqueItems' at /"),
         ({"$schema": "https://json-schema.org/draft/2020-12/schema", "items": [{}]}, "prefixItems"),
         ({"type": "string", "pattern": "(?<=a)b"}, "look-behind"),
-        ({"type": "number", "multipleOf": 0.01}, "'multipleOf'"),
+        ({"type": "number", "multipleOf": 1e-9}, "'multipleOf'"),
         ({"$ref": "other.json"}, "another document"),
         ({"$ref": "#/$defs/none"}, "points to nothing"),
         ({"$ref": "#"}, "leads back to itself"),
@@ -181,7 +181,7 @@ def test_keywords(schema, accepted, rejected):
         ({"oneOf": [{"multipleOf": 3, "type": "integer"}, {"multipleOf": 5}]}, "'oneOf' at /"),
         ({"type": "object", "minProperties": 3}, "'minProperties'"),
         ({"contains": {"const": 1}, "unevaluatedItems": False}, "'unevaluatedItems'"),
-        ({"properties": {"a": {"uniqueItems": True}, "b": {"minimum": "3"}}}, "'minimum' at /properties/b"),
+        ({"properties": {"a": {"minLength": -1}, "b": {"minimum": "3"}}}, "0 or more; also 'minimum' at /properties/b"),
     ],
 )  # fmt: skip
 def test_refusals_name_keyword_and_place(schema, named):

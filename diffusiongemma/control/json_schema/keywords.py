@@ -55,7 +55,7 @@ TYPES: dict[str, Shape] = {
     "array": ArrayShape(),
     "object": ObjectShape(),
 }
-LARGEST_DIVISOR = 5000
+LARGEST_DIVISOR, MOST_PLACES = 5000, 8
 
 
 def unknown_format(raw: Mapping[str, Any]) -> bool:
@@ -179,7 +179,7 @@ def _number_shape(raw: Mapping[str, Any], where: str) -> NumberShape:
     low, low_open = max(lows, default=(None, False))
     high, high_closed = min(highs, default=(None, True))  # at equal bounds the stricter, open one comes first
     bounds = NUMBERS.get(str(raw.get("format")))
-    return NumberShape(low, high, low_open, not high_closed, None, _divisor(raw, where), bounds or (None, None))
+    return NumberShape(low, high, low_open, not high_closed, None, *_divisor(raw, where), bounds or (None, None))
 
 
 def _bounds(raw: Mapping[str, Any], where: str, keywords: dict[str, bool]) -> list[tuple[Decimal, bool]]:
@@ -187,17 +187,19 @@ def _bounds(raw: Mapping[str, Any], where: str, keywords: dict[str, bool]) -> li
     return [(bound, mark) for bound, mark in found if bound is not None]
 
 
-def _divisor(raw: Mapping[str, Any], where: str) -> int:
+def _divisor(raw: Mapping[str, Any], where: str) -> tuple[int, int]:
+    """`multipleOf` as a whole number of 10^-places, and the places."""
     divisor = number(raw, "multipleOf", where)
     if divisor is None:
-        return 1
+        return 1, 0
     if divisor <= 0:
         raise malformed("multipleOf", where, "a number above 0")
-    if divisor != int(divisor):
-        raise refusal("multipleOf", where, f"multiples of {divisor} are not exact in floating point: use whole numbers")
-    if divisor > LARGEST_DIVISOR:
-        raise refusal("multipleOf", where, f"at most {LARGEST_DIVISOR} can be")
-    return int(divisor)
+    places = max(0, -int(divisor.as_tuple().exponent))
+    whole = int(divisor.scaleb(places))
+    if places > MOST_PLACES or whole * (2 * places + 1) > LARGEST_DIVISOR:
+        why = f"at most {LARGEST_DIVISOR}, with at most {MOST_PLACES} digits after the point, can be"
+        raise refusal("multipleOf", where, why)
+    return whole, places
 
 
 def _string_shape(raw: Mapping[str, Any], where: str) -> StringShape:

@@ -1,8 +1,9 @@
 """JSON numbers within bounds, as languages.
 
-Numbers are written without exponent, integers with at most 15 digits, fractions with at most 15 digits in all, so that
-every text a reader parses to a float compares with the bounds as its decimal value does (IEEE 754: 15 significant
-digits survive the round trip). A bound with more digits widens the limit for whole numbers, which parse exactly.
+Whole numbers have at most 19 digits, or as many as a bound; others at most 15 after the point, or an exponent where no
+bound but 0 is near. Readers round texts to floats. Rounding keeps the order, so what is within closed bounds stays
+there; beside an open bound, and where whole numbers are excluded, at most 15 digits in all are written, which survive
+the round trip (IEEE 754).
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from functools import lru_cache
 import numpy as np
 
 from diffusiongemma.control.languages import language as lang
-from diffusiongemma.control.languages.charset import char_range
-from diffusiongemma.control.languages.dfa import DEAD, CharDfa, alphabet_of
+from diffusiongemma.control.languages.charset import char_range, chars
+from diffusiongemma.control.languages.dfa import DEAD, CharDfa, alphabet_of, minimised, trimmed
 
 EXACT_DIGITS = 15
-FRACTION_DIGITS = 6
+WHOLE_DIGITS = 19  # of identifiers and nanoseconds
+FRACTION_DIGITS, EXACT_FRACTION_DIGITS = 15, 6
 NONZERO_DIGIT = lang.Chars(char_range("1", "9"))
 MINUS = lang.literal("-")
 
@@ -30,7 +32,7 @@ def digits(least: int, most: int) -> lang.Language:
 def integers(low: int | None, high: int | None) -> lang.Language:
     """Whole numbers from `low` to `high` (None: no bound), in decimal, without leading zeros or negative zero."""
     longest = max(len(str(abs(bound))) for bound in (low or 0, high or 0))
-    largest = 10 ** max(EXACT_DIGITS, longest) - 1
+    largest = 10 ** max(WHOLE_DIGITS, longest) - 1
     low, high = max(-largest, -largest if low is None else low), min(largest, largest if high is None else high)
     options = []
     if high >= 0:
@@ -71,27 +73,37 @@ def _same_length(low: str, high: str) -> lang.Language:
 
 
 @lru_cache(maxsize=256)
-def decimals(low: Decimal | None, high: Decimal | None, low_open: bool, high_open: bool) -> lang.Language:
+def decimals(
+    low: Decimal | None, high: Decimal | None, low_open: bool, high_open: bool, fractions_only: bool = False
+) -> lang.Language:
     """Numbers from `low` to `high`, whole ones and fractions; an open bound is itself left out."""
     written = [_fraction_of(bound) for bound in (low, high) if bound is not None]
-    places = max([FRACTION_DIGITS, *map(len, written)])
+    exact = fractions_only or any(is_open and bound != 0 for bound, is_open in ((low, low_open), (high, high_open)))
+    places = max([EXACT_FRACTION_DIGITS if exact else FRACTION_DIGITS, *map(len, written)])
+    before = max(1, EXACT_DIGITS - places) if exact else WHOLE_DIGITS
     zero = Decimal(0)
     options = []
     if high is None or high > 0 or (high == 0 and not high_open):
         above, above_open = (low, low_open) if low is not None and low >= 0 else (zero, False)
-        options.append(_magnitudes(above, above_open, high, high_open, places))
+        options.append(_magnitudes(above, above_open, high, high_open, places, before))
+        if high is None and above == 0 and not fractions_only:
+            options.append(SCIENTIFIC)
     if low is None or low < 0:
         above, above_open = (high.copy_negate(), high_open) if high is not None and high < 0 else (zero, True)
         below = None if low is None else low.copy_negate()
-        options.append(lang.sequence(MINUS, _magnitudes(above, above_open, below, low_open, places)))
+        options.append(lang.sequence(MINUS, _magnitudes(above, above_open, below, low_open, places, before)))
+        if low is None and above == 0 and not fractions_only:
+            options.append(lang.sequence(MINUS, SCIENTIFIC))
     return lang.either(*options)
 
 
-def _magnitudes(low: Decimal, low_open: bool, high: Decimal | None, high_open: bool, places: int) -> lang.Language:
-    """Numbers without sign; `places` digits at most after the point."""
-    whole_digits = max(EXACT_DIGITS, len(str(int(high or 0))), len(str(int(low))))
+def _magnitudes(
+    low: Decimal, low_open: bool, high: Decimal | None, high_open: bool, places: int, before: int
+) -> lang.Language:
+    """Numbers without sign or exponent; at most `before` digits before the point of a fraction, `places` after it."""
+    whole_digits = max(WHOLE_DIGITS, len(str(int(high or 0))), len(str(int(low))))
     any_whole = _whole(0, 10**whole_digits - 1)
-    before_point = _whole(0, 10 ** max(1, EXACT_DIGITS - places) - 1)
+    before_point = _whole(0, 10**before - 1)
     with_fraction = lang.sequence(before_point, lang.literal("."), digits(1, places))
     limits = [_at_least(low, low_open, whole_digits, places)]
     if high is not None:
@@ -152,20 +164,41 @@ def _tail_at_most(fraction: str, is_open: bool, places: int, started: bool = Fal
     return lang.either(*options, *([lang.EMPTY] if started else []))
 
 
+SCIENTIFIC = lang.sequence(  # below 1e300, so no reader overflows
+    NONZERO_DIGIT,
+    lang.optional(lang.sequence(lang.literal("."), digits(1, FRACTION_DIGITS))),
+    lang.Chars(chars("eE")),
+    lang.optional(lang.Chars(chars("+-"))),
+    _whole(0, 299),
+)
 WITH_FRACTION = lang.both(  # not a whole number: some digit after the point is not zero
     lang.ANY_TEXT, lang.sequence(lang.ANY_TEXT, lang.literal("."), lang.ANY_TEXT, NONZERO_DIGIT, lang.ANY_TEXT)
 )
 
 
 @lru_cache(maxsize=64)
-def multiples(of: int) -> lang.Language:
-    """Whole numbers divisible by `of`: the automaton that keeps the remainder of the digits read."""
-    alphabet = alphabet_of([char_range(d, d) for d in "0123456789"] + [char_range("-", "-")])
-    table = np.full((of + 1, alphabet.num_atoms), DEAD)  # state 0: nothing read; state r + 1: remainder r
+def multiples(of: int, places: int = 0) -> lang.Language:
+    """Numbers divisible by `of` / 10^`places`, with at most so many digits after the point.
+
+    The automaton keeps the remainder of all digits read, and how many of them stand after the point.
+    """
+    alphabet = alphabet_of([char_range(d, d) for d in "0123456789"] + [char_range(c, c) for c in "-."])
+    first = 1 + np.arange(places + 1) * of  # state 0: nothing read; then remainders, by the digits after the point
+    table = np.full((1 + (places + 1) * of + of, alphabet.num_atoms), DEAD)  # the last ones: just behind the point
+    behind_point = 1 + (places + 1) * of
+    remainders = np.arange(of)
     for digit in range(10):
         (atom,) = alphabet.atoms_in(char_range(str(digit), str(digit)))
         table[0, atom] = 1 + digit % of
-        table[1:, atom] = 1 + (np.arange(of) * 10 + digit) % of
-    (minus,) = alphabet.atoms_in(char_range("-", "-"))
+        table[first[0] + remainders, atom] = first[0] + (remainders * 10 + digit) % of
+        for place in range(1, places + 1):
+            following = first[place] + (remainders * 10 + digit) % of
+            table[(behind_point if place == 1 else first[place - 1]) + remainders, atom] = following
+    (minus,), (point,) = (alphabet.atoms_in(char_range(c, c)) for c in "-.")
     table[0, minus] = 0
-    return lang.Compiled(CharDfa(alphabet, table, np.arange(of + 1) == 1))
+    if places:
+        table[first[0] + remainders, point] = behind_point + remainders
+    accepting = np.zeros(len(table), bool)
+    for place in range(places + 1):
+        accepting[first[place] + remainders] = remainders * 10 ** (places - place) % of == 0
+    return lang.Compiled(minimised(trimmed(CharDfa(alphabet, table.astype(np.int32), accepting))))

@@ -8,13 +8,14 @@ in the end may be less than a schema allows (see `json_text`), never more.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
+from decimal import Context, Decimal
 from functools import lru_cache
 from math import lcm
 from typing import Any, TypeVar
 
-from diffusiongemma.control.json_schema.numbers import WITH_FRACTION, decimals, integers, multiples
+from diffusiongemma.control.json_schema.numbers import EXACT_DIGITS, WITH_FRACTION, decimals, integers, multiples
 from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.charset import ANY_CHAR
 from diffusiongemma.control.languages.nfa import compile_language
@@ -108,11 +109,12 @@ class NumberShape:
     low_open: bool = False
     high_open: bool = False
     whole: bool | None = None  # True: integers only; False: no integers; None: both
-    multiple_of: int = 1
+    multiple_of: int = 1  # of 10^-places
+    places: int = 0
     written: tuple[Decimal | None, Decimal | None] = (None, None)  # bounds of a format: they hold for what is written
 
     def opposite(self) -> list[Shape]:
-        if self.multiple_of > 1:
+        if self.has_divisor:
             raise NotNegatable("the opposite of 'multipleOf'")
         shapes: list[Shape] = []
         if self.low is not None:
@@ -124,21 +126,33 @@ class NumberShape:
         return shapes
 
     @property
+    def has_divisor(self) -> bool:
+        return (self.multiple_of, self.places) != (1, 0)
+
+    @property
     def language(self) -> lang.Language:
         """The numbers as they may be written; a single one, as JSON writes it."""
         if self.written != (None, None):
             return self._in_format().language
         if self.low is not None and self.low == self.high:
             return self._single(self.low)
-        if self.whole is True or self.multiple_of > 1:
-            low = None if self.low is None else _ceiling(self.low, self.low_open)
-            high = None if self.high is None else -_ceiling(self.high.copy_negate(), self.high_open)
-            if low is not None and high is not None and low > high:
-                return lang.NEVER
-            whole = integers(low, high)
-            return lang.both(whole, multiples(self.multiple_of)) if self.multiple_of > 1 else whole
-        written = decimals(self.low, self.high, self.low_open, self.high_open)
-        return lang.both(written, WITH_FRACTION) if self.whole is False else written
+        low, low_open = _with_margin(self.low, self.low_open, math.inf)
+        high, high_open = _with_margin(self.high, self.high_open, -math.inf)
+        if self.whole is True or (self.has_divisor and not self.places):
+            least = None if low is None else _ceiling(low, low_open)
+            most = None if high is None else -_ceiling(high.copy_negate(), high_open)
+            written = lang.NEVER if least is not None and most is not None and least > most else integers(least, most)
+        else:
+            only = self.whole is False or self.has_divisor
+            written = decimals(low, high, low_open, high_open, only)
+            written = lang.both(written, WITH_FRACTION) if self.whole is False else written
+        return self._divisible(written) if self.has_divisor and written is not lang.NEVER else written
+
+    def _divisible(self, written: lang.Language) -> lang.Language:
+        found = lang.both(written, multiples(self.multiple_of, self.places))
+        if max(abs(self.low or Decimal(0)), abs(self.high or Decimal(0))) < 10**14:  # remainders of floats are exact
+            found = lang.both(found, lang.repeat(lang.Chars(ANY_CHAR), 1, EXACT_DIGITS))
+        return found
 
     def _in_format(self) -> NumberShape:
         bounds = replace(NumberShape(), low=self.written[0], high=self.written[1])
@@ -148,9 +162,19 @@ class NumberShape:
     def _single(self, value: Decimal) -> lang.Language:
         is_whole = value == int(value)
         excluded = self.low_open or self.high_open or self.whole not in (None, is_whole)
-        if excluded or int(value) % self.multiple_of:
+        if excluded or (self.has_divisor and value.scaleb(self.places, EXACT) % self.multiple_of):
             return lang.NEVER
         return lang.literal(str(int(value)) if is_whole else json.dumps(float(value)))
+
+
+EXACT = Context(prec=400)
+
+
+def _with_margin(bound: Decimal | None, is_open: bool, inward: float) -> tuple[Decimal | None, bool]:
+    """An open bound beyond 2^53 as a closed one, at the next float: no reader rounds a number on to the bound then."""
+    if bound is None or not is_open or abs(bound) < 2**53:
+        return bound, is_open
+    return Decimal(math.nextafter(float(bound), inward)), False
 
 
 def _ceiling(bound: Decimal, is_open: bool) -> int:
@@ -230,7 +254,15 @@ class ObjectShape:
     most: int | None = None
     spoken: Spoken = Spoken()
 
+    @property
+    def nothing_else(self) -> Terms:
+        """What a single rule says of undeclared properties, if it is that there are none."""
+        found = self.rests[0].additional if len(self.rests) == 1 else ()
+        return found if len(found) == 1 and found[0].raw is False and not found[0].negated else NOTHING
+
     def opposite(self) -> list[Shape]:
+        if self == ObjectShape(rests=(Rest(additional=self.nothing_else, declared=True),), spoken=self.spoken):
+            return [ObjectShape(least=1, rests=(Rest(declared=True),))]
         if self.names or any(rest.patterns or rest.additional for rest in self.rests):
             raise NotNegatable("the opposite of an object with rules for other properties")
         shapes: list[Shape] = [ObjectShape(properties=((name, NOTHING),)) for name in self.required]
@@ -318,7 +350,9 @@ def _within(a: NumberShape, b: NumberShape) -> NumberShape:
     high = min([(x.high, not x.high_open) for x in (a, b) if x.high is not None], default=(None, True))
     whole = a.whole if b.whole is None else b.whole
     written = (larger(a.written[0], b.written[0]), smaller(a.written[1], b.written[1]))
-    return NumberShape(low[0], high[0], low[1], not high[1], whole, lcm(a.multiple_of, b.multiple_of), written)
+    places = max(a.places, b.places)
+    divisor = lcm(*(x.multiple_of * 10 ** (places - x.places) for x in (a, b) if x.has_divisor))
+    return NumberShape(low[0], high[0], low[1], not high[1], whole, divisor, places, written)
 
 
 def _arrays(a: ArrayShape, b: ArrayShape) -> ArrayShape | None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from functools import cache
 from typing import Any
 
@@ -45,10 +47,25 @@ from diffusiongemma.control.json_schema.shapes import (
 from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.dfa import DEAD, TooLarge
 from diffusiongemma.control.languages.nfa import compile_language
+from diffusiongemma.control.languages.regex import regex_language
 from diffusiongemma.control.recursion import deep_recursion
 from diffusiongemma.errors import InputError
 
-MOST_UNIQUE_VALUES = 8  # 2^n situations
+MOST_UNIQUE_VALUES = 8  # in any order, which makes 2^n situations; more come in the order listed
+MOST_LISTED_VALUES = 300
+LARGEST_UNIQUE = 60  # states of an item: larger ones come in the order of their kinds
+# Items that differ in the kind of their first character differ. Numbers have no exponent then, and one spelling each.
+DISTINCT_KINDS = tuple(
+    regex_language(pattern, re.DOTALL)
+    for pattern in (
+        r'"[aA0hHpPxX -].*|[15]\d*|-[1-9]\d*',
+        r'"[bBcC1iIqQyY_].*|[26]\d*|null',
+        r'"[dDeE2jJrRzZ/].*|[37]\d*|true',
+        r'"[fFgG3kKsS.@4].*|[48]\d*|false',
+        r'"[lLmMnN5tT:6#7].*|9\d*|0\.\d*[1-9]',
+        r'"[oOuUvVwW89$].*|"[^\x00-\x7f\\].*|0|""',
+    )
+)
 MOST_PATTERNS = 3
 DEEPEST = 40  # values inside values, whatever the schema
 MOST_FREE_NESTING = 2  # how often a value without a schema may stand inside another
@@ -214,12 +231,27 @@ class _Writer:
     def distinct_items(self, shape: ArrayShape, count: Count) -> lang.Language:
         """All arrangements of a few listed values."""
         kinds = self.reader.shapes(shape.rest)
-        texts = finite_texts(self.value(shape.rest), MOST_UNIQUE_VALUES)
-        nested = any(isinstance(kind, ArrayShape | ObjectShape) for kind in kinds)
-        if shape.prefix or shape.contains or texts is None or nested:
-            mend = f"only plain items out of at most {MOST_UNIQUE_VALUES} values can be: add an enum, or remove it"
+        plain = [kind for kind in kinds if not isinstance(kind, ArrayShape | ObjectShape)]
+        if shape.prefix or shape.contains or (count.least > 1 and not plain):
+            mend = "only items that are texts, numbers or listed values can be: say what they are, or remove it"
             raise refusal("uniqueItems", self.here, mend)
-        return in_any_order([Member(lang.literal(text)) for text in texts], count, COMMA, count.end)
+        if not plain:  # one at most surely differs from all others
+            return listed(self.value(shape.rest), Count(count.least, 1), COMMA)
+        item = lang.either(*map(self.shape, plain))
+        texts = finite_texts(item, MOST_LISTED_VALUES)
+        if texts is None and count.least > len(DISTINCT_KINDS):
+            mend = (
+                f"at most {len(DISTINCT_KINDS)} items that are not listed can be told apart: add an enum, or remove it"
+            )
+            raise refusal("uniqueItems", self.here, mend)
+        if texts is None:
+            members = [Member(lang.both(item, kind)) for kind in DISTINCT_KINDS]
+            small = compile_language(item).num_states <= LARGEST_UNIQUE
+            return (in_any_order if small else in_order)(members, count, COMMA, count.end)
+        once = list({_value_of(text): text for text in reversed(texts)}.values())[::-1]  # 0.0 is 0
+        members = [Member(lang.literal(text)) for text in once]
+        several = in_any_order if len(members) <= MOST_UNIQUE_VALUES else in_order
+        return several(members, count, COMMA, count.end)
 
     # -- objects
 
@@ -293,6 +325,11 @@ class _Writer:
             return listed(undeclared, room, COMMA)
 
         return end
+
+
+def _value_of(text: str) -> Any:
+    value = json.loads(text)
+    return ("number", Decimal(text)) if isinstance(value, int | float) and not isinstance(value, bool) else text
 
 
 def finite_texts(language: lang.Language, most: int) -> list[str] | None:

@@ -1,0 +1,281 @@
+"""How many of the schemas that people have can be kept, how soon they compile, and whether what is written is valid.
+
+    python bench/schema_suite.py --schemas NAME=DIRECTORY … [--sample 200] [--walks 5]  # collections, a file a schema
+    python bench/schema_suite.py --test-suite JSON-Schema-Test-Suite/tests            # what is valid, and what is not
+    python bench/schema_suite.py … --compare               # beside llguidance, xgrammar, outlines-core, if installed
+
+Collections come from public repositories: guidance-ai/jsonschemabench (`data/…`) and
+json-schema-org/JSON-Schema-Test-Suite. Each schema compiles for a synthetic vocabulary (`--vocabulary`, 262,144 tokens
+by default) in a process of its own that is stopped after 2 s of processor time and 512 MiB, as the server does.
+Answers are random walks through the language, checked with `jsonschema` under the draft that the schema names, formats
+asserted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import random
+import re
+import resource
+import signal
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+from constraints import synthetic_vocabulary
+
+from diffusiongemma.control.compiling import CompileJob
+from diffusiongemma.control.languages.dfa import CharDfa, chars_to_end
+from diffusiongemma.control.languages.nfa import compile_language
+from diffusiongemma.control.structure import Structure
+from diffusiongemma.errors import InputError
+
+CPU_SECONDS, MOST_BYTES = 2, 512 * 2**20
+LENGTHS = (0, 8, 30, 80)  # characters after which a walk heads for the end
+USUAL = '{"properties":{"a":{"type":"object"},"b":{"pattern":"\\\\d\\\\w\\\\s"},"c":{"format":"date-time"}}}'
+FORMATS = jsonschema.Draft202012Validator.FORMAT_CHECKER
+Outcome = tuple[str, Any]
+
+
+@dataclass
+class Tally:
+    """One collection."""
+
+    tried: int = 0
+    taken: int = 0
+    seconds: list[float] = field(default_factory=list)
+    walks: int = 0
+    invalid: list[str] = field(default_factory=list)
+    refused: Counter[str] = field(default_factory=Counter)
+    others: Counter[str] = field(default_factory=Counter)
+
+    def row(self, name: str) -> str:
+        share = 100 * self.taken / max(1, self.tried)
+        ms = [1000 * q for q in np.quantile(self.seconds or [0.0], [0.5, 0.99])]
+        others = "".join(f"  {other} {100 * n / max(1, self.tried):.0f} %" for other, n in sorted(self.others.items()))
+        return (
+            f"{name:<18} {self.taken:>5} of {self.tried:>5}  {share:5.1f} %  p50 {ms[0]:6.0f} ms  p99 {ms[1]:6.0f} ms  "
+            f"{len(self.invalid)} of {self.walks} invalid{others}"
+        )
+
+
+def in_a_process(work: Callable[[], Any]) -> Outcome:
+    """("done", its result), ("refused", why) or ("stopped", "") at the limits."""
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=_limited, args=(work, theirs))
+    process.start()
+    theirs.close()
+    try:
+        return ours.recv()  # type: ignore[no-any-return]
+    except EOFError:
+        return "stopped", "its limits of time or memory"
+    finally:
+        process.kill()
+        process.join()
+
+
+def _limited(work: Callable[[], Any], result: Any) -> None:
+    signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (pages + MOST_BYTES, pages + MOST_BYTES))
+    try:
+        result.send(("done", work()))
+    except InputError as error:
+        result.send(("refused", str(error)))
+    except MemoryError:
+        result.send(("stopped", "its limit of memory"))
+
+
+def walked(dfa: CharDfa, rng: random.Random, count: int) -> list[str]:
+    to_end = chars_to_end(dfa)
+    return [_walk(dfa, to_end, rng, rng.choice(LENGTHS)) for _ in range(count)]
+
+
+def _walk(dfa: CharDfa, to_end: np.ndarray, rng: random.Random, length: int) -> str:
+    text, state = "", 0
+    while True:
+        atoms = np.flatnonzero(dfa.next[state] >= 0).tolist()
+        if dfa.accepting[state] and (len(text) >= length or not atoms):
+            return text
+        if len(text) >= length:
+            atoms = [a for a in atoms if to_end[dfa.next[state, a]] < to_end[state]]
+        chosen = rng.choice(atoms)
+        low, high = rng.choice(dfa.alphabet.chars_of([chosen]))
+        text += chr(rng.randint(low, min(high, low + 300)))
+        state = int(dfa.next[state, chosen])
+
+
+def compiled(schema: Any, vocabulary: Any, walks: int) -> tuple[float, list[str]]:
+    """Seconds of processor time, and answers."""
+    begin = time.process_time()
+    grammar = Structure(json_schema=json.dumps(schema))
+    language = grammar.language()
+    CompileJob.of(_Known(language), vocabulary, [0]).run()
+    seconds = time.process_time() - begin
+    return seconds, walked(compile_language(language), random.Random(0), walks)
+
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """A grammar whose language has been read."""
+
+    read: Any
+
+    def language(self, warn: Any = None) -> Any:
+        return self.read
+
+
+def problem(schema: Any, text: str) -> str | None:
+    """Why an answer is invalid. What OpenAPI adds is told to `jsonschema` in its own words."""
+    kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+    try:
+        kind(schema, format_checker=FORMATS).validate(json.loads(text))
+    except jsonschema.ValidationError as error:
+        at_zero = error.validator == "multipleOf" and isinstance(error.validator_value, float)
+        nullable = error.instance is None and isinstance(error.schema, dict) and error.schema.get("nullable")
+        return None if at_zero or nullable else error.message[:200]
+    except Exception as error:  # a pattern that Python does not read, a reference that is not there
+        return None if isinstance(error, RecursionError | re.error) or "Unresolvable" in repr(error) else repr(error)
+    return None
+
+
+def collection(directory: Path, sample: int) -> Iterator[tuple[str, Any]]:
+    files = sorted(directory.rglob("*.json"))
+    random.Random(0).shuffle(files)
+    for path in files[:sample] if sample else files:
+        try:
+            yield path.name, json.loads(path.read_text())
+        except (ValueError, RecursionError):
+            continue
+
+
+def measure(directory: Path, options: argparse.Namespace, vocabulary: Any, engines: dict[str, Any]) -> Tally:
+    tally = Tally()
+    for name, schema in collection(directory, options.sample):
+        tally.tried += 1
+        state, outcome = in_a_process(lambda schema=schema: compiled(schema, vocabulary, options.walks))
+        if state == "done":
+            tally.taken += 1
+            tally.seconds.append(outcome[0])
+            tally.walks += len(outcome[1])
+            found = [f"{name}: {why}: {t[:200]}" for t in outcome[1] if (why := problem(schema, t))]
+            tally.invalid += found
+        else:
+            tally.refused[f"{state}: {outcome}" if options.refusals else state] += 1
+            if options.refusals:
+                print(f"    {name}: {state}: {outcome[:300]}")
+        for engine, takes in engines.items():
+            tally.others[engine] += in_a_process(lambda takes=takes, schema=schema: takes(schema))[0] == "done"
+    return tally
+
+
+def other_engines() -> dict[str, Callable[[Any], None]]:
+    """Those that are installed, each a function that raises where it does not take a schema."""
+    engines: dict[str, Callable[[Any], None]] = {}
+    try:
+        import llguidance
+
+        def llguidance_takes(schema: Any) -> None:
+            grammar = llguidance.LLMatcher.grammar_from_json_schema(schema)
+            if problem := llguidance.LLMatcher.validate_grammar(grammar):
+                raise InputError(str(problem))
+
+        engines["llguidance"] = llguidance_takes
+    except ImportError:
+        pass
+    try:
+        import xgrammar
+
+        engines["xgrammar"] = lambda schema: xgrammar.Grammar.from_json_schema(json.dumps(schema)) and None
+    except ImportError:
+        pass
+    try:
+        from outlines_core import json_schema
+
+        engines["outlines-core"] = lambda schema: json_schema.build_regex_from_schema(json.dumps(schema)) and None
+    except ImportError:
+        pass
+    return {name: _refusing(takes) for name, takes in engines.items()}
+
+
+def _refusing(takes: Callable[[Any], None]) -> Callable[[Any], None]:
+    def quietly(schema: Any) -> None:
+        try:
+            takes(schema)
+        except BaseException as error:
+            raise InputError(str(error)) from error
+
+    return quietly
+
+
+def judge(tests: Path, drafts: list[str]) -> None:
+    """JSON-Schema-Test-Suite: no invalid instance may be in a language; valid ones, spelt canonically, should be."""
+    for draft in drafts:
+        counts: Counter[str] = Counter()
+        for path in sorted((tests / draft).glob("*.json")):
+            for group in json.loads(path.read_text()):
+                _judge_group(group, f"{draft}/{path.stem}", counts)
+        print(draft, dict(counts))
+
+
+def _judge_group(group: dict[str, Any], where: str, counts: Counter[str]) -> None:
+    drafts = {"draft4": "http://json-schema.org/draft-04/schema#", "draft6": "http://json-schema.org/draft-06/schema#"}
+    drafts["draft7"] = "http://json-schema.org/draft-07/schema#"
+    schema = group["schema"]
+    if isinstance(schema, dict) and "$schema" not in schema and where.split("/")[0] in drafts:
+        schema = {"$schema": drafts[where.split("/")[0]], **schema}
+
+    def texts() -> list[bool]:
+        dfa = compile_language(Structure(json_schema=json.dumps(schema)).language())
+        spelt = [json.dumps(test["data"], separators=(",", ":"), ensure_ascii=False) for test in group["tests"]]
+        return [dfa.matches(text) for text in spelt]
+
+    state, taken = in_a_process(texts)
+    counts[f"schemas {state}"] += 1
+    for test, accepted in zip(group["tests"], taken if state == "done" else [], strict=False):
+        counts[("valid " if test["valid"] else "INVALID ") + ("taken" if accepted else "left out")] += 1
+        if accepted and not test["valid"]:
+            print(f"  UNSOUND {where}: {group['description']}: {test['description']}: {test['data']!r}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--schemas", action="append", default=[], metavar="NAME=DIRECTORY")
+    parser.add_argument("--test-suite", type=Path)
+    parser.add_argument("--sample", type=int, default=200, help="schemas of each collection; 0: all")
+    parser.add_argument("--walks", type=int, default=5, help="answers of each schema")
+    parser.add_argument("--vocabulary", type=int, default=262_144)
+    parser.add_argument("--refusals", action="store_true", help="print every refusal")
+    parser.add_argument("--compare", action="store_true")
+    options = parser.parse_args()
+    if options.test_suite:
+        judge(options.test_suite, ["draft4", "draft6", "draft7", "draft2019-09", "draft2020-12"])
+    if not options.schemas:
+        return
+    vocabulary = synthetic_vocabulary(options.vocabulary)
+    _ = vocabulary.trie, vocabulary.trie_of_characters
+    CompileJob.of(Structure(json_schema=USUAL), vocabulary, [0]).run()
+    engines = other_engines() if options.compare else {}
+    tallies = []
+    for named in options.schemas:
+        name, _, directory = named.partition("=")
+        tallies.append(measure(Path(directory), options, vocabulary, engines))
+        print(tallies[-1].row(name), dict(tallies[-1].refused) if not options.refusals else "", flush=True)
+        for line in tallies[-1].invalid[:20]:
+            print("    INVALID", line)
+    every = [s for tally in tallies for s in tally.seconds]
+    if every:
+        p99 = 1000 * np.quantile(every, 0.99)
+        print(f"all: median {1000 * statistics.median(every):.0f} ms, p99 {p99:.0f} ms of processor time")
+
+
+if __name__ == "__main__":
+    main()
