@@ -14,12 +14,8 @@ from serving import running, user
 import diffusiongemma as dg
 from diffusiongemma.serve.openai.fim import FAMILIES, gap_of
 
-SCHEMA = {
-    "type": "object",
-    "properties": {"n": {"type": "integer", "minimum": 0, "maximum": 99}},
-    "required": ["n"],
-    "additionalProperties": False,
-}
+N = {"type": "integer", "minimum": 0, "maximum": 99}
+SCHEMA = {"type": "object", "properties": {"n": N}, "required": ["n"], "additionalProperties": False}
 FUNCTION = {"type": "function", "function": {"name": "add", "description": "d", "parameters": SCHEMA}}
 SEED = {"seed": 3}
 ASKED = {"model": "tiny", "max_tokens": 24}

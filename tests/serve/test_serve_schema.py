@@ -46,6 +46,8 @@ OPERATIONS = [
     ("POST", "/v1/infill", 5),
     ("POST", "/v1/edits", 5),
     ("POST", "/v1/traces", 2),
+    ("POST", "/v1/boards", 1),
+    ("POST", "/v1/pictures", 1),
     ("POST", "/v1/responses", 4),
     ("POST", "/v1/messages", 4),
     ("POST", "/v1/messages/count_tokens", 1),
