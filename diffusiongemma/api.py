@@ -426,20 +426,7 @@ class DiffusionGemma:
         save_model(self.network, Path(directory), source=self.directory, dtype=dtype)
 
 
-def load(
-    source: str | Path = "nano",
-    *,
-    device: str | torch.device = "auto",
-    dtype: str | torch.dtype = "auto",
-    adapter: str | Path | None = None,
-    quantize: str | None = None,
-    activations: str = "auto",
-    kv: str = "full",
-) -> DiffusionGemma:
-    """The same as `DiffusionGemma.from_pretrained`."""
-    return DiffusionGemma.from_pretrained(
-        source, device=device, dtype=dtype, adapter=adapter, quantize=quantize, activations=activations, kv=kv
-    )
+load = DiffusionGemma.from_pretrained
 
 
 def _check_choices(**given: str) -> None:

@@ -27,13 +27,10 @@ BLOCK = '"""'  # opens and closes a message of several lines
 @given.takes("chat")
 def chat(
     model: given.Model = "nano",
-    device: given.Device = "auto",
-    dtype: given.Dtype = "auto",
-    activations: given.Activations = "auto",
-    kv: given.Cache = "full",
+    *,
+    loading: given.Loading,
     system: given.System = None,
     think: given.Think = False,
-    *,
     options: given.Options,
     no_show_schema: given.NoShowSchema = False,
     watch: given.Watch = False,
@@ -46,7 +43,7 @@ def chat(
     check_watching(True, delay)  # `/watch on` may come
     if system is not None:
         checked_text(system, "system message")
-    loaded = open_model(model, device, dtype, activations, kv)
+    loaded = open_model(model, loading)
     if no_show_schema:
         options["show_schema"] = False
     Chat(loaded, system, options, think, watch, delay).run()

@@ -53,10 +53,7 @@ def edit(
     backup: Backup = False,
     force: Force = False,
     as_json: given.Json = False,
-    device: given.Device = "auto",
-    dtype: given.Dtype = "auto",
-    activations: given.Activations = "auto",
-    kv: given.Cache = "full",
+    loading: given.Loading,
 ) -> None:
     """Change a text, starting from the text itself.
 
@@ -76,7 +73,7 @@ def edit(
     spans = None if lines is None else [span_of_lines(text, lines)]
     from diffusiongemma.cli.running import open_model
 
-    loaded = open_model(model, device, dtype, activations, kv)
+    loaded = open_model(model, loading)
     plan = loaded.edit_plan(text, instruction, spans=spans, strength=strength, **options)
     result = watched(loaded, plan, len(text))
     _check_loss(result, in_place, force)

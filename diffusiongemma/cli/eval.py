@@ -86,10 +86,7 @@ def evaluate(
     batch: Annotated[int, _way("N", "Questions answered at a time.")] = BATCH,
     save: Annotated[Path | None, typer.Option(metavar="FILE", help=SAVE, rich_help_panel=given.OUTPUT)] = None,
     as_json: given.Json = False,
-    device: given.Device = "auto",
-    dtype: given.Dtype = "auto",
-    activations: given.Activations = "auto",
-    kv: given.Cache = "full",
+    loading: given.Loading,
 ) -> None:
     """Measure a model on questions that it was not trained on.
 
@@ -112,7 +109,7 @@ def evaluate(
     asked = None if reads else _suite(task, limit, seed, file, givens)
     passages = _passages(task, limit, seed, file, corpora, source or []) if reads else []
     measured = Measured(
-        open_model(model, device, dtype, activations, kv),
+        open_model(model, loading),
         model,
         seed,
         batch,

@@ -29,10 +29,7 @@ def infill(
     options: given.Options,
     in_place: given.InPlace = False,
     as_json: given.Json = False,
-    device: given.Device = "auto",
-    dtype: given.Dtype = "auto",
-    activations: given.Activations = "auto",
-    kv: given.Cache = "full",
+    loading: given.Loading,
 ) -> None:
     """Fill the holes of a text; the rest of it comes back as it is, byte for byte.
 
@@ -46,7 +43,7 @@ def infill(
     given.hole_texts(text, hole)
     from diffusiongemma.cli.running import open_model
 
-    loaded = open_model(model, device, dtype, activations, kv)
+    loaded = open_model(model, loading)
     result = loaded.infill_text(text, hole, instruction=instruction, length=bounds, **options)
     write_result(file, result.text, in_place, as_object(result) if as_json else None)
 

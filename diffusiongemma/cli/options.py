@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -93,27 +94,54 @@ _OF_CANVASES = ("steps", "sampler", "patience")  # which have no meaning token b
 Options = dict[str, Any]  # those that were given, by their names in Python
 
 
-def takes(surface: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options that the table has for `surface`, where its signature says `options`.
+@dataclass(frozen=True)
+class Loading:
+    """Where and how a model is loaded: `load`'s keywords."""
+
+    device: str = "auto"
+    dtype: str = "auto"
+    activations: str = "auto"
+    kv: str = "full"
+
+
+_OF_LOADING = {"device": Device, "dtype": Dtype, "activations": Activations, "kv": Cache}
+
+
+def takes(surface: str | None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options that the table has for `surface`, where its signature says `options`, and those of
+    loading a model where it says `loading`.
 
     The command gets those that were given. `InputError` is raised before it runs for what they do not take.
     """
-    rows = of_surface(surface)
+    rows = [] if surface is None else of_surface(surface)
 
     def decorated(command: Callable[..., None]) -> Callable[..., None]:
+        expanded: dict[str, list[Parameter]] = {"options": [_parameter(row) for row in rows], "loading": _loading()}
+        wanted = signature(command, eval_str=True).parameters
+
         @wraps(command)
         def called(**values: Any) -> None:
-            given = {row.name: values.pop(row.parameter) for row in rows}
-            command(**values, options=checked(given))
+            if "options" in wanted:
+                values["options"] = checked({row.name: values.pop(row.parameter) for row in rows})
+            if "loading" in wanted:
+                values["loading"] = Loading(**{name: values.pop(name) for name in _OF_LOADING})
+            command(**values)
 
-        made = [_parameter(row) for row in rows]
-        own = [[p] if p.name != "options" else made for p in signature(command, eval_str=True).parameters.values()]
+        own = [expanded.get(p.name, [p]) for p in wanted.values()]
         parameters = [p.replace(kind=Parameter.KEYWORD_ONLY) for part in own for p in part]
         called.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
         called.__annotations__ = {}
         return called
 
     return decorated
+
+
+def _loading() -> list[Parameter]:
+    defaults = Loading()
+    return [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=getattr(defaults, name), annotation=annotation)
+        for name, annotation in _OF_LOADING.items()
+    ]
 
 
 def _parameter(row: Option) -> Parameter:

@@ -62,10 +62,7 @@ def run(
     as_json: given.Json = False,
     quiet: given.Quiet = False,
     verbose: given.Verbose = False,
-    device: given.Device = "auto",
-    dtype: given.Dtype = "auto",
-    activations: given.Activations = "auto",
-    kv: given.Cache = "full",
+    loading: given.Loading,
 ) -> None:
     """Generate from one prompt.
 
@@ -74,7 +71,7 @@ def run(
     text, demonstration = _prompt(prompt, file)
     check_watching(watch and not as_json, delay)
     _check_several(n, trace, stop or [])
-    loaded = open_model(model, device, dtype, activations, kv, quiet)
+    loaded = open_model(model, loading, quiet)
     _check_sight(loaded, model, image, video)
     board = None if image or video or think else _sudoku(loaded, text, options)
     if board is not None:

@@ -7,12 +7,12 @@ import stat
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffusiongemma.cli.options import DTYPES
+from diffusiongemma.cli.options import DTYPES, Loading
 from diffusiongemma.errors import InputError
 
 if TYPE_CHECKING:
@@ -74,12 +74,10 @@ def read_prompt(path: Path) -> str:
 # --- the model ------------------------------------------------------------------------------------------------------
 
 
-def open_model(
-    name: str, device: str, dtype: str, activations: str = "auto", kv: str = "full", quiet: bool = False
-) -> DiffusionGemma:
+def open_model(name: str, how: Loading, quiet: bool = False) -> DiffusionGemma:
     """Load a model, saying so on a terminal, and how long it took where that was long. Raises `UserError`."""
-    if dtype not in DTYPES:
-        raise InputError(f"give {', '.join(DTYPES)}", option="dtype", got=dtype)
+    if how.dtype not in DTYPES:
+        raise InputError(f"give {', '.join(DTYPES)}", option="dtype", got=how.dtype)
     from rich.console import Console
 
     started = time.monotonic()
@@ -87,12 +85,12 @@ def open_model(
         from diffusiongemma.api import load
 
         try:
-            loaded = load(name, device=device, dtype=dtype, activations=activations, kv=kv)
+            loaded = load(name, **asdict(how))
         except OSError as error:
             raise InputError(f"cannot read the model {name}: {error.strerror or error}") from error
         except (RuntimeError, AssertionError) as error:  # what torch raises for a device that is not there
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise InputError(f"cannot load {name} on device {device} ({reason}): try --device cpu") from error
+            raise InputError(f"cannot load {name} on device {how.device} ({reason}): try --device cpu") from error
     if (took := time.monotonic() - started) > SLOW_LOADING and not quiet and sys.stderr.isatty():
         say(f"loaded {name} in {took:.0f} s")
     return loaded

@@ -62,12 +62,11 @@ TraceDir = Annotated[
 LogPrompts = Annotated[bool, typer.Option("--log-prompts", help="Log prompts too.", rich_help_panel=KEEPING)]
 
 
+@given.takes(None)
 def serve(
     model: given.Model = "nano",
-    device: given.Device = "auto",
-    dtype: given.Dtype = "auto",
-    activations: given.Activations = "auto",
-    kv: given.Cache = "full",
+    *,
+    loading: given.Loading,
     host: Host = "127.0.0.1",
     port: Port = 8000,
     api_key: ApiKeys = None,
@@ -113,8 +112,8 @@ def serve(
         max_body=max_body * 2**20,
         grace=grace,
     )
-    _say_whether_it_fits(model, device)
-    loaded = in_own_thread(lambda: open_model(model, device, dtype, activations, kv))
+    _say_whether_it_fits(model, loading.device)
+    loaded = in_own_thread(lambda: open_model(model, loading))
     if loaded.tokenizer is None:
         raise InputError(f"{model} has no tokenizer files: a server is about text")
     from diffusiongemma.serve.transport.run import serve as run

@@ -48,10 +48,7 @@ def sudoku(
     watch: given.Watch = False,
     delay: given.Delay = None,
     as_json: given.Json = False,
-    device: given.Device = "auto",
-    dtype: given.Dtype = "auto",
-    activations: given.Activations = "auto",
-    kv: given.Cache = "full",
+    loading: given.Loading,
 ) -> None:
     """Solve sudoku puzzles and say whether the answer is right.
 
@@ -60,7 +57,7 @@ def sudoku(
     """
     check_watching(watch and not as_json, delay)
     boards = _boards(file)
-    loaded = open_model(model, device, dtype, activations, kv)
+    loaded = open_model(model, loading)
     if "sudoku" not in loaded.skills:
         say(f"{model} was not taught sudoku as far as it says: nano was", "yellow")
     solver = Solver(loaded, options, watch and not as_json, delay, as_json)

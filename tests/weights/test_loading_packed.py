@@ -62,7 +62,7 @@ def test_the_command_line_says_how_a_model_is_loaded(monkeypatch):
         raise InputError("seen", option="kv", got="x")
 
     monkeypatch.setattr("diffusiongemma.api.load", load)
-    for command in (["run", "Hello"], ["infill", "a <<>> b"], ["sudoku"]):
+    for command in (["run", "Hello"], ["sudoku"]):
         given.clear()
         words = [*command, "--activations", "full", "--kv", "int8"]
         invoked = CliRunner().invoke(build(command[:1]), words, input="." * 81)
