@@ -4,7 +4,7 @@
 
 For each model and scheme: the share of held-out questions solved, the mean steps of a canvas, the error of the weights,
 and what was gained and lost against full precision, question by question; and nats a token of an English text under
-the encoder, for a model that solves nothing. Products are those of the unpacked weights.
+the encoder, for a model that solves nothing.
 """
 
 from __future__ import annotations
@@ -33,19 +33,21 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["nano", "nano-base"])
     parser.add_argument("--schemes", nargs="+", default=list(KINDS))
     parser.add_argument("--text", type=Path, default=Path("docs/architecture.md"))
+    parser.add_argument("--activations", default="auto", help="as in dg.load: auto rounds them where there are kernels")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for name in options.models:
         if options.questions:
-            rows += measured(name, options.schemes, options.questions)
-        rows += read(name, options.schemes, options.text)
+            rows += measured(name, options.schemes, options.questions, options.activations)
+        rows += read(name, options.schemes, options.text, options.activations)
     if options.out:
         conditions = {"torch": torch.__version__, "machine": platform.machine(), "dtype": "float32", "device": "cpu"}
+        conditions["activations"] = options.activations
         options.out.write_text(json.dumps({"conditions": conditions, "rows": rows}, indent=1) + "\n")
 
 
-def measured(name: str, schemes: list[str], questions: int) -> list[dict[str, Any]]:
+def measured(name: str, schemes: list[str], questions: int, activations: str) -> list[dict[str, Any]]:
     suites = [
         sudoku_suite(questions, 0, None) if task == "sudoku" else skill_suite(task, questions, 0) for task in COMPARED
     ]
@@ -54,7 +56,7 @@ def measured(name: str, schemes: list[str], questions: int) -> list[dict[str, An
     for scheme in schemes:
         with tempfile.TemporaryDirectory() as folder:
             changes = quantize(ASSETS / name, Path(folder) / "q", Scheme(scheme))
-            model = dg.load(Path(folder) / "q")
+            model = dg.load(Path(folder) / "q", activations=activations)
             found = [comparison(suite, one, answered(model, suite)) for suite, one in zip(suites, full, strict=True)]
         error = (sum(c.squared_error for c in changes) / sum(c.squares for c in changes)) ** 0.5
         size = sum(change.after for change in changes)
@@ -64,11 +66,12 @@ def measured(name: str, schemes: list[str], questions: int) -> list[dict[str, An
     return rows
 
 
-def read(name: str, schemes: list[str], text: Path) -> list[dict[str, Any]]:
+def read(name: str, schemes: list[str], text: Path, activations: str) -> list[dict[str, Any]]:
     passages = file_passages(text, 10, 0)
     rows = []
     for scheme in (None, *schemes):
-        found = sum(likelihoods(dg.load(name, quantize=scheme), passages, batch=4), Likelihood())
+        model = dg.load(name, quantize=scheme, activations=activations)
+        found = sum(likelihoods(model, passages, batch=4), Likelihood())
         rows.append({"model": name, "scheme": scheme, "text": str(text), **found.as_object()})
         print(f"{name:9} {scheme or 'full':5} {found.nats_per_token:.4f} nats a token of {text}", flush=True)
     return rows

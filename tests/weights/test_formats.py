@@ -87,6 +87,20 @@ def gptq(weight: Tensor, stored: int = 7, symmetric: bool = True) -> tuple[Tenso
     return file, ((codes - zeros) * scales.float()).flatten(-2)
 
 
+def ct_int8_words(weight: Tensor) -> tuple[Tensors, Tensor]:
+    groups = grouped(weight, 32)
+    scales = (groups.abs().amax(-1, keepdim=True) / 127).to(torch.bfloat16)
+    codes = (groups / scales.float()).round().clamp(-128, 127)
+    file = {"weight_packed": pack_to_int32(codes.flatten(-2).to(torch.int8), 8), "weight_scale": scales[..., 0]}
+    return file | {"weight_shape": torch.tensor(weight.shape)}, (codes * scales.float()).flatten(-2)
+
+
+def gptq_in_order(weight: Tensor) -> tuple[Tensors, Tensor]:
+    """With the order of its inputs beside it, which is the plain one."""
+    file, full = gptq(weight)
+    return file | {"g_idx": torch.arange(weight.shape[1], dtype=torch.int32) // 64}, full
+
+
 def gptq_asymmetric(weight: Tensor) -> tuple[Tensors, Tensor]:
     return gptq(weight, symmetric=False)
 
@@ -125,6 +139,8 @@ FORMATS: dict[str, tuple[Packer, dict]] = {
     "ct-nvfp4": (ct_nvfp4, CT),
     "ct-fp8": (fp8, CT),
     "ct-int8": (int8, CT),
+    "ct-int8-words": (ct_int8_words, CT),
+    "gptq-in-order": (gptq_in_order, {"quantization_config": {"quant_method": "gptq", "bits": 4}}),
     "modelopt": (modelopt, {"quantization_config": {"quant_method": "modelopt", "quant_algo": "NVFP4"}}),
     "auto-round": (gptq, {"quantization_config": {"quant_method": "auto-round", "bits": 4, "group_size": 64}}),
     "gptq-asymmetric": (gptq_asymmetric, {"quantization_config": {"quant_method": "gptq", "bits": 4}}),
@@ -290,3 +306,28 @@ def test_a_method_that_is_not_read_is_named_with_what_to_use(
     packed, _ = packed_pair(released, tmp_path, "ct-int4")
     with pytest.raises(CheckpointError, match=said):
         load_model(changed(packed, lambda _: None, {"quantization_config": {"quant_method": method}}))
+
+
+def test_inputs_in_another_order_are_refused(released: Path, tmp_path: Path) -> None:
+    packed, _ = packed_pair(released, tmp_path, "gptq-in-order")
+
+    def turn(tensors: Tensors) -> None:
+        name = next(name for name in sorted(tensors) if name.endswith("mlp.down_proj.g_idx"))
+        tensors[name] = tensors[name].flip(0)
+
+    with pytest.raises(CheckpointError, match=r"down_proj .*desc_act"):
+        load_model(changed(packed, turn))
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"quantization": {"group_size": 32, "bits": 4, "mode": "mxfp4"}}, r"MLX.s mode .mxfp4. .*affine"),
+        ({"quantization_config": {"quant_method": "compressed-tensors", "format": "marlin-24"}}, "'marlin-24'"),
+    ],
+)
+def test_a_layout_that_is_not_read_is_named(released: Path, tmp_path: Path, config: dict, said: str) -> None:
+    raw = json.loads((released / "config.json").read_text()) | config
+    (tmp_path / "config.json").write_text(json.dumps(raw))
+    with pytest.raises(CheckpointError, match=said):
+        load_model(tmp_path)

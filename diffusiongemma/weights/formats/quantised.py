@@ -32,6 +32,8 @@ from diffusiongemma.weights.packed import Blocks, Groups, Packed, Rows, Stack
 
 Part = Callable[[str], Tensor]  # a tensor of the file, by what follows the common beginning of its name
 METHODS = ("compressed-tensors", "modelopt", "auto-round", "gptq")
+LAYOUTS = ("dense", "pack-quantized", "nvfp4-pack-quantized", "float-quantized", "int-quantized", "naive-quantized",
+           "mixed-precision")  # fmt: skip
 INSTEAD = {
     "awq": "compressed-tensors, as in …-AWQ-INT4 repositories that say so in config.json",
     "bitsandbytes": "the released bfloat16 files, which `diffusiongemma quantize` packs",
@@ -48,11 +50,19 @@ def is_quantised(config: dict[str, Any]) -> bool:
     """Whether a `config.json` speaks of packed weights. Raises `CheckpointError` for a method that is not read here."""
     block = config.get("quantization_config") or (config.get("text_config") or {}).get("quantization_config")
     if block is None:
-        return isinstance(config.get("quantization"), dict)
+        mlx = config.get("quantization")
+        mode = mlx.get("mode", "affine") if isinstance(mlx, dict) else "affine"
+        if mode != "affine":
+            raise CheckpointError(f"config.json: MLX's mode {mode!r} is not read here: use an affine one, or GGUF")
+        return isinstance(mlx, dict)
     method = block.get("quant_method")
     if method not in METHODS:
         instead = INSTEAD.get(method, f"one of {', '.join(METHODS)}, MLX or GGUF")
         raise CheckpointError(f"config.json: weights quantised by {method!r} are not read here: use {instead}")
+    layout = block.get("format", "dense")
+    if method == "compressed-tensors" and layout not in LAYOUTS:
+        message = f"compressed-tensors' format {layout!r} is not read here: use pack-quantized"
+        raise CheckpointError(f"config.json: {message}")
     return True
 
 
@@ -194,10 +204,19 @@ def _own_name(base: str) -> str:
 def _words(_: QuantisedShards, base: str, part: Part) -> Groups:
     codes, scales = part("weight_packed"), part("weight_scale")
     if codes.dtype == torch.int32:
-        return _checked(Groups("int4", codes.view(torch.uint8), scales, zero=8))
+        eight = _width_said(part) == codes.shape[-1] * 4
+        kind, zero = ("uint8", 128) if eight else ("int4", 8)
+        return _checked(Groups(kind, codes.contiguous().view(torch.uint8), scales, zero=zero))
     if codes.dtype == torch.uint8:
         return _checked(Groups("fp4", codes, scales, factor=1 / float(part("weight_global_scale"))))
     raise ValueError(f"weight_packed of {codes.dtype}, expected int32 (int4) or uint8 (FP4)")
+
+
+def _width_said(part: Part) -> int | None:
+    """Inputs, as the file says beside its words; None where it does not."""
+    with suppress(KeyError):
+        return int(part("weight_shape")[-1])
+    return None
 
 
 def _modelopt(_: QuantisedShards, base: str, part: Part) -> Groups:
@@ -226,6 +245,10 @@ def _affine(_: QuantisedShards, base: str, part: Part) -> Groups:
 
 def _gptq(shards: QuantisedShards, base: str, part: Part) -> Groups:
     """Eight inputs to a word, words of all outputs side by side: turned round once, nibbles untouched."""
+    with suppress(KeyError):
+        order = part("g_idx")
+        if not torch.equal(order, order.sort().values):
+            raise ValueError("its inputs are in an order of their own (desc_act): use a file without")
     words, scales = part("qweight").T.contiguous(), part("scales").T.contiguous()  # [out, in / 8], [out, groups]
     zeros = part("qzeros").contiguous().view(torch.uint8)  # [groups, out / 2], two to a byte
     zeros = torch.stack([zeros & 15, zeros >> 4], dim=-1).flatten(1).T + shards._gptq_zero  # [out, groups]
@@ -283,4 +306,4 @@ _RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("weight_int4", "weight_scale", "weight_offset"), _affine),
     (("weight_uint8", "weight_scale", "weight_offset"), _affine),
 )
-_OPTIONAL = {"weight_packed": ("weight_global_scale",)}
+_OPTIONAL = {"weight_packed": ("weight_global_scale",), "qweight": ("g_idx",)}
