@@ -171,6 +171,12 @@ SCIENTIFIC = lang.sequence(  # below 1e300, so no reader overflows
     lang.optional(lang.Chars(chars("+-"))),
     _whole(0, 299),
 )
+ANY_NUMBER = lang.sequence(  # without bounds: below 1e300 too, in few states, since it stands in many places
+    lang.optional(MINUS),
+    _whole(0, 10**WHOLE_DIGITS - 1),
+    lang.optional(lang.sequence(lang.literal("."), digits(1, FRACTION_DIGITS))),
+    lang.optional(lang.sequence(lang.Chars(chars("eE")), lang.optional(lang.Chars(chars("+-"))), _whole(1, 279))),
+)
 WITH_FRACTION = lang.both(  # not a whole number: some digit after the point is not zero
     lang.ANY_TEXT, lang.sequence(lang.ANY_TEXT, lang.literal("."), lang.ANY_TEXT, NONZERO_DIGIT, lang.ANY_TEXT)
 )

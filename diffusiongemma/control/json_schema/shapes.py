@@ -15,7 +15,14 @@ from functools import lru_cache
 from math import lcm
 from typing import Any, TypeVar
 
-from diffusiongemma.control.json_schema.numbers import EXACT_DIGITS, WITH_FRACTION, decimals, integers, multiples
+from diffusiongemma.control.json_schema.numbers import (
+    ANY_NUMBER,
+    EXACT_DIGITS,
+    WITH_FRACTION,
+    decimals,
+    integers,
+    multiples,
+)
 from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.charset import ANY_CHAR
 from diffusiongemma.control.languages.nfa import compile_language
@@ -132,6 +139,8 @@ class NumberShape:
     @property
     def language(self) -> lang.Language:
         """The numbers as they may be written; a single one, as JSON writes it."""
+        if self == NumberShape():
+            return ANY_NUMBER
         if self.written != (None, None):
             return self._in_format().language
         if self.low is not None and self.low == self.high:

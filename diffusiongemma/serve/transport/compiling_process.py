@@ -58,7 +58,8 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, whose end closes the socket
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the jobs
     vocabulary = Vocabulary(receive(control))
-    _ = vocabulary.trie, CompileJob.of(Structure(json_schema=USUAL), vocabulary, [0]).run()
+    _ = vocabulary.trie, vocabulary.trie_of_characters
+    CompileJob.of(Structure(json_schema=USUAL), vocabulary, [0]).run()
     while True:
         data, descriptors, _, _ = socket.recv_fds(control, 1, 1)
         if not data:
