@@ -45,7 +45,7 @@ class PictureRequest(Strict):
     model_config = ConfigDict(extra="ignore")
 
     start: dict[str, Any] = Field(default_factory=dict)
-    events: list[tuple[str, dict[str, Any]]] = Field(min_length=1, max_length=20_000)
+    events: list[Annotated[list[Any], Field(min_length=2, max_length=2)]] = Field(min_length=1, max_length=20_000)
     format: Literal["gif", "webp"] = "gif"
 
 

@@ -23,7 +23,7 @@ def picture_of(body: PictureRequest) -> bytes:
         raise refusal(f"this trace cannot be drawn: {error}", "events") from error
 
 
-def _frames(events: list[tuple[str, dict[str, Any]]], ends: tuple[str, ...]) -> tuple[list[Frame], list[str]]:
+def _frames(events: list[list[Any]], ends: tuple[str, ...]) -> tuple[list[Frame], list[str]]:
     frames: list[Frame] = []
     tokens: list[str] = []
     for name, event in events:
