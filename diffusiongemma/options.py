@@ -245,7 +245,7 @@ _ROWS = (
         field="presence_penalty", held="reading.presence_penalty",
     ),
     Option(
-        "repetition_penalty", Number(above=0), "Divides logits above 0 of tokens of prompt and answer; 1: off.", "1",
+        "repetition_penalty", Number(0.1, 10), "Divides logits above 0 of tokens of prompt and answer; 1: off.", "1",
         "http", "X", field="repetition_penalty", held="reading.repetition_penalty",
     ),
     Option(

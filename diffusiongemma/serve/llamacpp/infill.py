@@ -39,7 +39,9 @@ class LlamaInfill(Asking):
     input_extra: list[Extra] = Field([], max_length=256)
     prompt: Text = Field("", description="what stands before the cursor in its line")
     n_predict: Whole = Field(USUAL, ge=-2, le=2**31, description="0 only prepares")
-    t_max_predict_ms: Whole | None = Field(None, ge=0, description="fewer steps, so that the answer comes in time")
+    t_max_predict_ms: Whole | None = Field(
+        None, ge=0, le=2**31, description="fewer steps, so that the answer comes in time"
+    )
     seed: Seed | None = None
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, ge=0, le=1)

@@ -33,7 +33,7 @@ class Common(Asking):
     min_p: float | None = Field(None, ge=0, le=1, description="before the temperature")
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     presence_penalty: float | None = Field(None, ge=-2, le=2)
-    repetition_penalty: float | None = Field(None, gt=0, le=10, description="counts the prompt too")
+    repetition_penalty: float | None = Field(None, ge=0.1, le=10, description="counts the prompt too")
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
     diffusion: DiffusionOptions | None = None
 
