@@ -1,6 +1,8 @@
 # `make run` shows the embedded model at work, `make test` checks everything; both set up .venv on first use.
 PYTHON ?= python3
 VENV := .venv
+# Processes that run tests.
+WORKERS ?= 2
 BIN := $(VENV)/bin
 # Without an NVIDIA GPU the pinned torch of constraints.txt avoids gigabytes of CUDA packages.
 CONSTRAINTS := $(if $(shell command -v nvidia-smi 2>/dev/null),,-c constraints.txt)
@@ -34,8 +36,9 @@ docs: setup
 	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
+# A file's tests share a process; processes share the cores, a thread each.
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 clean:
 	rm -rf $(VENV)

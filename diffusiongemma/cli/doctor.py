@@ -143,7 +143,7 @@ def _load() -> float:
 
 def _kernels() -> Check:
     """Those for weights in few bits, which the package's build compiles where there is a compiler."""
-    from diffusiongemma.weights.packed_kernels import kernels
+    from diffusiongemma.kernels.native import kernels
 
     library, found = kernels()
     advice = "weights in few bits are slow: install a C++ compiler and run python -m diffusiongemma.kernels.build"

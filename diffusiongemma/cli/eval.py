@@ -175,11 +175,12 @@ def _check_infill(
 def _passages(
     task: str, limit: int | None, seed: int, file: Path | None, corpora: Path | None, sources: list[str]
 ) -> list[Passage]:
-    from diffusiongemma.evaluation.text import PROSE, corpus_passages, file_passages
+    from diffusiongemma.evaluation.text import PROSE, check_corpora, corpus_passages, file_passages
 
     if file is not None:
         return file_passages(file, limit, seed)
     sources = sources or (list(PROSE) if task == "infill" else [])
+    check_corpora(sources)
     where = corpora or cache_path() / "corpora"
     say(f"texts are kept in {where}; what is missing there is fetched from the package archives of Debian and Python")
     return corpus_passages(where, sources, limit or QUESTIONS, seed)

@@ -183,7 +183,7 @@ def _read_by_kernel(
     options: ReadOptions,
 ) -> Prediction:
     """The same by two passes over the logits in place of a dozen."""
-    from diffusiongemma.weights.packed_kernels import read_in_place
+    from diffusiongemma.kernels.native import read_in_place
 
     argmax, sampled, entropy, logprob, sampled_logprob = read_in_place(logits, temperature, uniforms, greedy)
     soft = head.soft_embedding(logits) if options.want_soft else hidden[:, :0]

@@ -73,14 +73,19 @@ class Passage:
 # --- passages --------------------------------------------------------------------------------------------------------
 
 
+def check_corpora(names: Sequence[str]) -> None:
+    """Raises `InputError` for a name that is no corpus."""
+    unknown = sorted(set(names) - set(SOURCES))
+    if unknown:
+        raise InputError(f"no corpus {unknown[0]!r}: choose {', '.join(SOURCES)}")
+
+
 def corpus_passages(cache: Path, names: Sequence[str], n: int, seed: int) -> list[Passage]:
     """`n` held-out passages of the corpora kept in or fetched into `cache`, as many of each as there are.
 
     Raises `InputError` for a name that is no corpus, and when none can be had.
     """
-    unknown = sorted(set(names) - set(SOURCES))
-    if unknown:
-        raise InputError(f"no corpus {unknown[0]!r}: choose {', '.join(SOURCES)}")
+    check_corpora(names)
     with warnings.catch_warnings(record=True) as problems:
         warnings.simplefilter("always")
         corpora = fetch_corpora(cache, tuple(names) or None)

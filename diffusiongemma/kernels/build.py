@@ -42,7 +42,7 @@ def build() -> dict[str, str]:
     """Compile every set that this kind of machine may have -> what went wrong, by the set's name, if anything did.
 
     Threads are OpenMP's where the compiler has them; whose library that is is decided on loading
-    (`weights.packed_kernels`).
+    (`kernels.native`).
     """
     program = compiler()
     if program is None:

@@ -1,58 +1,19 @@
-"""Products of packed weights with activations of 8 bits on a CPU, by the libraries that `kernels.build` makes.
-
-A row's result depends on that row alone, bit for bit, whatever the number of
-rows and threads, and the sets of instructions agree to the last bit (`csrc/multiply.h`).
-"""
+"""Products of packed weights with activations of 8 bits on a CPU, by the library of `kernels.native`."""
 
 from __future__ import annotations
 
 import ctypes
-import os
-import platform
-import re
-from ctypes import c_float, c_int, c_int32, c_int64, c_void_p
-from functools import cache
-from pathlib import Path
+from ctypes import c_float, c_int, c_int64, c_void_p
 
 import torch
 from torch import Tensor
 
-from diffusiongemma.kernels.build import INSTRUCTION_SETS, library
-from diffusiongemma.weights.packed import Blocks, Groups, Packed, Rows, Stack, int4
+from diffusiongemma.kernels.native import Weight, address, loaded_library
+from diffusiongemma.weights.packed import Blocks, Groups, Packed, Rows, Stack
 
-VERSION = 2
-VARIABLE = "DIFFUSIONGEMMA_KERNELS"  # one of INSTRUCTION_SETS, or "none"
-NEEDS = {"avx512": {"avx512f", "avx512bw", "avx512vl", "avx512_vnni"}, "avx2": {"avx2", "fma", "f16c"}, "plain": set()}
 KINDS = {"int4": 0, "uint8": 1, "int8": 2, "fp4": 3, "Q4_K": 4, "Q5_0": 5, "Q6_K": 6, "Q8_0": 7}
 FLOATS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float8_e4m3fn: 3}
 LEFT_OUT = 1e-6  # of a mean's shares, at most
-
-
-class _Weight(ctypes.Structure):
-    """`Weight` of csrc/packed.h."""
-
-    _fields_ = [
-        *((name, c_int32) for name in ("kind", "scale_type", "offset_type", "zero")),
-        *((name, c_int64) for name in ("out", "width", "group")),
-        ("factor", c_float),
-        *((name, c_void_p) for name in ("codes", "scales", "offsets")),
-    ]
-
-
-@cache
-def kernels() -> tuple[ctypes.CDLL | None, str]:
-    """(the library for this processor, the name of its instructions), or (None, why there is none)."""
-    wanted = os.environ.get(VARIABLE)
-    if wanted == "none":
-        return None, f"{VARIABLE} says so"
-    reasons = []
-    for name in [wanted] if wanted else INSTRUCTION_SETS:
-        if wanted or NEEDS[name] <= _processor():
-            found = _load(name)
-            if isinstance(found, ctypes.CDLL):
-                return found, name
-            reasons.append(f"{name}: {found}")
-    return None, "; ".join(reasons)
 
 
 def can_multiply(weight: Packed) -> bool:
@@ -87,7 +48,7 @@ class Product:
         first = 0
         for part in self.parts:
             at = c_void_p(out.data_ptr() + first * out.element_size())
-            _library().packed_product(ctypes.byref(part), _at(rows), c_int64(len(x)), at, c_int64(self.out))
+            loaded_library().packed_product(ctypes.byref(part), address(rows), c_int64(len(x)), at, c_int64(self.out))
             first += part.out
         return out.to(x.dtype)
 
@@ -96,33 +57,10 @@ class Product:
         assert len(self.parts) == 1
         shares = shares.float().contiguous()
         out = torch.empty(len(shares), self.packed.shape[-1])
-        _library().packed_mean(
-            ctypes.byref(self.parts[0]), _at(shares), c_int64(len(shares)), c_float(LEFT_OUT), _at(out)
+        loaded_library().packed_mean(
+            ctypes.byref(self.parts[0]), address(shares), c_int64(len(shares)), c_float(LEFT_OUT), address(out)
         )
         return out
-
-
-class _Reading(ctypes.Structure):
-    """`Reading` of csrc/readout.h."""
-
-    _fields_ = [
-        *((name, c_int64) for name in ("argmax", "drawn")),
-        *((name, c_float) for name in ("entropy", "logprob", "drawn_logprob")),
-    ]
-
-
-def read_in_place(
-    logits: Tensor, temperature: Tensor, uniforms: Tensor, greedy: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Soft-capped float32 logits [n, V], contiguous, become probabilities under temperature [n] -> [n] each: argmax,
-    the token drawn at uniforms (the argmax where `greedy`), entropy, log-probability of the argmax, of the drawn one.
-    """
-    readings = (_Reading * len(logits))()
-    inputs = (temperature.float().contiguous(), uniforms.float().contiguous(), greedy.to(torch.uint8).contiguous())
-    _library().packed_read(_at(logits), c_int64(len(logits)), c_int64(logits.shape[1]), *map(_at, inputs), readings)
-    whole = torch.tensor([(r.argmax, r.drawn) for r in readings], dtype=torch.long)
-    real = torch.tensor([(r.entropy, r.logprob, r.drawn_logprob) for r in readings])
-    return (*whole.unbind(-1), *real.unbind(-1))  # type: ignore[return-value]
 
 
 class Experts:
@@ -138,35 +76,30 @@ class Experts:
         rows, shares, chosen = x.float().contiguous(), weights.float().contiguous(), experts.contiguous()
         out = torch.empty_like(rows)
         segments = [c_int(len(array) // self.count) for array in (self.gate_up, self.down)]
-        _library().packed_experts(
-            self.gate_up, segments[0], self.down, segments[1], c_int(self.count), _at(rows), _at(chosen), _at(shares),
-            c_int64(len(x)), c_int(experts.shape[1]), _at(out),
+        loaded_library().packed_experts(
+            self.gate_up, segments[0], self.down, segments[1], c_int(self.count),
+            address(rows), address(chosen), address(shares),
+            c_int64(len(x)), c_int(experts.shape[1]), address(out),
         )  # fmt: skip
         return out.to(x.dtype)
 
 
-def _library() -> ctypes.CDLL:
-    library, reason = kernels()
-    assert library is not None, reason
-    return library
-
-
-def _array(weight: Packed, experts: int) -> ctypes.Array[_Weight]:
+def _array(weight: Packed, experts: int) -> ctypes.Array[Weight]:
     parts = [part for expert in range(experts) for part in _described(weight[expert])]
-    return (_Weight * len(parts))(*parts)
+    return (Weight * len(parts))(*parts)
 
 
-def _described(weight: Packed) -> list[_Weight]:
+def _described(weight: Packed) -> list[Weight]:
     """A matrix as the library knows it: segments of rows one below the other."""
     if isinstance(weight, Rows):
         return [segment for part in weight.parts for segment in _described(part)]
     out, width = weight.shape
     if isinstance(weight, Blocks):
-        return [_Weight(KINDS[weight.kind], 0, 0, 0, out, width, 0, 1.0, weight.raw.data_ptr(), None, None)]
+        return [Weight(KINDS[weight.kind], 0, 0, 0, out, width, 0, 1.0, weight.raw.data_ptr(), None, None)]
     assert isinstance(weight, Groups)
     offsets = weight.offsets
     return [
-        _Weight(
+        Weight(
             KINDS[weight.kind],
             FLOATS[weight.scales.dtype],
             0 if offsets is None else FLOATS[offsets.dtype],
@@ -180,59 +113,3 @@ def _described(weight: Packed) -> list[_Weight]:
             None if offsets is None else offsets.data_ptr(),
         )
     ]
-
-
-def _at(tensor: Tensor) -> c_void_p:
-    return c_void_p(tensor.data_ptr())
-
-
-# Loading.
-
-
-def _processor() -> set[str]:
-    """What the processor says it can do; nothing where it cannot be asked."""
-    try:
-        flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        return set()
-    return set(flags[1].split()) if flags and platform.machine().lower() in ("x86_64", "amd64") else set()
-
-
-def _load(name: str) -> ctypes.CDLL | str:
-    """The library, once it has multiplied rightly; else what is wrong with it."""
-    path = library(name)
-    if not path.exists():
-        return "not built (python -m diffusiongemma.kernels.build)"
-    try:
-        _share_threads()
-        found = ctypes.CDLL(str(path))
-        if found.packed_version() != VERSION or found.packed_weight_size() != ctypes.sizeof(_Weight):
-            return "of another version: build it again"
-    except OSError as error:
-        return str(error)
-    return found if _multiplies(found) else "it multiplies wrongly on this processor"
-
-
-def _share_threads() -> None:
-    """Let the library find OpenMP in torch's own copy: a second pool of threads would take the first one's cores."""
-    try:
-        loaded = re.findall(r"\S*/lib[gi]?omp[^/\s]*", Path("/proc/self/maps").read_text())
-    except OSError:
-        return
-    if not loaded:
-        torch.zeros(1).sum()
-    ctypes.CDLL(loaded[0] if loaded else "libgomp.so.1", mode=ctypes.RTLD_GLOBAL)
-
-
-def _multiplies(found: ctypes.CDLL) -> bool:
-    """One product of whole numbers, which no rounding touches: weights of -7 to 7 times codes of -127 to 127."""
-    generator = torch.Generator().manual_seed(0)
-    codes = torch.randint(-7, 8, (20, 96), generator=generator).float()
-    codes[:, ::32] = 7
-    x = torch.randint(-127, 128, (9, 96), generator=generator).float()
-    x[:, ::32] = 127
-    (weight,) = _described(packed := int4(codes))
-    out = torch.empty(9, 20)
-    found.packed_product(ctypes.byref(weight), _at(x), c_int64(9), _at(out), c_int64(20))
-    del packed
-    return torch.equal(out, x @ codes.T)

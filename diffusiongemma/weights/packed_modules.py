@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from diffusiongemma.errors import InputError
 from diffusiongemma.kernels.experts import by_expert
 from diffusiongemma.kernels.gelu import gelu
+from diffusiongemma.kernels.native import kernels
 from diffusiongemma.model.model import Model
 from diffusiongemma.weights.packed import Packed, Plain, Rows, Stack
 from diffusiongemma.weights.packed_kernels import Experts as RoundedExperts
-from diffusiongemma.weights.packed_kernels import Product, can_multiply, kernels
+from diffusiongemma.weights.packed_kernels import Product, can_multiply
 
 EXPERT_TENSORS = ("gate_up_proj", "down_proj")
 

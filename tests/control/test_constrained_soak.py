@@ -34,7 +34,7 @@ def answers(model: dg.DiffusionGemma, rng: random.Random, **structure: Any) -> l
     """One answer at each temperature, with 1 to 48 steps, few most often, and little room to spare."""
     steps = [round(MOST_STEPS ** rng.random()) for _ in TEMPERATURES]
     seeds = [rng.randrange(2**32) for _ in TEMPERATURES]
-    least = model.request("?", max_new_tokens=4000, **structure).constraint.constraint.minimum_tokens
+    least = model.request("?", max_new_tokens=3000, **structure).constraint.constraint.minimum_tokens
     room = max(1, least) + rng.randint(0, 30)
     results = model.generate(
         ["?"] * len(TEMPERATURES),

@@ -24,7 +24,7 @@ from diffusiongemma.serve.transport import compiling
 pytestmark = pytest.mark.skipif(not compiling.FORKS, reason="processes can't be forked here")
 PERSON = {"type": "object", "properties": {"name": {"type": "string"}, "born": {"type": "string", "format": "date"}}}
 MESSAGES = [{"role": "user", "content": "x"}]
-LONG = Structure(regex=r"\w{1,2000}")  # minutes and gigabytes
+LONG = Structure(regex=".*a.{12}")  # many seconds and gigabytes
 
 
 @pytest.fixture(scope="module")
@@ -60,18 +60,10 @@ def test_a_mistake_comes_back_as_it_is(model, compiler):
     )
 
 
-@pytest.mark.parametrize(
-    ("structure", "option", "part"),
-    [
-        (LONG, "regex", "{1,2000}"),
-        (Structure(regex=".*a.{12}"), "regex", "{12}"),
-        (Structure(json_schema=json.dumps({"properties": {"a": {"maxLength": 5000}}})), "json_schema", "/properties/a"),
-    ],
-)
-def test_what_takes_long_is_refused_and_named(model, compiler, structure, option, part):
-    outcome = asyncio.run(compiler.outcome(job(model, structure)))
+def test_what_takes_long_is_refused_and_named(model, compiler):
+    outcome = asyncio.run(compiler.outcome(job(model, LONG)))
     assert isinstance(outcome, InputError)
-    assert outcome.option == option and part in outcome.message
+    assert outcome.option == "regex" and "{12}" in outcome.message
 
 
 def test_a_job_that_nobody_waits_for_ends(model, compiler, monkeypatch):
@@ -120,7 +112,7 @@ def test_nobody_waits_for_the_constraints_of_others(model):
             done.append((name, None))
 
     async def all_at_once():
-        structures = [{"regex": rf"\w{{1,200{i}}}"} for i in range(4)]
+        structures = [{"regex": rf".*a.{{1{i}}}"} for i in range(2, 6)]
         bodies = [ChatRequest(messages=MESSAGES, max_tokens=8, diffusion=structure) for structure in structures]
         jobs = [service.prepare(chat_fields(body), chat_job, body, service) for body in bodies]
         long = [asyncio.create_task(note("long", one)) for one in jobs]

@@ -18,7 +18,7 @@ import diffusiongemma as dg
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.errors import CheckpointError
-from diffusiongemma.weights import checkpoint
+from diffusiongemma.weights import saving
 from diffusiongemma.weights.checkpoint import load_model
 from diffusiongemma.weights.generation import load_decoding
 from diffusiongemma.weights.saving import save_model
@@ -39,7 +39,7 @@ def tensors(directory: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("dtype", [None, torch.float32])
 @pytest.mark.parametrize("shard_bytes", [5 * 10**9, 20_000])
 def test_load_and_save_keeps_every_byte(saved, tmp_path, monkeypatch, dtype, shard_bytes):
-    monkeypatch.setattr(checkpoint, "SHARD_BYTES", shard_bytes)
+    monkeypatch.setattr(saving, "SHARD_BYTES", shard_bytes)
     save_model(load_model(saved, dtype), tmp_path / "ours", source=saved)
     before, after = tensors(saved), tensors(tmp_path / "ours")
     assert before.keys() == after.keys()
@@ -175,7 +175,7 @@ def test_nothing_is_left_when_saving_fails(saved, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     model = load_model(saved)
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(saving, "write_safetensors", full)
     with pytest.raises(dg.UserError, match="No space left"):
         save_model(model, tmp_path / "out", source=saved)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["theirs"]

@@ -81,7 +81,7 @@ def test_doctor_tells_what_is_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (
         not checks["layouts"].ok and "unpacked for each product, which is slow: 57 in fp8" in checks["layouts"].advice
     )
-    monkeypatch.setattr("diffusiongemma.weights.packed_kernels.kernels", lambda: (None, "no C++ compiler was found"))
+    monkeypatch.setattr("diffusiongemma.kernels.native.kernels", lambda: (None, "no C++ compiler was found"))
     (check,) = (check for check in doctor.machine() if check.name == "kernels")
     assert not check.ok and not check.needed and "kernels.build" in check.advice
     assert check.found == "no C++ compiler was found"

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 import diffusiongemma as dg
 from diffusiongemma.cli import build
 from diffusiongemma.errors import InputError
+from diffusiongemma.kernels.native import kernels
 from diffusiongemma.weights import packed_modules
-from diffusiongemma.weights.packed_kernels import kernels
 
 needs_kernels = pytest.mark.skipif(kernels()[0] is None, reason="needs a C++ compiler")
 PROMPTS = ["Correct the spelling: I has a aple.", "Hello", "2+2"]

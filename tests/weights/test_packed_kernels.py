@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusiongemma.kernels import build
+from diffusiongemma.kernels import build, native
 from diffusiongemma.kernels.experts import sorted_expert_mlp
-from diffusiongemma.weights import packed_kernels
+from diffusiongemma.kernels.native import kernels, read_in_place
 from diffusiongemma.weights.packed import Blocks, Groups, Packed, Plain, Rows, Stack, fp8, int4, int8
-from diffusiongemma.weights.packed_kernels import Experts, Product, can_multiply, kernels, read_in_place
+from diffusiongemma.weights.packed_kernels import Experts, Product, can_multiply
 
 pytestmark = pytest.mark.skipif(build.compiler() is None, reason="needs a C++ compiler")
 ROUNDING = 0.012  # of a product whose activations have 8 bits, relative
@@ -102,7 +102,8 @@ def test_a_row_is_alike_in_any_company(layout):
 SUM = """
 import torch
 from diffusiongemma.weights.packed import *
-from diffusiongemma.weights.packed_kernels import Product, kernels
+from diffusiongemma.kernels.native import kernels
+from diffusiongemma.weights.packed_kernels import Product
 torch.manual_seed(0)
 x = torch.randn(11, 1280)
 for make in (int4, int8, lambda w: int4(w, 16, symmetric=False)):
@@ -114,8 +115,8 @@ print(kernels()[1])
 def test_all_instructions_round_alike():
     found = {}
     for name in build.INSTRUCTION_SETS:
-        if packed_kernels.NEEDS[name] <= packed_kernels._processor():
-            environment = {**os.environ, packed_kernels.VARIABLE: name}
+        if native.NEEDS[name] <= native._processor():
+            environment = {**os.environ, native.VARIABLE: name}
             command = [sys.executable, "-c", SUM]
             done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
             *sums, used = done.stdout.split()
@@ -163,18 +164,18 @@ def test_what_the_kernels_do_not_know_is_told():
 
 
 def test_without_a_library_there_are_no_kernels(monkeypatch, tmp_path):
-    monkeypatch.setattr(packed_kernels, "library", lambda name: tmp_path / name)
+    monkeypatch.setattr(native, "library", lambda name: tmp_path / name)
     found, reason = kernels.__wrapped__()
     assert found is None and "python -m diffusiongemma.kernels.build" in reason
     (tmp_path / "plain").write_bytes(b"no library")
     assert "plain" in kernels.__wrapped__()[1]
-    monkeypatch.setenv(packed_kernels.VARIABLE, "none")
+    monkeypatch.setenv(native.VARIABLE, "none")
     assert kernels.__wrapped__()[0] is None
 
 
 def test_a_library_that_multiplies_wrongly_is_not_used(monkeypatch):
-    monkeypatch.setattr(packed_kernels, "_multiplies", lambda found: False)
-    assert "wrongly" in str(packed_kernels._load("plain"))
+    monkeypatch.setattr(native, "_multiplies", lambda found: False)
+    assert "wrongly" in str(native._load("plain"))
 
 
 def test_a_compiler_that_fails_leaves_no_library(monkeypatch, tmp_path):
