@@ -46,7 +46,7 @@ from diffusiongemma.weights.checkpoint import as_it_lies, built
 from diffusiongemma.weights.locate import choose_device, choose_dtype, locate_adapted
 from diffusiongemma.weights.lora import require_plain
 from diffusiongemma.weights.opening import Checkpoint
-from diffusiongemma.weights.packed_modules import multiply_in_8_bits
+from diffusiongemma.weights.packed_modules import multiply_in_8_bits, packed_of
 from diffusiongemma.weights.saving import save_model
 from diffusiongemma.weights.schemes import Scheme
 from diffusiongemma.weights.skills import load_skills
@@ -96,10 +96,12 @@ class DiffusionGemma:
         _check_choices(activations=activations, kv=kv)
         path, adapter_directory = locate_adapted(source, adapter)
         checkpoint, where = Checkpoint.at(path), choose_device(device)
+        if activations == "int8" and where.type != "cpu":
+            raise InputError(f"there are no such products on {where}: give auto", option="activations", got=activations)
         pack = as_it_lies if quantize is None else Scheme(quantize).packed
         chosen = choose_dtype(dtype, path, where, packed=quantize is not None or checkpoint.packed)
         model = built(checkpoint.config, checkpoint.tensors, chosen, where, pack)
-        if activations != "full" and where.type == "cpu":
+        if where.type == "cpu" and activations != "full":
             multiply_in_8_bits(model, required=activations == "int8")
         model.eight_bit_cache = kv == "int8"
         if adapter_directory is not None:
@@ -116,8 +118,12 @@ class DiffusionGemma:
         return self.network.device
 
     def to(self, device: str | torch.device) -> DiffusionGemma:
-        """Move the weights to another device -> the model itself. Raises `InputError` for one that is not here."""
-        self.network.to(choose_device(device))
+        """Move the weights to another device -> the model itself. Raises `InputError` for one that is not here, and
+        where weights are packed."""
+        where = choose_device(device)
+        if where != self.device and packed_of(self.network):
+            raise InputError("packed weights stay where they were loaded: load the model with it", option="device")
+        self.network.to(where)
         return self
 
     @cached_property

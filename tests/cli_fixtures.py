@@ -26,16 +26,21 @@ class Outcome:
         return json.loads(self.out)
 
 
+def pipe_in(stdin: bytes | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the process read this as its standard input; None leaves it alone."""
+    if stdin is not None:
+        reading, writing = os.pipe()
+        os.write(writing, stdin)
+        os.close(writing)
+        monkeypatch.setattr(sys, "stdin", os.fdopen(reading, encoding="utf-8"))
+
+
 @pytest.fixture
 def cli(capfd, monkeypatch):
     """Run the command line in this process; `stdin` is what is piped in."""
 
     def call(*arguments: object, stdin: bytes | None = None) -> Outcome:
-        if stdin is not None:
-            reading, writing = os.pipe()
-            os.write(writing, stdin)
-            os.close(writing)
-            monkeypatch.setattr(sys, "stdin", os.fdopen(reading, encoding="utf-8"))
+        pipe_in(stdin, monkeypatch)
         capfd.readouterr()
         with pytest.raises(SystemExit) as left:
             main([str(argument) for argument in arguments])

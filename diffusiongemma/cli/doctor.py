@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -159,7 +160,10 @@ def _video() -> Check:
 
 
 def _loaded(name: str, model: DiffusionGemma) -> Check:
-    size = sum(p.numel() for p in model.network.parameters())
+    from diffusiongemma.weights.packed_modules import packed_of
+
+    packed = sum(prod(weight.shape) for weight in packed_of(model.network).values())
+    size = packed + sum(p.numel() for p in model.network.parameters())
     found = f"{size / 1e6:,.1f} M parameters in {str(model.network.dtype).removeprefix('torch.')}"
     return Check(f"model {name}", True, f"{found} on {model.network.device}")
 

@@ -41,13 +41,15 @@ def kernels() -> tuple[ctypes.CDLL | None, str]:
     wanted = os.environ.get(VARIABLE)
     if wanted == "none":
         return None, f"{VARIABLE} says so"
+    if wanted and wanted not in INSTRUCTION_SETS:
+        return None, f"{VARIABLE} is {wanted!r}: give {', '.join(INSTRUCTION_SETS)} or none"
     reasons = []
     for name in [wanted] if wanted else INSTRUCTION_SETS:
-        if wanted or NEEDS[name] <= _processor():
-            found = _load(name)
-            if isinstance(found, ctypes.CDLL):
-                return found, name
-            reasons.append(f"{name}: {found}")
+        # One that the processor has not would end the process.
+        found = _load(name) if NEEDS[name] <= _processor() else "not on this processor"
+        if isinstance(found, ctypes.CDLL):
+            return found, name
+        reasons.append(f"{name}: {found}")
     return None, "; ".join(reasons)
 
 
@@ -118,20 +120,22 @@ def _share_threads() -> None:
         loaded = re.findall(r"\S*/lib[gi]?omp[^/\s]*", Path("/proc/self/maps").read_text())
     except OSError:
         return
-    if not loaded:
-        torch.zeros(1).sum()
-    ctypes.CDLL(loaded[0] if loaded else "libgomp.so.1", mode=ctypes.RTLD_GLOBAL)
+    of_torch = [path for path in loaded if "/torch/" in path]
+    ctypes.CDLL([*of_torch, *loaded, "libgomp.so.1"][0], mode=ctypes.RTLD_GLOBAL)
 
 
 def _multiplies(found: ctypes.CDLL) -> bool:
-    """One product of whole numbers, which no rounding touches: weights of -7 to 7 times codes of -127 to 127."""
+    """Products of whole numbers, which no rounding touches, in 4 and 8 bits: -7 to 7 times codes of -127 to 127."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randint(-7, 8, (20, 96), generator=generator)
     x = torch.randint(-127, 128, (9, 96), generator=generator).float()
     x[:, ::32] = 127  # so that a group's scale is one
     codes = (weight + 8).to(torch.uint8)
-    halves, scales = codes[:, ::2] | codes[:, 1::2] << 4, torch.ones(20, 3)
-    described = Weight(0, 0, 0, 8, 20, 96, 32, 1.0, halves.data_ptr(), scales.data_ptr(), None)
-    out = torch.empty(9, 20)
-    found.packed_product(ctypes.byref(described), address(x), c_int64(9), address(out), c_int64(20))
-    return torch.equal(out, x @ weight.T.float())
+    halves, bytes_, scales = codes[:, ::2] | codes[:, 1::2] << 4, weight.to(torch.int8), torch.ones(20, 3)
+    for kind, zero, stored in ((0, 8, halves), (2, 0, bytes_)):
+        described = Weight(kind, 0, 0, zero, 20, 96, 32, 1.0, stored.data_ptr(), scales.data_ptr(), None)
+        out = torch.empty(9, 20)
+        found.packed_product(ctypes.byref(described), address(x), c_int64(9), address(out), c_int64(20))
+        if not torch.equal(out, x @ weight.T.float()):
+            return False
+    return True

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
 from ctypes import c_float, c_int, c_int64, c_void_p
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,22 +19,47 @@ LEFT_OUT = 1e-6  # of a mean's shares, at most
 
 
 def can_multiply(weight: Packed) -> bool:
-    """Whether the kernels know this layout and width."""
+    """Whether the kernels know this layout and width. Experts [E, out, in] must be of one layout, as activations are
+    rounded once for all of them."""
+    parts = list(_parts(weight))
+    return all(map(_is_known, parts)) and (len(weight.shape) < 3 or len(set(map(_rounding, parts))) == 1)
+
+
+def _parts(weight: Packed) -> Iterator[Packed]:
+    """The weights that a weight is put together from; itself if it is one."""
     if isinstance(weight, (Stack, Rows)):
-        return all(map(can_multiply, weight.parts))
-    if weight.shape[-1] % 16:
+        for part in weight.parts:
+            yield from _parts(part)
+    else:
+        yield weight
+
+
+def _is_known(weight: Packed) -> bool:
+    if not isinstance(weight, (Groups, Blocks)) or weight.kind not in KINDS or weight.shape[-1] % 16:
         return False
     if isinstance(weight, Blocks):
-        return weight.kind in KINDS
-    if not isinstance(weight, Groups) or weight.kind not in KINDS:
-        return False
+        return _is_readable(weight.raw)
     floats = [weight.scales] if weight.offsets is None else [weight.scales, weight.offsets]
-    tensors = [weight.codes, *floats]
     return (
-        weight.shape[-1] // weight.scales.shape[-1] % 16 == 0
+        _group(weight) % 16 == 0
         and all(x.dtype in FLOATS for x in floats)
-        and all(x.is_contiguous() and x.device.type == "cpu" for x in tensors)
+        and all(map(_is_readable, [weight.codes, *floats]))
     )
+
+
+def _is_readable(tensor: Tensor) -> bool:
+    """Whether the library can read it by its address."""
+    return tensor.is_contiguous() and tensor.device.type == "cpu"
+
+
+def _rounding(weight: Packed) -> tuple[Any, ...]:
+    """What decides how the activations that it is multiplied with are rounded."""
+    assert isinstance(weight, (Groups, Blocks))
+    return (weight.kind,) if isinstance(weight, Blocks) else (weight.kind, weight.zero, _group(weight))
+
+
+def _group(weight: Groups) -> int:
+    return weight.shape[-1] // weight.scales.shape[-1]
 
 
 class Product:
@@ -106,7 +133,7 @@ def _described(weight: Packed) -> list[Weight]:
             weight.zero,
             out,
             width,
-            width // weight.scales.shape[-1],
+            _group(weight),
             weight.factor,
             weight.codes.data_ptr(),
             weight.scales.data_ptr(),

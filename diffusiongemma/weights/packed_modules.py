@@ -24,7 +24,7 @@ EXPERT_TENSORS = ("gate_up_proj", "down_proj")
 
 
 class PackedLinear(nn.Module):
-    """x [N, in] -> [N, out], by the kernels for rounded activations once `round_activations` has set them."""
+    """x [N, in] -> [N, out], by the kernels for rounded activations once `multiply_in_8_bits` has set them."""
 
     def __init__(self, weight: Packed):
         super().__init__()

@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from diffusiongemma.kernels.native import kernels
+
 BENCH = Path(__file__).parents[2] / "bench"
 
 
@@ -29,6 +33,29 @@ def test_gpu_step_takes_a_step_apart_and_agrees_with_transformers(tmp_path):
     loose, tight = figures["transformers"]
     assert max(loose["encoder_difference"], loose["logits_difference"]) < 0.3
     assert max(tight["encoder_difference"], tight["logits_difference"]) < 1e-5
+
+
+@pytest.mark.skipif(kernels()[0] is None, reason="needs a C++ compiler")
+def test_real_size_makes_a_packed_model_and_runs_it(tmp_path):
+    sizes = [
+        "--tiny",
+        "--prefix",
+        "20",
+        "300",
+        "--rounds",
+        "1",
+        "--kv",
+        "int8",
+        "--out",
+        str(tmp_path / "figures.json"),
+    ]
+    command = [sys.executable, str(BENCH / "real_size.py"), str(tmp_path / "model"), *sizes]
+    subprocess.run(command, capture_output=True, text=True, check=True)
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert [row["prefix"] for row in figures["prefixes"]] == [20, 300]
+    assert all(row["step_gops"] > 0 and row["token_gb_s"] > 0 for row in figures["prefixes"])
+    assert all(16 <= row["experts_used"] <= 26 for row in figures["prefixes"])  # of 32, ten of them damped
+    assert figures["generate"]["tokens"] == 32 and figures["files_gb"] > 0
 
 
 def test_serve_measures_both_modes_and_the_cost_of_serving(tiny_directory):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from cli_fixtures import pipe_in
 
 import diffusiongemma as dg
 from diffusiongemma.cli import main, texts
@@ -33,11 +34,7 @@ def cli(capfdbinary, monkeypatch, tiny_directory):
     """Run the command line in this process on the tiny model; `stdin` is what is piped in."""
 
     def call(command: str, *arguments: object, stdin: bytes | None = None) -> Outcome:
-        if stdin is not None:
-            reading, writing = os.pipe()
-            os.write(writing, stdin)
-            os.close(writing)
-            monkeypatch.setattr(sys, "stdin", os.fdopen(reading, encoding="utf-8"))
+        pipe_in(stdin, monkeypatch)
         capfdbinary.readouterr()
         with pytest.raises(SystemExit) as left:
             main([command, *map(str, arguments), "--model", str(tiny_directory)])

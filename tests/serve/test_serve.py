@@ -8,10 +8,9 @@ import re
 import openai
 import pytest
 from jsonschema import validate
-from serving import running, user
+from serving import user
 
-import diffusiongemma as dg
-
+pytest_plugins = ["serving"]
 SCHEMA = {
     "type": "object",
     "properties": {"n": {"type": "integer", "minimum": 0, "maximum": 99}, "ok": {"type": "boolean"}},
@@ -24,18 +23,6 @@ TOOLS = [
     {"type": "function", "function": {"name": name, "description": "d", "parameters": SCHEMA}}
     for name in ("add", "cut")
 ]
-
-
-@pytest.fixture(scope="module")
-def model(tiny_directory):
-    return dg.load(tiny_directory)
-
-
-@pytest.fixture(scope="module")
-def server(model):
-    with running(model, max_requests=4) as server:
-        yield server
-    assert server.idle
 
 
 @pytest.fixture(scope="module")

@@ -67,3 +67,14 @@ def test_the_command_line_says_how_a_model_is_loaded(monkeypatch):
         words = [*command, "--activations", "full", "--kv", "int8"]
         invoked = CliRunner().invoke(build(command[:1]), words, input="." * 81)
         assert (given.get("activations"), given.get("kv")) == ("full", "int8"), (command, invoked.output)
+
+
+@needs_kernels
+def test_packed_weights_are_not_moved(monkeypatch, packed):
+    assert packed.to("cpu") is packed
+    monkeypatch.setattr("diffusiongemma.api.choose_device", lambda device: torch.device(device))
+    with pytest.raises(InputError, match="load the model with it"):
+        packed.to("meta")
+    with pytest.raises(InputError, match="no such products") as caught:
+        dg.load("nano", device="meta", activations="int8")
+    assert caught.value.option == "activations"

@@ -10,13 +10,14 @@ from pathlib import Path
 import gguf
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffusiongemma.kernels import build, native
 from diffusiongemma.kernels.experts import sorted_expert_mlp
 from diffusiongemma.kernels.native import kernels, read_in_place
 from diffusiongemma.weights.packed import Blocks, Groups, Packed, Plain, Rows, Stack, fp8, int4, int8
 from diffusiongemma.weights.packed_kernels import Experts, Product, can_multiply
+from diffusiongemma.weights.packed_modules import PackedExperts, multiply_in_8_bits
 
 pytestmark = pytest.mark.skipif(build.compiler() is None, reason="needs a C++ compiler")
 ROUNDING = 0.012  # of a product whose activations have 8 bits, relative
@@ -222,3 +223,38 @@ def test_logits_are_read_as_torch_reads_them(tokens):
     alone = logits[7:8].clone()
     found = read_in_place(alone, temperature[7:8], uniforms[7:8], greedy[7:8])
     assert torch.equal(alone[0], probabilities[7]) and found[2] == entropy[7]
+
+
+@pytest.mark.parametrize("odd", ["up", "expert"])
+def test_experts_of_several_layouts_are_not_rounded_as_one(odd):
+    """Activations are rounded once for all experts: in the order and groups of one layout."""
+    torch.manual_seed(6)
+    count, dim, width = 4, 64, 32
+    weight = torch.randn(count, 2 * width, dim) / 8
+    gates, ups = ([int4(one) for one in part] for part in weight.chunk(2, dim=1))
+    if odd == "up":
+        ups = [int8(up.unpack()) for up in ups]
+    else:
+        gates[2], ups[2] = int8(gates[2].unpack()), int8(ups[2].unpack())
+    model = nn.Module()
+    model.experts = PackedExperts(Rows((Stack(tuple(gates)), Stack(tuple(ups)))), int4(torch.randn(count, dim, width)))
+    x, weights = torch.randn(9, dim), torch.rand(9, 2)
+    experts = torch.stack([torch.randperm(count)[:2] for _ in range(9)])
+    expected = model.experts(x, weights, experts)
+    multiply_in_8_bits(model)
+    found = model.experts(x, weights, experts)
+    assert (found - expected).norm() < 2 * ROUNDING * expected.norm()
+
+
+def test_instructions_that_are_not_here_are_not_tried(monkeypatch):
+    monkeypatch.setattr(native, "_processor", set)
+    monkeypatch.setenv(native.VARIABLE, "avx2")
+    assert kernels.__wrapped__() == (None, "avx2: not on this processor")
+    monkeypatch.setenv(native.VARIABLE, "mmx")
+    assert "'mmx'" in kernels.__wrapped__()[1] and "plain" in kernels.__wrapped__()[1]
+
+
+def test_what_is_no_number_is_read_without_harm():
+    logits = torch.full((2, 3000), torch.nan)
+    argmax, drawn, *_ = read_in_place(logits, torch.ones(2), torch.full((2,), 0.5), torch.zeros(2, dtype=torch.bool))
+    assert (argmax >= 0).all() and (drawn >= 0).all() and (drawn < 3000).all()

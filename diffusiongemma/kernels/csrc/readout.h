@@ -84,6 +84,7 @@ inline Reading read_row(float *scores, int64_t count, float temperature, float u
   }
   for (int64_t i = 0; r.argmax < 0 && i < count; i++)
     if (scores[i] == 1.0f) r.argmax = i;  // e^0: the first of the best
+  if (r.argmax < 0) r.argmax = 0;         // no numbers
   r.logprob = (float)-log(total);
   r.entropy = (float)(log(total) - weighted / total);
   r.drawn = r.argmax;
