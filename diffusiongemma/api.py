@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast, overload
 import torch
 from torch import Tensor
 
-from diffusiongemma.asynchronous import events_in_thread, in_thread
+from diffusiongemma.asynchronous import events_in_thread
 from diffusiongemma.chat import Prompt, decode, encode_prompt
 from diffusiongemma.chat.messages import THOUGHT
 from diffusiongemma.chat.prompt import encode_text
@@ -308,7 +309,7 @@ class DiffusionGemma:
 
     async def agenerate(self, prompt: PromptLike | Prompt | Prompts, **options: Any) -> Any:
         """`generate`, without keeping the event loop from its work."""
-        return await in_thread(lambda: self.generate(cast(Any, prompt), **options))
+        return await asyncio.to_thread(lambda: self.generate(cast(Any, prompt), **options))
 
     def astream(self, prompt: PromptLike | Prompt, **options: Unpack[StreamOptions]) -> AsyncIterator[Event]:
         """`stream`, for `async for`."""

@@ -1,19 +1,13 @@
-"""`agenerate` and `astream`: the same for programs that wait for other things meanwhile."""
+"""`astream`: events for programs that wait for other things meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
 
 from diffusiongemma.events import Event
 
 _END = object()
-
-
-async def in_thread(call: Callable[[], Any]) -> Any:
-    """The outcome of `call`, which runs in a thread of its own."""
-    return await asyncio.to_thread(call)
 
 
 async def events_in_thread(make: Callable[[], Iterator[Event]]) -> AsyncIterator[Event]:

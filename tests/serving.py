@@ -7,11 +7,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 import uvicorn
 from openai import OpenAI
 
@@ -56,19 +54,6 @@ class Running:
         """Nothing is accepted, running or waiting any more."""
         engine = self.worker.engine
         return not (self.worker.accepted or engine.running or engine.waiting or self.worker._load.tokens)
-
-
-@pytest.fixture(scope="module")
-def model(tiny_directory: Path) -> dg.DiffusionGemma:
-    return dg.load(tiny_directory)
-
-
-@pytest.fixture(scope="module")
-def server(model: dg.DiffusionGemma) -> Iterator[Running]:
-    """One server for a module's tests, with nothing left to do at their end."""
-    with running(model, max_requests=4) as server:
-        yield server
-    assert server.idle
 
 
 @contextmanager

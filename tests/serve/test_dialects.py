@@ -9,17 +9,28 @@ import httpx
 import ollama
 import pytest
 from jsonschema import validate
-from serving import user
+from serving import running, user
 
 import diffusiongemma as dg
 from diffusiongemma.serve.openai.fim import FAMILIES, gap_of
 
-pytest_plugins = ["serving"]
 N = {"type": "integer", "minimum": 0, "maximum": 99}
 SCHEMA = {"type": "object", "properties": {"n": N}, "required": ["n"], "additionalProperties": False}
 FUNCTION = {"type": "function", "function": {"name": "add", "description": "d", "parameters": SCHEMA}}
 SEED = {"seed": 3}
 ASKED = {"model": "tiny", "max_tokens": 24}
+
+
+@pytest.fixture(scope="module")
+def model(tiny_directory):
+    return dg.load(tiny_directory)
+
+
+@pytest.fixture(scope="module")
+def server(model):
+    with running(model, max_requests=4) as server:
+        yield server
+    assert server.idle
 
 
 @pytest.fixture(scope="module")

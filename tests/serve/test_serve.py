@@ -8,9 +8,10 @@ import re
 import openai
 import pytest
 from jsonschema import validate
-from serving import user
+from serving import running, user
 
-pytest_plugins = ["serving"]
+import diffusiongemma as dg
+
 SCHEMA = {
     "type": "object",
     "properties": {"n": {"type": "integer", "minimum": 0, "maximum": 99}, "ok": {"type": "boolean"}},
@@ -23,6 +24,18 @@ TOOLS = [
     {"type": "function", "function": {"name": name, "description": "d", "parameters": SCHEMA}}
     for name in ("add", "cut")
 ]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_directory):
+    return dg.load(tiny_directory)
+
+
+@pytest.fixture(scope="module")
+def server(model):
+    with running(model, max_requests=4) as server:
+        yield server
+    assert server.idle
 
 
 @pytest.fixture(scope="module")

@@ -253,7 +253,7 @@ def _grouped(rng: np.random.Generator) -> Asked:
                 f"{capital(shown)} is what?",
             ),
         ), answer
-    other = choose(rng, tuple(set(tables.GROUPS.values()) - {group}))
+    other = choose(rng, tuple(sorted(set(tables.GROUPS.values()) - {group})))
     if kind < 0.65:
         wording = choose(
             rng, ("Is {t} {g}?", "Is it true that {t} is {g}?", "{T} is {g}, right?", "Would you call {t} {g}?")
