@@ -17,6 +17,7 @@ import threading
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -69,13 +70,19 @@ def chat(text="hello", **options):
     return {"messages": user(text), "seed": 1, "max_tokens": 16} | options
 
 
-def opened(server, body, path="/v1/chat/completions"):
-    """A connection that has sent its request and reads nothing."""
-    data = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
-    connection = socket.create_connection(("127.0.0.1", int(server.address.rsplit(":", 1)[1])))
-    connection.sendall(head.encode() + data)
-    return connection
+@pytest.fixture
+def opened():
+    """A connection that has sent its request and reads nothing. A test that fails leaves none to the next."""
+    with ExitStack() as stack:
+
+        def connect(server, body):
+            data = json.dumps(body).encode()
+            head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            connection = socket.create_connection(("127.0.0.1", int(server.address.rsplit(":", 1)[1])))
+            connection.sendall(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
+            return stack.enter_context(connection)
+
+        yield connect
 
 
 def error_of(response):
@@ -86,7 +93,7 @@ def error_of(response):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_leaves_frees_everything_running_or_waiting(server, endless, stream):
+def test_a_client_that_leaves_frees_everything_running_or_waiting(server, opened, endless, stream):
     connections = [opened(server, chat(stream=stream, **LONG)) for _ in range(4)]
     engine = server.worker.engine
     wait_until(lambda: len(engine.running) == 2 and len(engine.waiting) == 2)
@@ -94,17 +101,17 @@ def test_a_client_that_leaves_frees_everything_running_or_waiting(server, endles
         assert b"200 OK" in connections[0].recv(200)
     for connection in connections:
         connection.close()
-    wait_until(lambda: server.idle, 5)
+    wait_until(lambda: server.idle, 10)
 
 
-def test_a_client_that_leaves_while_its_request_is_prepared_is_not_waited_for(model, monkeypatch):
+def test_a_client_that_leaves_while_its_request_is_prepared_is_not_waited_for(model, opened, monkeypatch):
     go_on, prompt = threading.Event(), model.prompt
     with running(model) as server:
         monkeypatch.setattr(model, "prompt", lambda *a, **b: go_on.wait(30) and prompt(*a, **b))
         connection = opened(server, chat(stream=True))
         wait_until(lambda: server.service._preparing == 1)
         connection.close()
-        wait_until(lambda: server.service._preparing == 0, 5)
+        wait_until(lambda: server.service._preparing == 0, 10)
         submitted = []
         monkeypatch.setattr(server.worker, "submit", lambda *a, **b: submitted.append(a))
         go_on.set()
@@ -113,7 +120,7 @@ def test_a_client_that_leaves_while_its_request_is_prepared_is_not_waited_for(mo
     assert not submitted
 
 
-def test_beyond_the_limits_there_is_429_and_later_there_is_room(server, endless):
+def test_beyond_the_limits_there_is_429_and_later_there_is_room(server, opened, endless):
     connections = [opened(server, chat(**LONG)) for _ in range(4)]
     wait_until(lambda: server.worker.accepted == 4)
     refused = post(server, chat())
@@ -123,18 +130,18 @@ def test_beyond_the_limits_there_is_429_and_later_there_is_room(server, endless)
         server.openai().chat.completions.create(**({"model": "tiny"} | chat()))
     for connection in connections:
         connection.close()
-    wait_until(lambda: server.idle, 5)
+    wait_until(lambda: server.idle, 10)
     assert post(server, chat()).status_code == 200
 
 
-def test_tokens_of_all_requests_are_limited(model, endless):
+def test_tokens_of_all_requests_are_limited(model, opened, endless):
     with running(model, max_tokens=5000) as server:
         connection = opened(server, chat(**LONG))
         wait_until(lambda: server.worker.accepted == 1)
         assert post(server, chat(max_tokens=2000)).status_code == 429
         assert post(server, chat(n=2, max_tokens=3000)).status_code == 400
         connection.close()
-        wait_until(lambda: server.idle, 5)
+        wait_until(lambda: server.idle, 10)
 
 
 def test_memory_is_limited_before_anything_is_allocated(model):

@@ -80,6 +80,7 @@ export class StructureView {
   }
 
   async #run(signal) {
+    this.stage.player.pause(); // else it would show the draft before again, which nothing may be taken for
     this.result.hidden = true;
     this.#structure = this.#read();
     const { schema, regex } = this.#structure;
@@ -88,7 +89,6 @@ export class StructureView {
     const body = chatBody(this.prompt.value, { ...options, ...format, diffusion: { ...diffusion, regex } });
     const timeline = new Timeline();
     this.marks.replaceChildren();
-    this.result.hidden = true; // nothing of the answer before may be taken for this one's
     this.stage.load(timeline, { live: true });
     this.stage.say("The schema is being compiled…");
     try {
