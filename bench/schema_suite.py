@@ -31,15 +31,14 @@ from typing import Any
 import jsonschema
 import numpy as np
 from constraints import synthetic_vocabulary
+from walks import random_texts
 
 from diffusiongemma.control.compiling import CompileJob
-from diffusiongemma.control.languages.dfa import CharDfa, chars_to_end
 from diffusiongemma.control.languages.nfa import compile_language
 from diffusiongemma.control.structure import Structure
 from diffusiongemma.errors import InputError
 
 CPU_SECONDS, MOST_BYTES = 2, 512 * 2**20
-LENGTHS = (0, 8, 30, 80)  # characters after which a walk heads for the end
 USUAL = '{"properties":{"a":{"type":"object"},"b":{"pattern":"\\\\d\\\\w\\\\s"},"c":{"format":"date-time"}}}'
 FORMATS = jsonschema.Draft202012Validator.FORMAT_CHECKER
 Outcome = tuple[str, Any]
@@ -94,25 +93,6 @@ def _limited(work: Callable[[], Any], result: Any) -> None:
         result.send(("stopped", "its limit of memory"))
 
 
-def walked(dfa: CharDfa, rng: random.Random, count: int) -> list[str]:
-    to_end = chars_to_end(dfa)
-    return [_walk(dfa, to_end, rng, rng.choice(LENGTHS)) for _ in range(count)]
-
-
-def _walk(dfa: CharDfa, to_end: np.ndarray, rng: random.Random, length: int) -> str:
-    text, state = "", 0
-    while True:
-        atoms = np.flatnonzero(dfa.next[state] >= 0).tolist()
-        if dfa.accepting[state] and (len(text) >= length or not atoms):
-            return text
-        if len(text) >= length:
-            atoms = [a for a in atoms if to_end[dfa.next[state, a]] < to_end[state]]
-        chosen = rng.choice(atoms)
-        low, high = rng.choice(dfa.alphabet.chars_of([chosen]))
-        text += chr(rng.randint(low, min(high, low + 300)))
-        state = int(dfa.next[state, chosen])
-
-
 def compiled(schema: Any, vocabulary: Any, walks: int) -> tuple[float, list[str]]:
     """Seconds of processor time, and answers."""
     begin = time.process_time()
@@ -120,7 +100,7 @@ def compiled(schema: Any, vocabulary: Any, walks: int) -> tuple[float, list[str]
     language = grammar.language()
     CompileJob.of(_Known(language), vocabulary, [0]).run()
     seconds = time.process_time() - begin
-    return seconds, walked(compile_language(language), random.Random(0), walks)
+    return seconds, random_texts(compile_language(language), random.Random(0), walks)
 
 
 @dataclass(frozen=True, eq=False)

@@ -66,6 +66,13 @@ def running(model: dg.DiffusionGemma, **settings: Any) -> Iterator[Running]:
         server.stop()
 
 
+def left_idle(model: dg.DiffusionGemma, **settings: Any) -> Iterator[Running]:
+    """A server that must have nothing left to do when its tests are through."""
+    with running(model, **settings) as server:
+        yield server
+    assert server.idle
+
+
 def wait_until(condition: Any, seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not condition():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,39 +13,28 @@ from diffusiongemma.errors import InputError
 
 LIMITS, ACCESS, KEEPING = "Limits", "Access", "Keeping"
 
+
+def several(flag: str, metavar: str, help: str, panel: str) -> Any:
+    """An option that may be repeated."""
+    return typer.Option(flag, metavar=metavar, help=f"{help}; may be repeated.", rich_help_panel=panel)
+
+
 Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is all of them.", rich_help_panel=ACCESS)]
 Port = Annotated[int, typer.Option(help="0 takes any free one.", min=0, max=65535, rich_help_panel=ACCESS)]
 ApiKeys = Annotated[
-    list[str] | None,
-    typer.Option("--api-key", metavar="KEY|@FILE", help="Ask for one of these; a file has one a line; may be repeated.",
-                 rich_help_panel=ACCESS),
-]  # fmt: skip
-Origins = Annotated[
-    list[str] | None,
-    typer.Option("--cors-origin", metavar="URL", help="Web pages of this origin may call; may be repeated.",
-                 rich_help_panel=ACCESS),
-]  # fmt: skip
+    list[str] | None, several("--api-key", "KEY|@FILE", "Ask for one of these; a file has one a line", ACCESS)
+]
+Origins = Annotated[list[str] | None, several("--cors-origin", "URL", "Web pages of this origin may call", ACCESS)]
 AllowUrls = Annotated[
     bool, typer.Option("--allow-urls", help="Fetch images from public web addresses.", rich_help_panel=ACCESS)
 ]
-Hosts = Annotated[
-    list[str] | None,
-    typer.Option("--allowed-host", metavar="NAME", help="Public name to answer to without keys; may be repeated.",
-                 rich_help_panel=ACCESS),
-]  # fmt: skip
+Hosts = Annotated[list[str] | None, several("--allowed-host", "NAME", "Public name to answer to without keys", ACCESS)]
 Lenient = Annotated[
     bool, typer.Option("--lenient", help="Take unknown fields, and name them in x-ignored-fields.",
                        rich_help_panel=ACCESS)
 ]  # fmt: skip
-Loras = Annotated[
-    list[str] | None,
-    typer.Option("--lora", metavar="NAME=DIR", help="Adapter to ask for as a model NAME; may be repeated.",
-                 rich_help_panel=ACCESS),
-]  # fmt: skip
-Aliases = Annotated[
-    list[str] | None,
-    typer.Option("--alias", metavar="NAME", help="Model name to answer to as well; * is any.", rich_help_panel=ACCESS),
-]
+Loras = Annotated[list[str] | None, several("--lora", "NAME=DIR", "Adapter to ask for as a model NAME", ACCESS)]
+Aliases = Annotated[list[str] | None, several("--alias", "NAME", "Model name to answer to as well; * is any", ACCESS)]
 MaxRequests = Annotated[int, typer.Option(help="Requests computed together.", rich_help_panel=LIMITS)]
 MaxQueue = Annotated[int, typer.Option(help="Requests that may wait.", rich_help_panel=LIMITS)]
 MaxTokens = Annotated[int, typer.Option(help="Tokens of all accepted requests.", rich_help_panel=LIMITS)]

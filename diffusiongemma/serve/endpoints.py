@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from diffusiongemma.serve.job import Dialect
 from diffusiongemma.serve.native.events import EVENTS
+from diffusiongemma.serve.service import Service
 
 
 def errors_as(shape: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
@@ -25,6 +27,25 @@ def posting(reply: type[BaseModel], chunk: type[BaseModel]) -> dict[str, Any]:
     said = f"with stream: true. Each plain event is a {chunk.__name__}; with diffusion.frames there are also {named}"
     stream = {"text/event-stream": {"schema": {"description": said}}}
     return {"response_model": reply, "response_model_exclude_unset": True, "responses": {200: {"content": stream}}}
+
+
+def answers(
+    router: APIRouter,
+    service: Service,
+    path: str,
+    dialect: Dialect[Any],
+    kinds: tuple[type[BaseModel], type[BaseModel], type[BaseModel]],
+    **more: Any,
+) -> None:
+    """Add an endpoint that answers in `dialect`. `kinds`: what it takes, its reply, a chunk of its stream."""
+    asked, reply, chunk = kinds
+
+    async def endpoint(body: Any, http: Request) -> Any:
+        return await service.answer(http, dialect, body)
+
+    endpoint.__annotations__["body"] = asked
+    name = (path or router.prefix).removeprefix("/v1").replace("/", " ").strip()
+    router.add_api_route(path, endpoint, methods=["POST"], name=name, **posting(reply, chunk) | more)
 
 
 def document_streams(app: FastAPI, *chunks: type[BaseModel]) -> None:

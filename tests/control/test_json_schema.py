@@ -9,15 +9,15 @@ import re
 from typing import Any
 
 import jsonschema
-import numpy as np
 import pytest
 import torch
 from schemas import NAMES, PERSON, REAL, SchemaGenerator
 
+from bench.walks import random_texts
 from diffusiongemma.control.compiling import compile_constraint
 from diffusiongemma.control.json_schema.formats import FORMATS, format_language
 from diffusiongemma.control.json_schema.text import json_schema_language
-from diffusiongemma.control.languages.dfa import CharDfa, TooLarge, chars_to_end
+from diffusiongemma.control.languages.dfa import CharDfa, TooLarge
 from diffusiongemma.control.languages.nfa import compile_language
 from diffusiongemma.control.tokens.vocabulary import Vocabulary
 from diffusiongemma.errors import InputError
@@ -29,26 +29,6 @@ FORMAT_CHECKER = jsonschema.Draft202012Validator.FORMAT_CHECKER
 
 def compiled(schema: Any) -> CharDfa:
     return compile_language(json_schema_language(schema))
-
-
-def random_texts(dfa: CharDfa, rng: random.Random, count: int) -> list[str]:
-    """Accepted texts by random walks that head for acceptance after a random length."""
-    to_end = chars_to_end(dfa)
-    return [_random_text(dfa, to_end, rng, rng.choice([0, 8, 30, 80])) for _ in range(count)]
-
-
-def _random_text(dfa: CharDfa, to_end: np.ndarray, rng: random.Random, length: int) -> str:
-    text, state = "", 0
-    while True:
-        atoms = np.flatnonzero(dfa.next[state] >= 0).tolist()
-        if dfa.accepting[state] and (len(text) >= length or not atoms):
-            return text
-        if len(text) >= length:
-            atoms = [a for a in atoms if to_end[dfa.next[state, a]] < to_end[state]]
-        chosen = rng.choice(atoms)
-        low, high = rng.choice(dfa.alphabet.chars_of([chosen]))
-        text += chr(rng.randint(low, min(high, low + 5000)))
-        state = int(dfa.next[state, chosen])
 
 
 def assert_valid(schema: Any, text: str) -> None:

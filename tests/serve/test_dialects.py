@@ -9,7 +9,7 @@ import httpx
 import ollama
 import pytest
 from jsonschema import validate
-from serving import running, user
+from serving import left_idle, user
 
 import diffusiongemma as dg
 from diffusiongemma.serve.openai.fim import FAMILIES, gap_of
@@ -27,16 +27,14 @@ def model(tiny_directory):
 
 
 @pytest.fixture(scope="module")
-def server(model):
-    with running(model, max_requests=4) as server:
-        yield server
-    assert server.idle
-
-
-@pytest.fixture(scope="module")
 def text(model):
     """What every dialect must give to "hello"."""
     return model.generate("hello", seed=3, max_new_tokens=24).text
+
+
+@pytest.fixture(scope="module")
+def server(model):
+    yield from left_idle(model, max_requests=4)
 
 
 # --- Anthropic ------------------------------------------------------------------------------------------------------

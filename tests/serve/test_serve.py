@@ -8,7 +8,7 @@ import re
 import openai
 import pytest
 from jsonschema import validate
-from serving import running, user
+from serving import left_idle, user
 
 import diffusiongemma as dg
 
@@ -33,9 +33,7 @@ def model(tiny_directory):
 
 @pytest.fixture(scope="module")
 def server(model):
-    with running(model, max_requests=4) as server:
-        yield server
-    assert server.idle
+    yield from left_idle(model, max_requests=4)
 
 
 @pytest.fixture(scope="module")

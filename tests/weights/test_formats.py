@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -31,11 +32,12 @@ def grouped(weight: Tensor, size: int) -> Tensor:
     return weight.unflatten(-1, (-1, size))
 
 
-def ct_int4(weight: Tensor) -> tuple[Tensors, Tensor]:
+def ct_words(weight: Tensor, bits: int) -> tuple[Tensors, Tensor]:
+    most = 2 ** (bits - 1) - 1
     groups = grouped(weight, 32)
-    scales = (groups.abs().amax(-1, keepdim=True) / 7).to(torch.bfloat16)
-    codes = (groups / scales.float()).round().clamp(-8, 7)
-    file = {"weight_packed": pack_to_int32(codes.flatten(-2).to(torch.int8), 4), "weight_scale": scales[..., 0]}
+    scales = (groups.abs().amax(-1, keepdim=True) / most).to(torch.bfloat16)
+    codes = (groups / scales.float()).round().clamp(-most - 1, most)
+    file = {"weight_packed": pack_to_int32(codes.flatten(-2).to(torch.int8), bits), "weight_scale": scales[..., 0]}
     return file | {"weight_shape": torch.tensor(weight.shape)}, (codes * scales.float()).flatten(-2)
 
 
@@ -87,14 +89,6 @@ def gptq(weight: Tensor, stored: int = 7, symmetric: bool = True) -> tuple[Tenso
     return file, ((codes - zeros) * scales.float()).flatten(-2)
 
 
-def ct_int8_words(weight: Tensor) -> tuple[Tensors, Tensor]:
-    groups = grouped(weight, 32)
-    scales = (groups.abs().amax(-1, keepdim=True) / 127).to(torch.bfloat16)
-    codes = (groups / scales.float()).round().clamp(-128, 127)
-    file = {"weight_packed": pack_to_int32(codes.flatten(-2).to(torch.int8), 8), "weight_scale": scales[..., 0]}
-    return file | {"weight_shape": torch.tensor(weight.shape)}, (codes * scales.float()).flatten(-2)
-
-
 def gptq_in_order(weight: Tensor) -> tuple[Tensors, Tensor]:
     """With the order of its inputs beside it, which is the plain one."""
     file, full = gptq(weight)
@@ -135,11 +129,11 @@ def gptq_v2(weight: Tensor) -> tuple[Tensors, Tensor]:
 
 
 FORMATS: dict[str, tuple[Packer, dict]] = {
-    "ct-int4": (ct_int4, CT),
+    "ct-int4": (partial(ct_words, bits=4), CT),
     "ct-nvfp4": (ct_nvfp4, CT),
     "ct-fp8": (fp8, CT),
     "ct-int8": (int8, CT),
-    "ct-int8-words": (ct_int8_words, CT),
+    "ct-int8-words": (partial(ct_words, bits=8), CT),
     "gptq-in-order": (gptq_in_order, {"quantization_config": {"quant_method": "gptq", "bits": 4}}),
     "modelopt": (modelopt, {"quantization_config": {"quant_method": "modelopt", "quant_algo": "NVFP4"}}),
     "auto-round": (gptq, {"quantization_config": {"quant_method": "auto-round", "bits": 4, "group_size": 64}}),

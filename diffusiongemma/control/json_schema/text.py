@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from diffusiongemma.control.json_schema import shapes
 from diffusiongemma.control.json_schema.arrangements import (
     Count,
     Member,
@@ -33,14 +34,8 @@ from diffusiongemma.control.json_schema.schema import SchemaReader
 from diffusiongemma.control.json_schema.shapes import (
     LONGEST_COUNT,
     NOTHING,
-    ArrayShape,
-    BooleanShape,
     Contains,
-    NullShape,
-    NumberShape,
-    ObjectShape,
     Shape,
-    StringShape,
     Terms,
     merged,
 )
@@ -181,20 +176,20 @@ class _Writer:
 
     def shape(self, shape: Shape) -> lang.Language:
         match shape:
-            case NullShape():
+            case shapes.NullShape():
                 return lang.literal("null")
-            case BooleanShape(values):
+            case shapes.BooleanShape(values):
                 return lang.either(*(lang.literal(json.dumps(value)) for value in sorted(values, reverse=True)))
-            case NumberShape():
+            case shapes.NumberShape():
                 return shape.language
-            case StringShape():
+            case shapes.StringShape():
                 return self.string(shape)
-            case ArrayShape():
+            case shapes.ArrayShape():
                 return lang.sequence(lang.literal("["), self.items(shape), lang.literal("]"))
-            case ObjectShape():
+            case shapes.ObjectShape():
                 return lang.sequence(lang.literal("{"), self.properties(shape), lang.literal("}"))
 
-    def string(self, shape: StringShape) -> lang.Language:
+    def string(self, shape: shapes.StringShape) -> lang.Language:
         if shape.most is not None:
             self._counted.append((self._times, shape.most))
         return lang.Quoted(shape.texts(self.reach.counts))
@@ -208,18 +203,18 @@ class _Writer:
         yield
         self._times = before
 
-    def items(self, shape: ArrayShape) -> lang.Language:
+    def items(self, shape: shapes.ArrayShape) -> lang.Language:
         with self.repeated(shape.most):
             return self.counted_items(shape, Count(shape.least, shape.most))
 
-    def counted_items(self, shape: ArrayShape, count: Count) -> lang.Language:
+    def counted_items(self, shape: shapes.ArrayShape, count: Count) -> lang.Language:
         if shape.unique and count.allows_more(1):
             return self.distinct_items(shape, count)
         prefix = [self.value(terms) for terms in shape.prefix]
         body = with_prefix(prefix, self.value(shape.rest), count, COMMA)
         return lang.both(body, *(self.items_that_contain(shape, contains) for contains in shape.contains))
 
-    def items_that_contain(self, shape: ArrayShape, contains: Contains) -> lang.Language:
+    def items_that_contain(self, shape: shapes.ArrayShape, contains: Contains) -> lang.Language:
         places = [*shape.prefix, shape.rest]
         meeting = lang.either(*(self.value(merged(place, contains.terms)) for place in places))
         if contains.most is None:
@@ -228,10 +223,10 @@ class _Writer:
             others = [self.value(merged(place, (t.negation,))) for place in places for t in contains.terms]
         return containing(meeting, lang.either(*others), Count(contains.least, contains.most), COMMA)
 
-    def distinct_items(self, shape: ArrayShape, count: Count) -> lang.Language:
+    def distinct_items(self, shape: shapes.ArrayShape, count: Count) -> lang.Language:
         """All arrangements of a few listed values."""
         kinds = self.reader.shapes(shape.rest)
-        plain = [kind for kind in kinds if not isinstance(kind, ArrayShape | ObjectShape)]
+        plain = [kind for kind in kinds if not isinstance(kind, shapes.ArrayShape | shapes.ObjectShape)]
         if shape.prefix or shape.contains or (count.least > 1 and not plain):
             mend = "only items that are texts, numbers or listed values can be: say what they are, or remove it"
             raise refusal("uniqueItems", self.here, mend)
@@ -255,14 +250,14 @@ class _Writer:
 
     # -- objects
 
-    def properties(self, shape: ObjectShape) -> lang.Language:
+    def properties(self, shape: shapes.ObjectShape) -> lang.Language:
         members, count = self.members(shape), Count(shape.least, shape.most)
         with self.repeated(shape.most):
             undeclared = self.undeclared_property(shape)
         end = self.end_of_properties(undeclared, len(members), count)
         return in_order(members, count, COMMA, end)
 
-    def members(self, shape: ObjectShape) -> list[Member]:
+    def members(self, shape: shapes.ObjectShape) -> list[Member]:
         """The named properties that can be written, in the order they are declared."""
         members = []
         allowed = compile_language(self.key_content(shape))
@@ -273,11 +268,11 @@ class _Writer:
                 members.append(Member(text, name in shape.required))
         return members
 
-    def key_content(self, shape: ObjectShape) -> lang.Language:
+    def key_content(self, shape: shapes.ObjectShape) -> lang.Language:
         """What propertyNames leaves of all keys."""
-        return lang.either(*(s.texts() for s in self.reader.shapes(shape.names) if isinstance(s, StringShape)))
+        return lang.either(*(s.texts() for s in self.reader.shapes(shape.names) if isinstance(s, shapes.StringShape)))
 
-    def undeclared_property(self, shape: ObjectShape) -> lang.Language:
+    def undeclared_property(self, shape: shapes.ObjectShape) -> lang.Language:
         """A property without a name in the schema, where the schema asks for such; keys are split by patterns."""
         asked = any(rest.patterns or rest.declared for rest in shape.rests) or shape.least > len(shape.properties)
         if any(not set(terms) & set(NOTHING) for _, terms in shape.properties) and not asked:
@@ -294,7 +289,9 @@ class _Writer:
             )
         )
 
-    def undeclared_matching(self, shape: ObjectShape, keys: lang.Language, matches: dict[str, bool]) -> lang.Language:
+    def undeclared_matching(
+        self, shape: shapes.ObjectShape, keys: lang.Language, matches: dict[str, bool]
+    ) -> lang.Language:
         """The same for the keys that match some patterns and not the others."""
         terms: Terms = ()
         for rest in shape.rests:

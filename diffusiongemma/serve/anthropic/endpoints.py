@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 
 from diffusiongemma.serve.anthropic.bodies import CountRequest, MessagesRequest
 from diffusiongemma.serve.anthropic.errors import AnthropicError
 from diffusiongemma.serve.anthropic.messages import MESSAGES, CountReply, MessageReply, count_reply
-from diffusiongemma.serve.endpoints import errors_as, posting
+from diffusiongemma.serve.endpoints import answers, errors_as
 from diffusiongemma.serve.errors import no_field
 from diffusiongemma.serve.service import Service
 
@@ -17,9 +15,7 @@ from diffusiongemma.serve.service import Service
 def anthropic_router(service: Service) -> APIRouter:
     router = APIRouter(prefix="/v1/messages", tags=["Anthropic"], responses=errors_as(AnthropicError))
 
-    @router.post("", **posting(MessageReply, MessageReply))
-    async def messages(body: MessagesRequest, http: Request) -> Any:
-        return await service.answer(http, MESSAGES, body)
+    answers(router, service, "", MESSAGES, (MessagesRequest, MessageReply, MessageReply))
 
     @router.post("/count_tokens")
     async def count_tokens(body: CountRequest) -> CountReply:

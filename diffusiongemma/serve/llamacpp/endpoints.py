@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 
 import diffusiongemma
-from diffusiongemma.serve.endpoints import errors_as, posting
+from diffusiongemma.serve.endpoints import answers, errors_as
 from diffusiongemma.serve.llamacpp.errors import LlamaError
 from diffusiongemma.serve.llamacpp.infill import LLAMA_INFILL, LlamaInfill, LlamaInfillReply, LlamaProps
 from diffusiongemma.serve.service import Service
@@ -16,9 +14,7 @@ from diffusiongemma.serve.service import Service
 def llamacpp_router(service: Service) -> APIRouter:
     router = APIRouter(tags=["llama.cpp"], responses=errors_as(LlamaError))
 
-    @router.post("/infill", **posting(LlamaInfillReply, LlamaInfillReply))
-    async def infill(body: LlamaInfill, http: Request) -> Any:
-        return await service.answer(http, LLAMA_INFILL, body)
+    answers(router, service, "/infill", LLAMA_INFILL, (LlamaInfill, LlamaInfillReply, LlamaInfillReply))
 
     @router.get("/props")
     async def props() -> LlamaProps:

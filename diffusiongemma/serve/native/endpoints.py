@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Request, Response
 
-from diffusiongemma.serve.endpoints import posting
+from diffusiongemma.serve.endpoints import answers
 from diffusiongemma.serve.errors import no_field
 from diffusiongemma.serve.native.boards import board_reply
 from diffusiongemma.serve.native.bodies import BoardRequest, EditRequest, InfillRequest, PictureRequest
@@ -25,13 +23,8 @@ def native_router(service: Service) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["diffusion"])
     model, settings = service.model, service.settings
 
-    @router.post("/infill", **posting(InfillReply, InfillReply))
-    async def infill(body: InfillRequest, http: Request) -> Any:
-        return await service.answer(http, INFILL, body)
-
-    @router.post("/edits", **posting(EditReply, EditReply))
-    async def edits(body: EditRequest, http: Request) -> Any:
-        return await service.answer(http, EDIT, body)
+    answers(router, service, "/infill", INFILL, (InfillRequest, InfillReply, InfillReply))
+    answers(router, service, "/edits", EDIT, (EditRequest, EditReply, EditReply))
 
     @router.post("/boards")
     def boards(body: BoardRequest) -> BoardReply:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 
 import diffusiongemma
-from diffusiongemma.serve.endpoints import errors_as, posting
+from diffusiongemma.serve.endpoints import answers, errors_as
 from diffusiongemma.serve.model_names import check_model, names_of
 from diffusiongemma.serve.ollama.answers import CHAT, GENERATE, now
 from diffusiongemma.serve.ollama.bodies import OllamaChat, OllamaGenerate, ShowRequest, plain_name
@@ -34,13 +34,8 @@ def ollama_router(service: Service) -> APIRouter:
     lines = {"application/x-ndjson": {"schema": {"description": "one reply a line, unless stream is false"}}}
     streams: dict[str, Any] = {"responses": {200: {"content": lines}}}
 
-    @router.post("/chat", **posting(ChatLine, ChatLine) | streams)
-    async def chat(body: OllamaChat, http: Request) -> Any:
-        return await service.answer(http, CHAT, body)
-
-    @router.post("/generate", **posting(GenerateLine, GenerateLine) | streams)
-    async def generate(body: OllamaGenerate, http: Request) -> Any:
-        return await service.answer(http, GENERATE, body)
+    answers(router, service, "/chat", CHAT, (OllamaChat, ChatLine, ChatLine), **streams)
+    answers(router, service, "/generate", GENERATE, (OllamaGenerate, GenerateLine, GenerateLine), **streams)
 
     @router.get("/tags")
     async def tags() -> Tags:

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from diffusiongemma.serve.adapters import AdapterReply, LoadRequest, UnloadRequest
-from diffusiongemma.serve.endpoints import posting
+from diffusiongemma.serve.endpoints import answers, posting
 from diffusiongemma.serve.errors import no_field
 from diffusiongemma.serve.model_names import check_model, names_of
 from diffusiongemma.serve.openai.bodies import ChatRequest, CompletionRequest, FimRequest
@@ -35,22 +35,14 @@ def openai_router(service: Service) -> APIRouter:
     def card(name: str) -> ModelCard:
         return ModelCard(id=name, object="model", created=started, owned_by="diffusiongemma")
 
-    @router.post("/chat/completions", **posting(ChatReply, ChatChunk))
-    async def chat_completions(body: ChatRequest, http: Request) -> Any:
-        return await service.answer(http, CHAT, body)
+    answers(router, service, "/chat/completions", CHAT, (ChatRequest, ChatReply, ChatChunk))
+    answers(router, service, "/fim/completions", FIM, (FimRequest, ChatReply, ChatChunk))
+    answers(router, service, "/responses", RESPONSES, (ResponsesRequest, ResponsesReply, ResponsesReply))
 
     @router.post("/completions", **posting(CompletionReply, CompletionChunk))
     async def completions(body: CompletionRequest, http: Request) -> Any:
         body = with_gap(body)
         return await service.answer(http, COMPLETION if body.suffix is None else SUFFIX, body)
-
-    @router.post("/fim/completions", **posting(ChatReply, ChatChunk))
-    async def fim_completions(body: FimRequest, http: Request) -> Any:
-        return await service.answer(http, FIM, body)
-
-    @router.post("/responses", **posting(ResponsesReply, ResponsesReply))
-    async def responses(body: ResponsesRequest, http: Request) -> Any:
-        return await service.answer(http, RESPONSES, body)
 
     @router.post("/load_lora_adapter")
     async def load_lora_adapter(body: LoadRequest) -> AdapterReply:
