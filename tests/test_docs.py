@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shlex
 import subprocess
@@ -112,6 +113,9 @@ def write_files(folder: Path) -> None:
     (folder / "notes.md").write_text("Jack has <<>> and <<>>.\n")
     (folder / "a.py").write_text("def add(a, b):\n    return ???\n")
     (folder / "my-puzzles.txt").write_text(SUDOKU + "\n")
+    body = {"messages": [{"role": "user", "content": "Tell me the color of an emerald."}]}
+    request = {"custom_id": "one", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    (folder / "requests.jsonl").write_text(json.dumps(request) + "\n")
 
 
 @pytest.mark.parametrize("snippet", [s for s in ALL if COMMAND.search(s.text)], ids=str)

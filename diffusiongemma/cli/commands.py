@@ -33,6 +33,10 @@ COMMANDS = {
     "serve": Command(
         "serve:serve", "Serve a model: OpenAI's API, the streaming protocol for drafts, and a page to watch it."
     ),
+    "batch": Command(
+        "batch:batch",
+        "Answer a file of requests in OpenAI's batch format; the same command goes on where it was stopped.",
+    ),
     "replay": Command("replay:replay", "Play a trace."),
     "train": Command("train:app", "Fine-tune a model."),
     "quantize": Command("quantize:quantize", "Write a model's weights in few bits."),

@@ -79,18 +79,16 @@ def serve(
     from diffusiongemma.serve.settings import Settings
     from diffusiongemma.serve.transport.threads import in_own_thread
 
-    if memory is not None and not 0 < memory < 2**20:
-        raise InputError("give GiB above 0", option="memory", got=memory)
     if not 0 <= grace <= 3600:
         raise InputError("give seconds from 0 to 3600", option="grace", got=grace)
     settings = Settings(
-        model_name=Path(model).name if Path(model).exists() else model,
+        model_name=name_of(model),
         aliases=tuple(alias or ()),
-        adapters=_adapters(lora or []),
+        adapters=adapters_of(lora or []),
         max_requests=max_requests,
         max_queue=max_queue,
         max_tokens=max_tokens,
-        memory=None if memory is None else int(memory * 2**30),
+        memory=bytes_of(memory),
         api_keys=_keys(api_key or []),
         cors_origins=tuple(cors_origin or ()),
         allowed_hosts=(host, *(allowed_host or ())),
@@ -123,7 +121,19 @@ def _say_whether_it_fits(model: str, device: str) -> None:
         say(f"{model} {found}")
 
 
-def _adapters(values: list[str]) -> dict[str, Path]:
+def name_of(model: str) -> str:
+    """What a model is called in requests and replies."""
+    return Path(model).name if Path(model).exists() else model
+
+
+def bytes_of(memory: float | None) -> int | None:
+    """Bytes of GiB. Raises `InputError`."""
+    if memory is not None and not 0 < memory < 2**20:
+        raise InputError("give GiB above 0", option="memory", got=memory)
+    return None if memory is None else int(memory * 2**30)
+
+
+def adapters_of(values: list[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for value in values:
         name, equals, folder = value.partition("=")

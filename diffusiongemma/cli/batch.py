@@ -1,0 +1,129 @@
+"""`diffusiongemma batch`: a file of requests answered."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diffusiongemma.cli import options as given
+from diffusiongemma.cli.running import open_model, say
+from diffusiongemma.cli.serve import LIMITS, Aliases, Loras, Memory, adapters_of, bytes_of, name_of
+from diffusiongemma.errors import InputError
+
+if TYPE_CHECKING:
+    from diffusiongemma.serve.batch.answers import AnswerFile
+    from diffusiongemma.serve.batch.requests import RequestFile
+    from diffusiongemma.serve.settings import Settings
+
+UNANSWERED = 1  # exit code where a request has no answer
+SHOWN = 5  # bad lines that are told
+WIDE = 2**30  # no limit is meant: all of the file waits for its turn
+
+Asked = Annotated[Path, typer.Argument(metavar="REQUESTS", help="JSON lines: custom_id, method, url, body.")]
+Answers = Annotated[Path, typer.Argument(metavar="ANSWERS", help="Where answers go. If some are there, it goes on.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad-lines", help="Leave lines out that are no requests.")]
+AtOnce = Annotated[int, typer.Option(help="Requests computed together.", rich_help_panel=LIMITS)]
+
+
+@given.takes(None)
+def batch(
+    requests: Asked,
+    answers: Answers,
+    model: given.Model = "nano",
+    *,
+    skip_bad_lines: SkipBad = False,
+    alias: Aliases = None,
+    lora: Loras = None,
+    max_requests: AtOnce = 16,
+    memory: Memory = None,
+    quiet: given.Quiet = False,
+    loading: given.Loading,
+) -> None:
+    """Answer a file of requests in OpenAI's batch format; the same command goes on where it was stopped."""
+    from diffusiongemma.serve.batch.requests import RequestFile
+    from diffusiongemma.serve.settings import Settings
+
+    settings = Settings(
+        model_name=name_of(model),
+        aliases=tuple(alias or ()),
+        adapters=adapters_of(lora or []),
+        max_requests=max_requests,
+        max_queue=WIDE,
+        max_tokens=WIDE,
+        memory=bytes_of(memory),
+    )
+    if requests.resolve() == answers.resolve():
+        raise InputError(f"{answers} holds the requests: name another file for the answers")
+    asked = RequestFile(requests)
+    _tell_bad_lines(asked, skip_bad_lines)
+    refused = _run(model, loading, settings, asked, answers, skip_bad_lines, quiet)
+    if refused:
+        raise typer.Exit(UNANSWERED)
+
+
+def _run(
+    model: str, loading: given.Loading, settings: Settings, asked: RequestFile, path: Path, skip: bool, quiet: bool
+) -> int:
+    """The number of requests that were not answered with 200."""
+    from diffusiongemma.serve.batch.answers import AnswerFile
+    from diffusiongemma.serve.batch.local import answer_file
+    from diffusiongemma.serve.transport.threads import in_own_thread
+
+    with AnswerFile(path, asked) as answers:
+        if wanted := answers.unanswered:
+            loaded = in_own_thread(lambda: open_model(model, loading, quiet))
+            if loaded.tokenizer is None:
+                raise InputError(f"{model} has no tokenizer files: a batch is about text")
+            with Watched(len(asked.places), len(wanted), quiet) as watched:
+                answer_file(loaded, settings, asked, answers, watched.step)
+        answers.put_in_order()
+    return _sum_up(asked, answers, quiet)
+
+
+def _tell_bad_lines(asked: RequestFile, skipped: bool) -> None:
+    """Raises `InputError` where they are not to be skipped, or nothing else is there."""
+    if asked.bad and not skipped:
+        first = asked.bad[0]
+        more = f" (and {len(asked.bad) - 1:,} more lines)" if len(asked.bad) > 1 else ""
+        raise InputError(f"{asked.path} line {first.number:,}: {first.reason}{more}; mend it or add `skip_bad_lines`")
+    for line in asked.bad[:SHOWN]:
+        say(f"{asked.path} line {line.number:,} left out: {line.reason}", "yellow")
+    if len(asked.bad) > SHOWN:
+        say(f"{len(asked.bad) - SHOWN:,} more lines left out", "yellow")
+    if not asked.places:
+        raise InputError(f"{asked.path} holds no request")
+
+
+def _sum_up(asked: RequestFile, answers: AnswerFile, quiet: bool) -> int:
+    refused = len(answers.unanswered)
+    if not quiet:
+        say(f"{len(asked.places) - refused:,} of {len(asked.places):,} requests answered: {answers.path}")
+    if refused:
+        say(f"{refused:,} were refused or failed: their lines say why; they are asked again next time", "yellow")
+    return refused
+
+
+class Watched:
+    """A bar on stderr, shown on a terminal only."""
+
+    def __init__(self, total: int, wanted: int, quiet: bool):
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        shown = not quiet and sys.stderr is not None and sys.stderr.isatty()
+        columns = (TextColumn("answering"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.progress = Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown)
+        self.task = self.progress.add_task("", total=total, completed=total - wanted)
+
+    def __enter__(self) -> Watched:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.progress.stop()
+
+    def step(self) -> None:
+        self.progress.advance(self.task)
