@@ -28,7 +28,7 @@ from constraints import SCHEMAS, synthetic_vocabulary
 import diffusiongemma as dg
 from diffusiongemma.config import FULL, SLIDING, ModelConfig
 from diffusiongemma.control.compiling import compile_constraint
-from diffusiongemma.control.constraint import Constraint
+from diffusiongemma.control.constraint import Constraint, recent_lattices
 from diffusiongemma.control.inference.reader import Constrained
 from diffusiongemma.control.tokens.vocabulary import Vocabulary, vocabulary_of
 from diffusiongemma.diffusion.readout import read
@@ -85,7 +85,7 @@ class Bench:
         return compile_constraint(json_schema=SCHEMAS[schema], vocabulary=self.vocabulary, end_ids=self.end_ids)
 
     def _lattice(self, constraint: Constraint, width: int) -> None:
-        constraint.lattice.cache_clear()  # type: ignore[attr-defined]
+        recent_lattices.clear()
         chain = constraint.begin(CANVASES * width).open_canvas(width)
         _ = chain.lattice.both_ways
 

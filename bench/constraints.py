@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from diffusiongemma.control.compiling import compile_constraint
-from diffusiongemma.control.constraint import Constraint
+from diffusiongemma.control.constraint import Constraint, recent_lattices
 from diffusiongemma.control.tokens.vocabulary import Vocabulary
 
 TEXT = {"type": "string"}
@@ -132,7 +132,7 @@ def measured(name: str, vocabulary: Vocabulary, positions: int, repeats: int) ->
         _ = posterior.entropy, posterior.sample(uniforms), posterior.most_probable()
 
     def fresh_canvas() -> None:
-        constraint.lattice.cache_clear()  # type: ignore[attr-defined]
+        recent_lattices.clear()
         state.open_canvas(positions)
 
     return Row(

@@ -10,9 +10,9 @@ What runs on a canvas needs torch and is imported there: to compile, none is nee
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,7 @@ import numpy as np
 from diffusiongemma.control.inference.bundles import Bundles
 from diffusiongemma.control.inference.finishing import finishing_states, no_path
 from diffusiongemma.control.inference.lattice import Lattice, build_lattice
+from diffusiongemma.control.recent import Recent
 from diffusiongemma.control.tokens.automaton import TokenAutomaton
 from diffusiongemma.errors import InputError
 
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from diffusiongemma.control.inference.chain import CanvasChain
     from diffusiongemma.control.inference.evidence import TokenBlocks
 
-CACHED_LATTICES = 4  # of each constraint: the same request again, and the same canvas of other requests, find them
+KEPT_LATTICE_BYTES = 128 * 2**20  # the same request again, and the same canvas of other requests, find them
+BYTES_OF_LAYOUT = 20  # of each token, in `TokenBlocks`
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,10 +42,12 @@ class Constraint:
     bundles: Bundles
     warnings: tuple[str, ...] = ()  # what of the structure constrains nothing
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
+        """What it takes in memory, the layout of its classes included, which is made with the first canvas."""
         parts = (*vars(self.automaton).values(), *vars(self.bundles).values())
-        return sum(part.nbytes for part in parts if isinstance(part, np.ndarray))
+        layout = BYTES_OF_LAYOUT * len(self.automaton.class_of_token)
+        return layout + sum(part.nbytes for part in parts if isinstance(part, np.ndarray))
 
     @property
     def minimum_tokens(self) -> int:
@@ -55,10 +59,11 @@ class Constraint:
         """The fewest tokens to acceptance, from the state that needs most of them."""
         return int(self.automaton.tokens_to_finish.max())
 
-    @cached_property
-    def lattice(self) -> Callable[..., Lattice]:
-        """`build_lattice` for this constraint; its latest results are kept."""
-        return lru_cache(maxsize=CACHED_LATTICES)(partial(build_lattice, self.automaton, self.bundles))
+    def lattice(self, start: int, positions: int, **rules: Any) -> Lattice:
+        """`build_lattice` for this constraint; the latest results are kept."""
+        key = self, start, positions, *rules.values()
+        known = recent_lattices.get(key)
+        return known or recent_lattices.put(key, build_lattice(self.automaton, self.bundles, start, positions, **rules))
 
     @cached_property
     def _blocks(self) -> dict[torch.device, TokenBlocks]:
@@ -88,6 +93,9 @@ class Constraint:
         if not finishing_states(self.automaton, self.bundles, min_tokens, max_tokens)[0]:
             raise no_path(self.minimum_tokens, max_tokens, min_tokens)
         return ConstraintState(self, max_tokens, min_tokens)
+
+
+recent_lattices: Recent[tuple[Any, ...], Lattice] = Recent(KEPT_LATTICE_BYTES, lambda lattice: lattice.nbytes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,28 +134,24 @@ class ConstraintState:
 
         from diffusiongemma.control.inference.chain import CanvasChain
 
-        left = self.max_tokens - self.written
+        lattice = self.lattice(positions, permitted)
+        blocks = self.constraint.blocks(torch.device(device))
+        return CanvasChain(self.constraint.automaton, self.constraint.bundles, blocks, lattice)
+
+    def lattice(self, positions: int, permitted: Mapping[int, Collection[int]] | None = None) -> Lattice:
+        """That of the next canvas; raises `InputError` as `open_canvas` does."""
+        constraint, left = self.constraint, self.max_tokens - self.written
         used = min(positions, left)
         assert used > 0, "no tokens left"
         end_not_before = max(0, self.min_tokens - self.written)
         rules: dict[str, Any] = dict(must_finish=left <= positions, end_not_before=end_not_before)
         if permitted:
-            classes = {t: self.constraint.classes_of(tokens) for t, tokens in permitted.items()}
-            lattice = build_lattice(
-                self.constraint.automaton,
-                self.constraint.bundles,
-                self.state,
-                used,
-                remaining=left - used,
-                permitted=classes,
-                **rules,
-            )
-        else:
-            # Room beyond what any text needs to finish makes no difference, and would hide what is in the cache.
-            enough = self.constraint.longest_finish + max(0, end_not_before - used)
-            lattice = self.constraint.lattice(self.state, used, remaining=min(left - used, enough), **rules)
-        blocks = self.constraint.blocks(torch.device(device))
-        return CanvasChain(self.constraint.automaton, self.constraint.bundles, blocks, lattice)
+            classes = {t: constraint.classes_of(tokens) for t, tokens in permitted.items()}
+            rules |= dict(remaining=left - used, permitted=classes)
+            return build_lattice(constraint.automaton, constraint.bundles, self.state, used, **rules)
+        # Room beyond what any text needs to finish makes no difference, and would hide what is in the cache.
+        enough = constraint.longest_finish + max(0, end_not_before - used)
+        return constraint.lattice(self.state, used, remaining=min(left - used, enough), **rules)
 
     def after(self, tokens: Iterable[int]) -> ConstraintState:
         """The state once these tokens are committed. Raises `InputError` if they break the constraint."""

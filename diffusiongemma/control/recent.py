@@ -39,3 +39,8 @@ class Recent(Generic[K, V]):
                 _, (_, freed) = self._kept.popitem(last=False)
                 self._total -= freed
         return value
+
+    def clear(self) -> None:
+        with self._lock:
+            self._kept.clear()
+            self._total = 0

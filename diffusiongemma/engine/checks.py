@@ -107,4 +107,6 @@ def _begun(request: Request, constraint: Constraint, model: ModelConfig) -> Requ
             Holds.of(request).reader(state, 0, positions, torch.device("cpu"))
         except InputError as error:
             raise InputError(error.message, option=error.option or "pins") from error
+    elif request.config.mode != "ar":
+        _ = state.lattice(model.canvas_length).both_ways  # refused here, or found when the canvas is opened
     return replace(request, constraint=state)

@@ -15,8 +15,12 @@ import numpy as np
 
 from diffusiongemma.control.inference.bundles import Bundles
 from diffusiongemma.control.inference.finishing import finishing_states, finishing_within_limits, no_path
+from diffusiongemma.control.languages.dfa import TooLarge
 from diffusiongemma.control.tokens.automaton import TokenAutomaton
 from diffusiongemma.errors import InputError
+
+MOST_MOVES = 4_000_000  # on one canvas; each takes about 75 ns of every step and 88 bytes (any JSON on 256: 700,000)
+BYTES_OF_MOVE = 88  # in `Lattice` and `BothWays`
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +53,11 @@ class Lattice:
     @property
     def moves(self) -> int:
         return len(self.before)
+
+    @property
+    def nbytes(self) -> int:
+        """About what it takes in memory once both ways have been asked for."""
+        return BYTES_OF_MOVE * self.moves + sum(states.nbytes for states in self.states)
 
     @cached_property
     def both_ways(self) -> BothWays:
@@ -109,7 +118,7 @@ def build_lattice(
     With `must_finish` they end in acceptance (end tokens fill the rest); without, wherever acceptance is at most
     `remaining` tokens further. No end token is placed before position `end_not_before`, which may lie beyond this
     canvas. `permitted` [K] bool are the only classes for some positions, which may lie beyond this canvas too.
-    Raises `InputError` if there is no such path.
+    Raises `InputError` if there is no such path, `TooLarge` where there are too many moves.
     """
     limited = {t: bundles.with_any_of(classes) for t, classes in (permitted or {}).items()}
     ends = finishing_states(automaton, bundles, end_not_before - positions, 0 if must_finish else remaining)
@@ -127,7 +136,11 @@ def build_lattice(
     if not live[0, start]:
         budget = positions + (0 if must_finish else remaining)
         raise no_path(int(automaton.tokens_to_finish[start]), budget, end_not_before)
-    return _numbered(bundles, live, allowed & live[:-1, bundles.source] & live[1:, bundles.target])
+    usable = allowed & live[:-1, bundles.source] & live[1:, bundles.target]
+    if (moves := int(np.count_nonzero(usable))) > MOST_MOVES:
+        message = f"the constraint leaves {moves:,} moves on one canvas, {MOST_MOVES:,} are the most"
+        raise TooLarge(f"{message}: simplify it, or lower `max_new_tokens`")
+    return _numbered(bundles, live, usable)
 
 
 def _numbered(bundles: Bundles, live: np.ndarray, usable: np.ndarray) -> Lattice:

@@ -21,7 +21,10 @@ from diffusiongemma.control.languages.utf8 import ByteDfa
 from diffusiongemma.control.tokens.vocabulary import TokenTrie, Vocabulary
 from diffusiongemma.errors import InputError
 
-LARGEST_TABLE = 200_000_000  # entries (distinct move, state) of 4 bytes each
+LARGEST_TABLE = 100_000_000  # entries (distinct move, state) of 4 bytes each
+MOST_EDGES = 500_000
+MOST_LEADING = 2 * MOST_EDGES  # entries of the table that lead anywhere: some moves will share a class
+TELLS_APART = "this constraint tells too many tokens apart in too many places: simplify it"
 
 
 class NotWritable(InputError):
@@ -169,6 +172,7 @@ class _MoveTable:
         self.rows = origins[None].astype(np.int32)  # move 0: the empty string
         self._key = np.random.default_rng(0).integers(0, 2**64, size=len(origins), dtype=np.uint64) | np.uint64(1)
         self._found: dict[int, int] = {}
+        self._leading = 0
 
     @property
     def count(self) -> int:
@@ -185,8 +189,9 @@ class _MoveTable:
             if number == self.count + len(fresh):
                 fresh.append(i)
             numbers[i] = number
-        if (self.count + len(fresh)) * self.rows.shape[1] > LARGEST_TABLE:
-            raise TooLarge("this constraint tells too many tokens apart in too many places: simplify it")
+        self._leading += int(np.count_nonzero(moves[fresh] != DEAD))
+        if self._leading > MOST_LEADING or (self.count + len(fresh)) * self.rows.shape[1] > LARGEST_TABLE:
+            raise TooLarge(TELLS_APART)
         self.rows = np.concatenate([self.rows, moves[fresh]])
         assert (self.rows[numbers[leads]] == moves[leads]).all(), "hash collision"
         return numbers
@@ -224,6 +229,8 @@ def _with_end_tokens(
 ) -> TokenAutomaton:
     """The automaton of these classes [K, S], with the end state."""
     done, end_class = len(accepting), len(classes)
+    if np.count_nonzero(classes != DEAD) > MOST_EDGES:
+        raise TooLarge(TELLS_APART)
     label, source = np.nonzero(classes != DEAD)
     closing = np.append(np.flatnonzero(accepting), done)
     edges = [(source, label, classes[label, source])]

@@ -28,7 +28,7 @@ from diffusiongemma.serve.transport.compiling_process import CPU_SECONDS, MOST_B
 
 AT_A_TIME = 3  # jobs; so many, because a few that take long must not keep the short ones waiting
 MOST_WAITING = 32
-MOST_SECONDS = 20.0  # on a clock: a busy machine may take that long to give a job its time
+MOST_SECONDS = 30.0  # on a clock: a busy machine may take that long to give a job its time
 FORKS = hasattr(os, "fork") and hasattr(socket, "send_fds")
 LIMITS = f"it takes more than {CPU_SECONDS:.0f} s or {MOST_BYTES >> 20} MiB to compile: ask for less"
 

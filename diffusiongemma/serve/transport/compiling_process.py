@@ -24,7 +24,7 @@ from diffusiongemma.errors import InputError
 
 CPU_SECONDS = 2.0
 MOST_BYTES = 512 * 2**20  # beyond what the process has when it is forked
-NICE_AFTER, NICENESS = 0.5, 5  # seconds: what takes longer lets the engine's steps go first
+NICE_AFTER, NICENESS = 0.1, 10  # seconds: what takes longer lets the engine's steps go first
 # What most schemas use, compiled once before the first fork: classes of characters, any JSON, a format.
 USUAL = '{"properties":{"a":{"type":"object"},"b":{"pattern":"\\\\d\\\\w\\\\s"},"c":{"format":"date-time"}}}'
 _LENGTH = struct.Struct("<Q")

@@ -1,0 +1,82 @@
+"""Schemas and patterns that once went wrong: what each must write, what it must not, and in what time."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from diffusiongemma.control.compiling import CompileJob, compile_constraint
+from diffusiongemma.control.inference import lattice
+from diffusiongemma.control.languages.dfa import TooLarge
+from diffusiongemma.control.languages.nfa import compile_language
+from diffusiongemma.control.structure import Structure
+from diffusiongemma.control.tokens.vocabulary import Vocabulary
+from diffusiongemma.errors import InputError
+
+CASES = json.loads((Path(__file__).parent.parent / "cases" / "schemas.json").read_text())
+VOCABULARY = Vocabulary((None, *(bytes([b]) for b in range(256))))
+NAMES = {
+    "one by one": [f"Icon{i:04}OfTheMaterialSet" for i in range(2000)],
+    "numbered first": [f"{i:03}Name" * 3 for i in range(900)],
+}
+NOTHING = "no finite JSON value meets it"
+
+
+def structure(case):
+    return Structure.of({name: case.get(key) for name, key in (("json_schema", "schema"), ("regex", "regex"))})
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_what_must_be_written_is_and_nothing_else(case):
+    try:
+        dfa = compile_language(structure(case).language())
+    except InputError as error:
+        assert "must" not in case and NOTHING in str(error), "a schema without any answer may be refused"
+        return
+    assert [text for text in case.get("must", []) if not dfa.matches(text)] == []
+    assert [text for text in case.get("must_not", []) if dfa.matches(text)] == []
+
+
+@pytest.mark.parametrize("case", [case for case in CASES.values() if "seconds" in case], ids=lambda case: case["why"])
+def test_what_was_slow_compiles_in_time(case):
+    begin = time.process_time()
+    CompileJob.of(structure(case), VOCABULARY, [0]).run()
+    assert time.process_time() - begin < 2
+
+
+@pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
+def test_long_lists_of_names_compile(names):
+    dfa = compile_language(Structure.of({"json_schema": {"enum": names}}).language())
+    assert all(dfa.matches(json.dumps(name)) for name in names)
+    assert not dfa.matches(json.dumps(names[0][:-1])) and not dfa.matches(json.dumps(names[0] + "x"))
+
+
+def test_schemas_nested_thousands_deep_are_refused_in_words():
+    with pytest.raises(InputError, match="nested too deeply"):
+        Structure.of({"json_schema": '{"const":' + "[" * 3000 + "]" * 3000 + "}"}).language()
+
+
+def test_an_automaton_that_tells_too_much_apart_is_refused_soon_and_named():
+    begin = time.process_time()
+    with pytest.raises(TooLarge, match=r"the repetition \{12\} is too large.*tells too many tokens apart"):
+        compile_constraint(regex=".*a.{12}", vocabulary=LONG_TOKENS, end_ids=[0])
+    assert time.process_time() - begin < 2
+
+
+def test_a_canvas_with_too_many_moves_is_refused_before_it_is_built(monkeypatch):
+    monkeypatch.setattr(lattice, "MOST_MOVES", 30)
+    state = compile_constraint(regex="[a-z]{1,40}", vocabulary=VOCABULARY, end_ids=[0]).begin(20)
+    assert state.lattice(4).moves <= 30
+    with pytest.raises(TooLarge, match="moves on one canvas, 30 are the most"):
+        state.lattice(20)
+
+
+LONG_TOKENS = Vocabulary(
+    (
+        *VOCABULARY.token_bytes,
+        *{(a * i + b * j).encode() for a in "abcde" for b in "abxyz" for i in range(1, 6) for j in range(1, 6)},
+    )
+)
