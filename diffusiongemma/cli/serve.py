@@ -48,6 +48,9 @@ Grace = Annotated[float, typer.Option(metavar="SECONDS", help="To finish after a
 TraceDir = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Keep a trace of each request.", rich_help_panel=KEEPING)
 ]
+BatchDir = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Keep /v1/files and /v1/batches.", rich_help_panel=KEEPING)
+]
 LogPrompts = Annotated[bool, typer.Option("--log-prompts", help="Log prompts too.", rich_help_panel=KEEPING)]
 
 
@@ -72,6 +75,7 @@ def serve(
     max_body: MaxBody = 32,
     grace: Grace = 30.0,
     trace_dir: TraceDir = None,
+    batch_dir: BatchDir = None,
     log_prompts: LogPrompts = False,
 ) -> None:
     """Serve a model: OpenAI's API, the streaming protocol for drafts, and a page to watch it."""
@@ -95,6 +99,7 @@ def serve(
         allow_urls=allow_urls,
         lenient=lenient,
         trace_dir=_folder(trace_dir),
+        batch_dir=batch_dir,
         log_prompts=log_prompts,
         max_body=max_body * 2**20,
         grace=grace,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,6 +13,9 @@ from diffusiongemma import __version__
 from diffusiongemma.api import DiffusionGemma
 from diffusiongemma.serve import error_responses
 from diffusiongemma.serve.anthropic.endpoints import anthropic_router
+from diffusiongemma.serve.batch.endpoints import batch_router
+from diffusiongemma.serve.batch.runner import Runner
+from diffusiongemma.serve.batch.store import Store
 from diffusiongemma.serve.endpoints import document_streams, errors_as
 from diffusiongemma.serve.llamacpp.endpoints import llamacpp_router
 from diffusiongemma.serve.native.endpoints import native_router
@@ -41,6 +45,9 @@ def create_app(model: DiffusionGemma, settings: Settings) -> FastAPI:
     error_responses.install(app)
     for router in (openai_router, native_router, anthropic_router, ollama_router, llamacpp_router, operation_router):
         app.include_router(router(service))
+    if settings.batch_dir is not None:
+        app.state.batches = Store(settings.batch_dir)
+        app.include_router(batch_router(app, app.state.batches))
     document_streams(app, ChatChunk, CompletionChunk)
     app.add_middleware(BodyLimit, settings=settings)
     app.add_middleware(PlainBodies)
@@ -65,8 +72,13 @@ def create_app(model: DiffusionGemma, settings: Settings) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
     service.worker.start()
+    store: Store | None = getattr(app.state, "batches", None)
+    batches = None if store is None else asyncio.ensure_future(Runner(app, store).run())
     try:
         yield
     finally:
         await service.worker.stop()
+        if batches is not None:
+            batches.cancel()
+            await asyncio.gather(batches, return_exceptions=True)
         service.close()

@@ -60,6 +60,8 @@ def install(app: FastAPI) -> None:
 
 
 def _sentence(request: Request, error: HTTPException) -> str:
+    if error.status_code == 404 and request.url.path.startswith(("/v1/files", "/v1/batches")):
+        return "files and batches are kept in a directory, which this server has not: start it with --batch-dir DIR"
     if error.status_code == 404:
         return f"there is nothing at {encodable(request.url.path)[:200]}"
     if error.status_code == 405:

@@ -28,6 +28,7 @@ class Settings:
     allow_urls: bool = False
     lenient: bool = False  # take fields that nobody knows, and name them in a header
     trace_dir: Path | None = None
+    batch_dir: Path | None = None  # for /v1/files and /v1/batches, which are not there without it
     log_prompts: bool = False
     max_body: int = 32 * MIB
     max_images: int = 16

@@ -62,6 +62,15 @@ OPERATIONS = [
     ("GET", "/api/tags", 0),
     ("GET", "/api/ps", 0),
     ("GET", "/api/version", 0),
+    ("POST", "/v1/files", 1),
+    ("GET", "/v1/files", 1),
+    ("GET", "/v1/files/{file_id}", 1),
+    ("GET", "/v1/files/{file_id}/content", 1),
+    ("DELETE", "/v1/files/{file_id}", 1),
+    ("POST", "/v1/batches", 2),
+    ("GET", "/v1/batches", 1),
+    ("GET", "/v1/batches/{batch_id}", 1),
+    ("POST", "/v1/batches/{batch_id}/cancel", 1),
     ("GET", "/v1/models", 0),
     ("GET", "/v1/models/{name}", 1),
     ("GET", "/v1/info", 0),
@@ -72,9 +81,11 @@ SHARES = sum(share for _, _, share in OPERATIONS)
 
 
 @pytest.fixture(scope="module")
-def server(tiny_directory):
+def server(tiny_directory, tmp_path_factory):
     # Few tokens, so that a valid request is quick; beyond them there is 400.
-    with running(dg.load(tiny_directory), max_requests=8, max_tokens=600, aliases=("*",), body_timeout=5) as server:
+    limits = {"max_requests": 8, "max_tokens": 600, "body_timeout": 5}
+    kept = tmp_path_factory.mktemp("batches")
+    with running(dg.load(tiny_directory), aliases=("*",), batch_dir=kept, **limits) as server:
         yield server
 
 

@@ -38,8 +38,12 @@ class AnswerFile:
         except OSError as error:
             raise InputError(f"cannot write {self.path}: {error.strerror or error}") from error
         try:
-            _hold(self._file, self.path)
+            hold(self._file)
             self._take_up()
+        except BlockingIOError:
+            self._file.close()
+            message = f"{self.path} is being written by another batch: wait for it, or name another file"
+            raise InputError(message) from None
         except BaseException:
             self._file.close()
             raise
@@ -107,12 +111,10 @@ def _answer_of(line: bytes) -> dict[str, Any] | None:
     return value if named else None
 
 
-def _hold(file: Any, path: Path) -> None:
+def hold(file: Any) -> None:
+    """Keep other writers out until the file is closed. Raises `BlockingIOError` where one is there."""
     try:
         import fcntl
     except ImportError:  # not a POSIX system: two writers at a time are the user's to avoid
         return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise InputError(f"{path} is being written by another batch: wait for it, or name another file") from None
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
