@@ -1,6 +1,6 @@
-"""Many impatient clients against one server: random lengths, cancellations, disconnects, half-sent bodies.
+"""Many impatient clients of every interface against one server: random lengths, disconnects, half-sent bodies.
 
-    python bench/soak.py [--minutes 5] [--clients 32] [--model nano] [--json]
+    python bench/soak.py [--minutes 5] [--clients 32] [--model nano] [--interfaces chat,messages] [--json]
 
 Starts a server of its own. Every answer that arrives is compared with that of the same request sent alone at the end:
 none may be lost, mixed up or late, and afterwards nothing may be running and the memory must be back.
@@ -18,15 +18,15 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+from soak_requests import INTERFACES, Interface
 
-WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "went", "away;", "12 + 30", "is 42.", "one", "two", "three"]
 LATE = 300.0  # seconds after which an answer counts as never
-PATH = "/v1/chat/completions"
 MISCHIEF = {"answer": 0.45, "stream": 0.2, "leave": 0.12, "leave stream": 0.13, "half a body": 0.1}
 
 
@@ -36,14 +36,23 @@ class Soak:
 
     address: str
     outcomes: Counter[str] = field(default_factory=Counter)
-    answers: dict[str, tuple[dict[str, Any], str]] = field(default_factory=dict)
+    interfaces: list[Interface] = field(default_factory=lambda: list(INTERFACES.values()))
+    answers: dict[str, tuple[Interface, dict[str, Any], str]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     slowest: float = 0.0
 
 
-async def soak(address: str, seconds: float, clients: int, checked: int = 200, seed: int = 0, most: int = 96) -> Soak:
+async def soak(
+    address: str,
+    seconds: float,
+    clients: int,
+    checked: int = 200,
+    seed: int = 0,
+    most: int = 96,
+    interfaces: Iterable[str] = INTERFACES,
+) -> Soak:
     """Let `clients` loose for some seconds, wait for the last answers, and check up to `checked` of them."""
-    result = Soak(address)
+    result = Soak(address, interfaces=[INTERFACES[name] for name in interfaces])
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=clients)
     async with httpx.AsyncClient(base_url=address, timeout=LATE, limits=limits) as http:
         end = time.monotonic() + seconds
@@ -53,8 +62,8 @@ async def soak(address: str, seconds: float, clients: int, checked: int = 200, s
         await _quiet(http, result)
         chosen = random.Random(seed).sample(sorted(result.answers), min(checked, len(result.answers)))
         for key in chosen:
-            body, text = result.answers[key]
-            if await _text(http, body) != text:
+            interface, body, text = result.answers[key]
+            if await _text(http, interface, body) != text:
                 result.problems.append(f"another text alone: {key}")
         result.outcomes["checked"] = len(chosen)
     return result
@@ -62,12 +71,12 @@ async def soak(address: str, seconds: float, clients: int, checked: int = 200, s
 
 async def _client(http: httpx.AsyncClient, result: Soak, rng: random.Random, end: float, most: int) -> None:
     while time.monotonic() < end:
-        body, kind = _body(rng, most), rng.choices(list(MISCHIEF), list(MISCHIEF.values()))[0]
-        started = time.monotonic()
+        interface, kind = rng.choice(result.interfaces), rng.choices(list(MISCHIEF), list(MISCHIEF.values()))[0]
+        body, started = interface.ask(rng, most), time.monotonic()
         try:
-            status = await asyncio.wait_for(_act(http, result, rng, kind, body), LATE)
+            status = await asyncio.wait_for(_act(http, result, rng, kind, interface, body), LATE)
         except (httpx.HTTPError, TimeoutError, ValueError, KeyError) as error:
-            result.problems.append(f"{kind}: {type(error).__name__} {error}")
+            result.problems.append(f"{kind} {interface.path}: {type(error).__name__} {error}")
             status = "lost"
         result.outcomes[f"{kind}: {status}"] += 1
         result.slowest = max(result.slowest, time.monotonic() - started)
@@ -75,58 +84,40 @@ async def _client(http: httpx.AsyncClient, result: Soak, rng: random.Random, end
             await asyncio.sleep(rng.random() * 0.5)
 
 
-def _body(rng: random.Random, most: int) -> dict[str, Any]:
-    text = " ".join(rng.choices(WORDS, k=rng.choice([1, 5, 30, 300])))
-    diffusion: dict[str, Any] = {"steps": rng.choice([4, 12, 48])}
-    if rng.random() < 0.2:
-        diffusion = {"mode": "ar"}
-    elif rng.random() < 0.2:
-        diffusion |= {"early_text": True}
-    elif rng.random() < 0.1:
-        diffusion |= {"regex": r"[a-z ]{1,40}"}
-    body = {"messages": [{"role": "user", "content": text}], "seed": rng.randrange(10**6)}
-    return body | {"max_tokens": rng.randrange(1, most), "diffusion": diffusion}
-
-
-async def _act(http: httpx.AsyncClient, result: Soak, rng: random.Random, kind: str, body: dict[str, Any]) -> str:
+async def _act(
+    http: httpx.AsyncClient, result: Soak, rng: random.Random, kind: str, interface: Interface, body: dict[str, Any]
+) -> str:
     if kind == "half a body":
-        return await _half(result.address, body, rng)
+        return await _half(result.address, interface.path, body, rng)
     if kind.startswith("leave"):
-        return await _leave(http, body | {"stream": kind == "leave stream"}, rng)
-    reply = await http.post(PATH, json=body | {"stream": kind == "stream"})
+        return await _leave(http, interface.path, body | {"stream": kind == "leave stream"}, rng)
+    reply = await http.post(interface.path, json=body | {"stream": kind == "stream"})
     if reply.status_code == 200:
-        text = _streamed(reply.text) if kind == "stream" else reply.json()["choices"][0]["message"]["content"]
-        result.answers[json.dumps(body, sort_keys=True)] = body, text
+        text = interface.streamed(reply.text) if kind == "stream" else interface.whole(reply.json())
+        result.answers[interface.path + json.dumps(body, sort_keys=True)] = interface, body, text
+        result.outcomes[interface.path] += 1
     elif reply.status_code != 429:
-        result.problems.append(f"{kind}: {reply.status_code} {reply.text[:200]}")
+        result.problems.append(f"{kind} {interface.path}: {reply.status_code} {reply.text[:200]} {body}")
     return str(reply.status_code)
 
 
-def _streamed(text: str) -> str:
-    lines = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")]
-    if lines[-1] != "[DONE]":
-        raise ValueError("the stream has no end")
-    choices = [choice for line in lines[:-1] for choice in json.loads(line)["choices"]]
-    return "".join(choice["delta"].get("content") or "" for choice in choices)
-
-
-async def _leave(http: httpx.AsyncClient, body: dict[str, Any], rng: random.Random) -> str:
+async def _leave(http: httpx.AsyncClient, path: str, body: dict[str, Any], rng: random.Random) -> str:
     """Go away while the answer is waited for or streamed."""
     with suppress(TimeoutError):
         async with asyncio.timeout(rng.random() * 0.7):
-            async with http.stream("POST", PATH, json=body) as reply:
+            async with http.stream("POST", path, json=body) as reply:
                 async for _ in reply.aiter_bytes():
                     if rng.random() < 0.3:
                         break
     return "left"
 
 
-async def _half(address: str, body: dict[str, Any], rng: random.Random) -> str:
+async def _half(address: str, path: str, body: dict[str, Any], rng: random.Random) -> str:
     """Promise a body, send a part of it, and go."""
     host, port = re.fullmatch(r"http://([\w.]+):(\d+)", address).groups()  # type: ignore[union-attr]
     data = json.dumps(body).encode()
     _, writer = await asyncio.open_connection(host, int(port))
-    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
     writer.write(head.encode() + data[: rng.randrange(len(data))])
     with suppress(ConnectionError):
         await writer.drain()
@@ -135,9 +126,8 @@ async def _half(address: str, body: dict[str, Any], rng: random.Random) -> str:
     return "left"
 
 
-async def _text(http: httpx.AsyncClient, body: dict[str, Any]) -> str:
-    text: str = (await http.post(PATH, json=body)).json()["choices"][0]["message"]["content"]
-    return text
+async def _text(http: httpx.AsyncClient, interface: Interface, body: dict[str, Any]) -> str:
+    return interface.whole((await http.post(interface.path, json=body)).json())
 
 
 async def _quiet(http: httpx.AsyncClient, result: Soak) -> None:
@@ -184,13 +174,16 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--model", default="nano")
+    parser.add_argument("--interfaces", default=",".join(INTERFACES), help="names, with commas between them")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    with served(options.model, "--max-queue", "64", "--memory", "1") as address:
+    names = options.interfaces.split(",")
+    with served(options.model, "--max-queue", "64", "--memory", "1", "--alias", "*") as address:
         # The first seconds fill what is kept on purpose: beginnings of prompts, compiled constraints, token texts.
-        first = asyncio.run(soak(address, min(20.0, 10 * options.minutes), options.clients, checked=0, seed=1))
+        warm = min(20.0, 10 * options.minutes)
+        first = asyncio.run(soak(address, warm, options.clients, checked=0, seed=1, interfaces=names))
         before = asyncio.run(_memory(address))
-        result = asyncio.run(soak(address, 60 * options.minutes, options.clients))
+        result = asyncio.run(soak(address, 60 * options.minutes, options.clients, interfaces=names))
         after = asyncio.run(_memory(address))
     figures = {
         "clients": options.clients,

@@ -34,6 +34,10 @@ Lenient = Annotated[
                        rich_help_panel=ACCESS)
 ]  # fmt: skip
 Loras = Annotated[list[str] | None, several("--lora", "NAME=DIR", "Adapter to ask for as a model NAME", ACCESS)]
+LoraLoading = Annotated[
+    bool, typer.Option("--lora-loading", help="Let requests load and unload adapters where no key is asked for.",
+                       rich_help_panel=ACCESS)
+]  # fmt: skip
 Aliases = Annotated[list[str] | None, several("--alias", "NAME", "Model name to answer to as well; * is any", ACCESS)]
 MaxRequests = Annotated[int, typer.Option(help="Requests computed together.", rich_help_panel=LIMITS)]
 MaxQueue = Annotated[int, typer.Option(help="Requests that may wait.", rich_help_panel=LIMITS)]
@@ -68,6 +72,7 @@ def serve(
     lenient: Lenient = False,
     alias: Aliases = None,
     lora: Loras = None,
+    lora_loading: LoraLoading = False,
     max_requests: MaxRequests = 16,
     max_queue: MaxQueue = 64,
     max_tokens: MaxTokens = 1_000_000,
@@ -89,6 +94,7 @@ def serve(
         model_name=name_of(model),
         aliases=tuple(alias or ()),
         adapters=adapters_of(lora or []),
+        lora_loading=lora_loading,
         max_requests=max_requests,
         max_queue=max_queue,
         max_tokens=max_tokens,

@@ -62,6 +62,13 @@ class ServedAdapters:
         name = (model or "").removesuffix(":latest")
         return name if name in self.names else ""
 
+    def check_allowed(self) -> None:
+        """Whoever reaches a server without keys may ask of it, not change it. Raises `ApiError`."""
+        settings = self._service.settings
+        if not (settings.api_keys or settings.lora_loading):
+            message = "adapters are loaded and unloaded with a key only: start the server with --api-key"
+            raise ApiError(403, f"{message}, or with --lora-loading to let everybody who reaches it do so")
+
     def load(self, body: LoadRequest) -> Model:
         """Read an adapter, away from the event loop. Raises `ApiError`."""
         if body.lora_name in names_of(self._service.settings):

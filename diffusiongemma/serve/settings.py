@@ -17,6 +17,7 @@ class Settings:
     model_name: str = "nano"
     aliases: tuple[str, ...] = ()  # further names that requests may give; "*" takes any
     adapters: dict[str, Path] = field(default_factory=dict)  # by the name that asks for them; more may be loaded
+    lora_loading: bool = False  # whether requests may load adapters where there are no keys
     max_requests: int = 16  # running at a time, in one batch
     max_queue: int = 64  # waiting behind them
     max_tokens: int = 1_000_000  # prompt and answer, of all requests accepted and not finished

@@ -40,7 +40,7 @@ OF_REQUESTS: Mapping[str, Values] = {
     **dict.fromkeys(["spaces_between_special_tokens", "add_special_tokens", "stream_reasoning"], (True, False)),
     **dict.fromkeys(["best_of", "num_beams"], (1,)),
     **dict.fromkeys(["n_probs", "n_discard", "prompt_logprobs"], (0, False)),
-    **dict.fromkeys(["n_keep", "min_keep"], ANY),
+    **dict.fromkeys(["n_keep", "min_keep", "t_max_prompt_ms"], ANY),
     "reasoning_format": ("auto", "deepseek", "parsed"),
     "length_penalty": (1, 0),
     "truncate_prompt_tokens": (-1,),

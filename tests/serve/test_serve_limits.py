@@ -479,19 +479,21 @@ def unexplained_bytes(server) -> float:
     return resident_bytes() - server.service.worker.engine.prefixes.nbytes
 
 
-def test_impatient_clients_get_their_own_answers_and_leave_nothing(model):
+def test_impatient_clients_of_every_interface_get_their_own_answers_and_leave_nothing(model):
     """bench/soak.py for a few seconds."""
     sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
     try:
         from soak import soak
+        from soak_requests import INTERFACES
     finally:
         sys.path.pop(0)
-    with running(model, max_requests=8, max_queue=16) as server:
-        asyncio.run(soak(server.address, 3, 16, checked=0, seed=7, most=48))
+    with running(model, max_requests=8, max_queue=16, aliases=("*",)) as server:
+        asyncio.run(soak(server.address, 4, 16, checked=0, seed=7, most=48))
         before = unexplained_bytes(server)
-        result = asyncio.run(soak(server.address, 12, 32, checked=30, most=48))
+        result = asyncio.run(soak(server.address, 12, 32, checked=40, most=48))
         assert result.problems == []
         assert {"answer: 200", "stream: 200", "leave: left", "half a body: left", "checked"} <= set(result.outcomes)
+        assert {interface.path for interface in INTERFACES.values()} <= set(result.outcomes)
         assert result.slowest < 60
         wait_until(lambda: server.idle, 10)
         assert unexplained_bytes(server) - before < 40e6

@@ -65,7 +65,7 @@ def test_adapters_in_one_batch_give_what_each_gives_alone(tiny_directory, folder
 
 
 def test_adapters_come_and_go(tiny_directory, folders):
-    with running(dg.load(tiny_directory)) as server, server.http as http:
+    with running(dg.load(tiny_directory), lora_loading=True) as server, server.http as http:
         load = {"lora_name": "mine", "lora_path": str(folders["one"])}
         assert http.post("/v1/chat/completions", json=body("mine")).status_code == 404
         before_budget = server.worker.engine.budget
@@ -95,6 +95,19 @@ def test_adapters_come_and_go(tiny_directory, folders):
         assert server.worker.engine.budget == before_budget
         assert http.post("/v1/chat/completions", json=body("mine")).status_code == 404
         assert http.post("/v1/unload_lora_adapter", json={"lora_name": "mine"}).status_code == 404
+
+
+def test_who_may_load_adapters(tiny_directory, folders):
+    """Nobody on a server without keys, unless it was started for it; with keys, whoever has one."""
+    model, load = dg.load(tiny_directory), {"lora_name": "mine", "lora_path": str(folders["one"])}
+    with running(model) as server, server.http as http:
+        for path in ("/v1/load_lora_adapter", "/v1/unload_lora_adapter"):
+            refused = http.post(path, json=load if "/load" in path else {"lora_name": "mine"})
+            assert refused.status_code == 403 and "--lora-loading" in refused.json()["error"]["message"]
+    with running(model, api_keys=("a-key-of-mine",)) as server, server.http as http:
+        assert http.post("/v1/load_lora_adapter", json=load).status_code == 401
+        mine = {"authorization": "Bearer a-key-of-mine"}
+        assert http.post("/v1/load_lora_adapter", json=load, headers=mine).status_code == 200
 
 
 def test_adapters_whose_columns_are_in_another_order_are_not_loaded_scrambled(tiny_directory, folders, tmp_path):

@@ -117,6 +117,7 @@ def test_every_thinking_switch_thinks(server, plain, switch):
         ({"stream": True, "stream_options": {"continuous_usage_stats": True}}, "stream_options.continuous_usage_stats"),
         ({"tools": [{"type": "function", "function": {"name": "a", "foo": 1}}]}, "tools.0.function.foo"),
         ({"tools": [{"type": "web_search"}]}, "tools.0"),
+        ({"messages": [{"role": "user", "content": "x", "tool_calls": [{}]}]}, "messages.0"),
         ({"max_tokens": 8.5}, "max_tokens"),
         ({"diffusion": {"foo": 1}}, "diffusion.foo"),
     ],
@@ -183,6 +184,8 @@ GO_ON = {"role": "user", "content": "Go on without it."}
         [{"role": "function", "name": "save", "content": "done"}],
         [{"role": "assistant", "content": "Yo", "tool_calls": [{"id": "x", "function": {}}]}],
         [{"role": "user", "content": ""}, {"role": "assistant", "content": "Yes?"}],
+        [called("{}"), TOOL | {"tool_calls": [{}]}],
+        [TOOL | {"tool_calls": [{"id": "c1"}]}],
     ],
 )
 def test_history_is_never_an_error(server, past):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from diffusiongemma.engine.plans.infill import MOST_CANDIDATES, InfillResult
 from diffusiongemma.serve.body_types import JsonObject, Reply, Seed, Text, TopK, Whole
@@ -16,9 +17,10 @@ from diffusiongemma.serve.llamacpp.errors import llamacpp_error
 from diffusiongemma.serve.native.diffusion_field import DiffusionOptions, fields_of
 from diffusiongemma.serve.native.summary import DiffusionSummary, Spent
 from diffusiongemma.serve.openai.bodies import CompletionRequest
-from diffusiongemma.serve.openai.suffix import fill_of, suffix_plan
+from diffusiongemma.serve.openai.suffix import suffix_plan
 from diffusiongemma.serve.service import Service
-from diffusiongemma.serve.tolerance import ANY, OF_REQUESTS, Asking, Tolerant
+from diffusiongemma.serve.stop_strings import StopFinder
+from diffusiongemma.serve.tolerance import ANY, OF_REQUESTS, Asking, Tolerant, also
 from diffusiongemma.serve.transport.sse import sse
 
 USUAL = 24  # tokens, where nothing is asked for
@@ -27,18 +29,20 @@ USUAL = 24  # tokens, where nothing is asked for
 class Extra(Tolerant):
     """Text of another file."""
 
+    harmless = also(time=ANY)  # when the editor took it
     filename: Text | None = None
     text: Text
 
 
 class LlamaInfill(Asking):
-    harmless = {**OF_REQUESTS, "t_max_prompt_ms": ANY, "lora": ([],), "n_indent": ANY}
+    harmless = {**OF_REQUESTS, "lora": ([],)}
     model: Text | None = None
     input_prefix: Text = ""
     input_suffix: Text = ""
     input_extra: list[Extra] = Field([], max_length=256)
     prompt: Text = Field("", description="what stands before the cursor in its line")
     n_predict: Whole = Field(USUAL, ge=-2, le=2**31, description="0 only prepares")
+    n_indent: Whole = Field(0, ge=0, le=2**31, description="the fill ends before a line that is indented less")
     t_max_predict_ms: Whole | None = Field(
         None, ge=0, le=2**31, description="fewer steps, so that the answer comes in time"
     )
@@ -49,14 +53,17 @@ class LlamaInfill(Asking):
     min_p: float | None = Field(None, ge=0, le=1)
     stop: Text | list[Text] | None = None
     stream: bool | None = None
-    response_fields: list[Text] | None = None
+    response_fields: list[Text] | None = Field(None, description="names, or paths such as timings/predicted_ms")
     diffusion: DiffusionOptions | None = None
 
 
 class LlamaInfillReply(Reply):
+    """Values that were asked for by a path have the path as their name."""
+
+    model_config = ConfigDict(extra="allow")
     content: str | None = None
     stop: bool | None = None
-    stop_type: Literal["eos", "limit", "none"] | None = None
+    stop_type: Literal["eos", "limit", "word", "none"] | None = None
     stopping_word: str | None = None
     truncated: bool | None = None
     model: str | None = None
@@ -119,28 +126,67 @@ class LlamaOutput(Output):
         self.body, self.stops, self.model = body, stops, service.settings.model_name
 
     def reply(self, value: InfillResult | None, spent: Spent) -> LlamaInfillReply:
-        told = self._told(value, spent)
-        wanted = self.body.response_fields
-        return LlamaInfillReply(**{name: told[name] for name in told if not wanted or name in wanted})
+        told, wanted = self._told(value, spent), self.body.response_fields
+        return LlamaInfillReply(**(_at_paths(told, wanted) if wanted else told))
 
     def _told(self, value: InfillResult | None, spent: Spent) -> dict[str, Any]:
         told: dict[str, Any] = {"content": "", "stop": True, "stop_type": "none", "model": self.model, "index": 0}
         told |= {"stopping_word": "", "truncated": False, "tokens_predicted": 0, "tokens_evaluated": 0}
         if value is None:
-            return told | {"tokens_cached": 0, "timings": {}}
-        written, seconds = sum(value.lengths), sum(result.seconds for result in spent.results)
+            return told | {"tokens_cached": 0, "timings": _timings(0, 0, 0.0)}
+        written, read = sum(value.lengths), value.result.prompt_tokens
         return told | {
-            "content": fill_of(value, self.stops),
-            "stop_type": "eos",
+            **self._ended(value.fills[0]),
             "tokens_predicted": written,
-            "tokens_evaluated": value.result.prompt_tokens,
+            "tokens_evaluated": read,
             "tokens_cached": value.result.cached_tokens,
-            "timings": {"predicted_n": written, "predicted_ms": seconds * 1e3, "prompt_n": value.result.prompt_tokens},
+            "timings": _timings(read, written, sum(result.seconds for result in spent.results)),
             "diffusion": spent.summary(value.seed, value.steps, written),
         }
+
+    def _ended(self, fill: str) -> dict[str, Any]:
+        """The fill up to where it has to end, and what ended it."""
+        finder = StopFinder(self.stops)
+        text = finder.push(fill) + finder.flush()
+        kept = indented(text, self.body.n_indent)
+        ended = "limit" if kept != text else "word" if finder.found else "eos"
+        return {"content": kept, "stop_type": ended, "stopping_word": finder.match if ended == "word" else ""}
 
     def closing(self, value: InfillResult | None, spent: Spent) -> Iterable[bytes]:
         yield sse(self.reply(value, spent))
 
     def error(self, error: ApiError) -> bytes:
         return sse(llamacpp_error(error))
+
+
+def indented(fill: str, least: int) -> str:
+    """The fill without its first line that is indented by fewer characters, and what follows: there the block ends.
+
+    Its first line goes on with one that has begun, and an empty one is no line of another block.
+    """
+    found = re.search(rf"\n(?![ \t]{{{least}}})[ \t]*[^ \t\r\n]", fill)
+    return fill if found is None else fill[: found.start()]
+
+
+def _timings(read: int, written: int, seconds: float) -> dict[str, float]:
+    """All of the time stands under `predicted`: a canvas is not read and written in turn."""
+    predicted = {
+        "predicted_n": written,
+        "predicted_ms": seconds * 1e3,
+        "predicted_per_token_ms": seconds * 1e3 / written if written else 0.0,
+        "predicted_per_second": written / seconds if seconds else 0.0,
+    }
+    return {"prompt_n": read, "prompt_ms": 0.0, "prompt_per_token_ms": 0.0, "prompt_per_second": 0.0, **predicted}
+
+
+def _at_paths(told: dict[str, Any], paths: list[str]) -> dict[str, Any]:
+    """What stands at each path that is there, under the path."""
+    found: dict[str, Any] = {}
+    for path in paths:
+        *outer, name = path.split("/")
+        at: Any = told
+        for part in outer:
+            at = at.get(part) if isinstance(at, dict) else None
+        if isinstance(at, dict) and name in at:
+            found[path] = at[name]
+    return found

@@ -102,6 +102,12 @@ class Message(Tolerant):
     def _as_history(cls, data: Any) -> Any:
         return tidied(data)
 
+    @model_validator(mode="after")
+    def _calls_are_the_models(self) -> Message:
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError(f"a message of the role {self.role} has no tool_calls: leave them out")
+        return self
+
 
 class JsonSchema(Tolerant):
     name: Text

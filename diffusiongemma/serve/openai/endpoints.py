@@ -46,11 +46,13 @@ def openai_router(service: Service) -> APIRouter:
 
     @router.post("/load_lora_adapter")
     async def load_lora_adapter(body: LoadRequest) -> AdapterReply:
+        service.adapters.check_allowed()
         model = await service.prepare(no_field, service.adapters.load, body)
         return service.adapters.add(body, model)
 
     @router.post("/unload_lora_adapter")
     async def unload_lora_adapter(body: UnloadRequest) -> AdapterReply:
+        service.adapters.check_allowed()
         return service.adapters.remove(body)
 
     @router.get("/models")

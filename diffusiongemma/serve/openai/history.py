@@ -23,6 +23,8 @@ def tidied(message: Any) -> Any:
         kept["content"] = _parts(kept["content"], role)
     if role == "assistant":
         _tidy_answer(kept, message)
+    else:
+        kept.pop("tool_calls", None)  # a tool calls nobody
     return kept
 
 
