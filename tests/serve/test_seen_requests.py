@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from serving import running, user
+from serving import left_idle, user
 
 import diffusiongemma as dg
 from diffusiongemma.serve.llamacpp.infill import indented
@@ -25,9 +25,8 @@ def model(tiny_directory):
 
 @pytest.fixture(scope="module")
 def server(model):
-    with running(model, model_name="nano") as server:
+    with left_idle(model, model_name="nano") as server:
         yield server
-    assert server.idle
 
 
 def post(server, path, body):
