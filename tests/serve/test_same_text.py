@@ -49,8 +49,7 @@ def model(tiny_directory):
 
 @pytest.fixture(scope="module")
 def server(model):
-    with left_idle(model) as server:
-        yield server
+    yield from left_idle(model)
 
 
 def expected(model, asked):

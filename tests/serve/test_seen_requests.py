@@ -11,9 +11,8 @@ from serving import left_idle, user
 import diffusiongemma as dg
 from diffusiongemma.serve.llamacpp.infill import indented
 
-CASES = {
-    path.stem: json.loads(path.read_text()) for path in sorted((Path(__file__).parent / "requests").glob("*.json"))
-}
+NAMES = ("tool_history", "harmless_fields", "fim_markers", "infill_llama", "token_bytes")
+CASES = {name: json.loads((Path(__file__).parents[1] / "cases" / f"{name}.json").read_text()) for name in NAMES}
 BODIES = [(name, case["path"], body) for name, case in CASES.items() for body in case["bodies"]]
 CODE = {"prefix": "def area(r):\n    return ", "suffix": "\n\nprint(area(2))\n"}
 
@@ -25,8 +24,7 @@ def model(tiny_directory):
 
 @pytest.fixture(scope="module")
 def server(model):
-    with left_idle(model, model_name="nano") as server:
-        yield server
+    yield from left_idle(model, model_name="nano")
 
 
 def post(server, path, body):
