@@ -17,29 +17,32 @@ struct Slice {
 
 template <int ROWS, int CHUNKS, bool OFFSETS>
 inline void rows_times_tile(const Slice &s, const Tile &t, float *acc) {
-  const int8_t *a = s.a.codes + s.row * s.a.in + s.k0;
-  const int64_t side = s.row * s.a.groups + s.g0;
+  const int64_t in = s.a.in, groups = s.a.groups, side = s.row * groups + s.g0;
+  const int8_t *a = s.a.codes + s.row * in + s.k0;
+  __m512 totals[ROWS];
+  for (int r = 0; r < ROWS; r++) totals[r] = _mm512_loadu_ps(acc + r * 16);
   for (int g = 0; g < s.groups; g++) {
     __m512i sums[ROWS];
     for (int r = 0; r < ROWS; r++) sums[r] = _mm512_setzero_si512();
     for (int c = 0; c < CHUNKS; c++) {
-      __m512i codes = _mm512_load_si512(t.codes + (g * CHUNKS + c) * 64);
+      const __m512i codes = _mm512_load_si512(t.codes + (g * CHUNKS + c) * 64);
       for (int r = 0; r < ROWS; r++) {
         int32_t four;
-        memcpy(&four, a + r * s.a.in + (g * CHUNKS + c) * 4, 4);
+        memcpy(&four, a + r * in + (g * CHUNKS + c) * 4, 4);
         sums[r] = _mm512_dpbusd_epi32(sums[r], codes, _mm512_set1_epi32(four));
       }
     }
-    __m512 scale = _mm512_load_ps(t.scales + g * 16), offset = _mm512_load_ps(t.offsets + g * 16);
+    const __m512 scale = _mm512_load_ps(t.scales + g * 16);
     for (int r = 0; r < ROWS; r++) {
-      int64_t at = side + r * s.a.groups + g;
-      __m512 sum = _mm512_cvtepi32_ps(_mm512_sub_epi32(sums[r], _mm512_set1_epi32(s.a.zeros[at])));
-      __m512 v = _mm512_loadu_ps(acc + r * 16);
-      v = _mm512_fmadd_ps(_mm512_mul_ps(sum, scale), _mm512_set1_ps(s.a.scales[at]), v);
-      if (OFFSETS) v = _mm512_fmadd_ps(offset, _mm512_set1_ps(s.a.sums[at]), v);
-      _mm512_storeu_ps(acc + r * 16, v);
+      const __m512i whole = _mm512_sub_epi32(sums[r], _mm512_set1_epi32(s.a.zeros[side + r * groups + g]));
+      const __m512 sum = _mm512_mul_ps(_mm512_cvtepi32_ps(whole), scale);
+      totals[r] = _mm512_fmadd_ps(sum, _mm512_set1_ps(s.a.scales[side + r * groups + g]), totals[r]);
+      if (OFFSETS)
+        totals[r] = _mm512_fmadd_ps(_mm512_load_ps(t.offsets + g * 16),
+                                    _mm512_set1_ps(s.a.sums[side + r * groups + g]), totals[r]);
     }
   }
+  for (int r = 0; r < ROWS; r++) _mm512_storeu_ps(acc + r * 16, totals[r]);
 }
 constexpr int MOST_ROWS = 8;
 
@@ -154,7 +157,7 @@ inline void multiply_rows(const Shape &shape, Slice s, int rows, const Tile &t, 
     Slice here = {s.a, s.row + r, s.k0, s.g0, s.groups};
     float *at = acc + r * 16;
     int left = rows - r;
-    if (MOST_ROWS >= 8 && most >= 8 && left >= 8) rows_of_shape<MOST_ROWS, OFFSETS>(shape, here, t, at), r += MOST_ROWS;
+    if (MOST_ROWS > 4 && left >= MOST_ROWS) rows_of_shape<MOST_ROWS, OFFSETS>(shape, here, t, at), r += MOST_ROWS;
     else if (most >= 4 && left >= 4) rows_of_shape<4, OFFSETS>(shape, here, t, at), r += 4;
     else if (left >= 2) rows_of_shape<2, OFFSETS>(shape, here, t, at), r += 2;
     else rows_of_shape<1, OFFSETS>(shape, here, t, at), r += 1;

@@ -166,7 +166,21 @@ void grouped_product(const Weight *weights, int segments, const int64_t *starts,
   free(begin);
 }
 
-constexpr int SLICE = 256;  // inputs of a mean that are summed at a time
+constexpr int SLICE = 128;  // inputs of a mean that are summed at a time, in registers
+constexpr int NEAR = 64;    // tokens that are unpacked together: 32 KiB of a slice
+
+// (code - zero) · scale + offset of sixteen codes.
+inline void floats_of_16(const uint8_t *codes, int zero, float scale, float offset, float *out) {
+#ifdef __AVX2__
+  for (int half = 0; half < 16; half += 8) {
+    const __m256i whole = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(codes + half)));
+    const __m256 x = _mm256_cvtepi32_ps(_mm256_sub_epi32(whole, _mm256_set1_epi32(zero)));
+    _mm256_storeu_ps(out + half, _mm256_add_ps(_mm256_mul_ps(x, _mm256_set1_ps(scale)), _mm256_set1_ps(offset)));
+  }
+#else
+  for (int i = 0; i < 16; i++) out[i] = (float)(codes[i] - zero) * scale + offset;
+#endif
+}
 
 // Inputs k0 .. k0 + kn of one row in full precision, kn at most SLICE.
 void unpack_row(const Weight &w, const Shape &s, int64_t row, int64_t k0, int kn, float *out) {
@@ -175,62 +189,103 @@ void unpack_row(const Weight &w, const Shape &s, int64_t row, int64_t k0, int kn
   scales_of(w, s, bytes, w.group ? row * (w.in / w.group) : 0, k0 / s.group, kn / s.group, scales, offsets);
   for (int k = 0; k < kn; k += 32) {
     const int count = kn - k < 32 ? kn - k : 32;
-    uint8_t codes[32];
+    alignas(32) uint8_t codes[32];
     codes_of_32(w, bytes, k0 + k, count, codes);
     for (int i = 0; i < count; i += 16) {
       const int g = (k + i) / s.group;
-      for (int j = 0; j < 16; j++) out[k + i + j] = (float)(codes[i + j] - s.zero) * scales[g] + offsets[g];
+      floats_of_16(codes + i, s.zero, scales[g], offsets[g], out + k + i);
     }
   }
 }
 
-// Which of up to sixteen shares are at least `least`, which is above zero.
-inline uint32_t kept_of(const float *shares, int count, float least) {
+constexpr int TOKENS = 4096;  // whose shares are sorted at a time
+
+// What a row of the mean takes of a token.
+struct Share {
+  int32_t row, token;
+  float share;
+};
+
+// The shares that are kept of some tokens: of those near each other by row, and of a row by token.
+struct Kept {
+  int64_t ends[TOKENS / NEAR + 1];
+  Share *shares;
+};
+
+// Places of the shares of at least `least`, which is above zero, written to `out` in their order -> how many.
+inline int kept_of(const float *shares, int count, float least, int32_t *out) {
+  int found = 0, i = 0;
 #ifdef __AVX2__
-  if (count == OUTS) {
-    const __m256 limit = _mm256_set1_ps(least);
-    const int low = _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(shares), limit, _CMP_GE_OQ));
-    const int high = _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(shares + 8), limit, _CMP_GE_OQ));
-    return (uint32_t)(low | high << 8);
-  }
+  const __m256 limit = _mm256_set1_ps(least);
+  for (; i + 8 <= count; i += 8)
+    for (int mask = _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(shares + i), limit, _CMP_GE_OQ)); mask;
+         mask &= mask - 1)
+      out[found++] = i + __builtin_ctz(mask);
 #endif
-  uint32_t mask = 0;
-  for (int i = 0; i < count; i++) mask |= (uint32_t)(shares[i] >= least) << i;
-  return mask;
+  for (; i < count; i++)
+    if (shares[i] >= least) out[found++] = i;
+  return found;
 }
 
-// to += Σ share · row over the tokens that are kept.
-template <int VECTORS>
-inline void add_rows(const float *share, uint32_t kept, const float full[OUTS][SLICE], int k, float *to) {
-  Eight sums[VECTORS];
-  for (int v = 0; v < VECTORS; v++) sums[v] = ((const Eight *)to)[v];
-  for (uint32_t left = kept; left; left &= left - 1) {
-    const int o = __builtin_ctz(left);
-    const Eight *row = (const Eight *)(full[o] + k);
-    for (int v = 0; v < VECTORS; v++) sums[v] = fused(row[v], all(share[o]), sums[v]);
-  }
-  for (int v = 0; v < VECTORS; v++) ((Eight *)to)[v] = sums[v];
-}
-
-// Tokens token0 .. token0 + 16 of the mean's inputs k0 .. k0 + kn, added to out [rows, in].
-void add_tokens(const Weight &w, const Shape &s, const float *shares, const float *least, int64_t rows,
-                int64_t token0, int64_t k0, int kn, float *out) {
-  const int count = (int)(w.out - token0 < OUTS ? w.out - token0 : OUTS);
-  float full[OUTS][SLICE];
-  uint32_t there = 0;
-  for (int64_t r = 0; r < rows; r++) {
-    const float *share = shares + r * w.out + token0;
-    const uint32_t kept = kept_of(share, count, least[r]);
-    if (!kept) continue;
-    for (uint32_t missing = kept & ~there; missing; missing &= missing - 1) {
-      const int o = __builtin_ctz(missing);
-      unpack_row(w, s, token0 + o, k0, kn, full[o]);
+// The kept shares of tokens token0 .. token0 + count. `places` [rows, TOKENS] and `counts` [rows] are room to work in.
+void sort_kept(const float *shares, const float *least, int64_t rows, int64_t tokens, int64_t token0, int count,
+               int32_t *places, int *counts, Kept &kept) {
+#pragma omp parallel for schedule(static)
+  for (int64_t r = 0; r < rows; r++)
+    counts[r] = kept_of(shares + r * tokens + token0, count, least[r], places + r * TOKENS);
+  memset(kept.ends, 0, sizeof(kept.ends));
+  for (int64_t r = 0; r < rows; r++)
+    for (int i = 0; i < counts[r]; i++) kept.ends[places[r * TOKENS + i] / NEAR + 1]++;
+  for (int i = 0; i < TOKENS / NEAR; i++) kept.ends[i + 1] += kept.ends[i];
+  for (int64_t r = 0; r < rows; r++)
+    for (int i = 0; i < counts[r]; i++) {
+      const int32_t t = places[r * TOKENS + i];
+      kept.shares[kept.ends[t / NEAR]++] = {(int32_t)r, t, shares[r * tokens + token0 + t]};
     }
-    there |= kept;
-    float *to = out + r * w.in + k0;
-    for (int k = 0; k < kn; k += 16) {  // in whole sixteens, four of them in registers where there are as many
-      if (k + 64 <= kn) add_rows<8>(share, kept, full, k, to + k), k += 48;
-      else add_rows<2>(share, kept, full, k, to + k);
+  // Every entry now says where the shares of its tokens end, and so where the next ones' begin.
+}
+
+#ifdef __AVX512F__
+typedef __m512 Vector;
+inline Vector fused_all(Vector a, float b, Vector c) { return _mm512_fmadd_ps(a, _mm512_set1_ps(b), c); }
+#else
+typedef Eight Vector;
+inline Vector fused_all(Vector a, float b, Vector c) { return fused(a, all(b), c); }
+#endif
+constexpr int LANES = sizeof(Vector) / sizeof(float);
+
+// to += Σ share · token over `count` shares of one row, for `VECTORS` vectors of inputs.
+template <int VECTORS>
+inline void add_shares(const Share *shares, int64_t count, const float full[NEAR][SLICE], int k, float *to) {
+  Vector sums[VECTORS];
+  memcpy(sums, to + k, sizeof(sums));
+  for (int64_t i = 0; i < count; i++) {
+    const float *token = full[shares[i].token % NEAR] + k;
+    for (int v = 0; v < VECTORS; v++) {
+      Vector part;
+      memcpy(&part, token + v * LANES, sizeof(part));
+      sums[v] = fused_all(part, shares[i].share, sums[v]);
+    }
+  }
+  memcpy(to + k, sums, sizeof(sums));
+}
+
+// Inputs k0 .. k0 + kn of tokens near each other, added to out [rows, in] in the order of the tokens.
+void add_tokens(const Weight &w, const Shape &s, const Share *shares, int64_t count, int64_t token0, int64_t k0, int kn,
+                float *out) {
+  alignas(64) float full[NEAR][SLICE];
+  uint64_t there = 0;
+  for (int64_t i = 0; i < count; i++) {
+    const int token = shares[i].token % NEAR;
+    if (!(there >> token & 1)) unpack_row(w, s, token0 + shares[i].token, k0, kn, full[token]);
+    there |= (uint64_t)1 << token;
+  }
+  for (int64_t i = 0, end; i < count; i = end) {
+    for (end = i; end < count && shares[end].row == shares[i].row;) end++;
+    float *to = out + shares[i].row * w.in + k0;
+    for (int k = 0; k < kn;) {  // in whole sixteens, eight vectors in registers where there are as many
+      if (k + 8 * LANES <= kn) add_shares<8>(shares + i, end - i, full, k, to), k += 8 * LANES;
+      else add_shares<16 / LANES>(shares + i, end - i, full, k, to), k += 16;
     }
   }
 }
@@ -330,13 +385,24 @@ EXPORT void packed_mean(const Weight *w, const float *shares, int64_t rows, floa
     free(bins);
   }
   memset(out, 0, sizeof(float) * rows * w->in);
+  int32_t *places = (int32_t *)malloc(sizeof(int32_t) * rows * TOKENS);
+  int *counts = (int *)malloc(sizeof(int) * rows);
+  Kept *kept = (Kept *)malloc(sizeof(Kept));
+  kept->shares = (Share *)malloc(sizeof(Share) * rows * TOKENS);
+  for (int64_t token0 = 0; token0 < tokens; token0 += TOKENS) {
+    const int count = (int)(tokens - token0 < TOKENS ? tokens - token0 : TOKENS);
+    sort_kept(shares, least, rows, tokens, token0, count, places, counts, *kept);
 #pragma omp parallel for schedule(dynamic)
-  for (int64_t slice = 0; slice < slices; slice++) {
-    const int64_t k0 = slice * SLICE;
-    const int kn = (int)(w->in - k0 < SLICE ? w->in - k0 : SLICE);
-    for (int64_t token = 0; token < tokens; token += OUTS)
-      add_tokens(*w, shape, shares, least, rows, token, k0, kn, out);
+    for (int64_t slice = 0; slice < slices; slice++) {
+      const int64_t k0 = slice * SLICE;
+      const int kn = (int)(w->in - k0 < SLICE ? w->in - k0 : SLICE);
+      for (int i = 0; i < TOKENS / NEAR; i++) {
+        const int64_t begin = i ? kept->ends[i - 1] : 0;
+        add_tokens(*w, shape, kept->shares + begin, kept->ends[i] - begin, token0, k0, kn, out);
+      }
+    }
   }
+  free(kept->shares), free(kept), free(counts), free(places);
   free(least);
 }
 
