@@ -154,7 +154,7 @@ def read_chunk(
     options: ReadOptions,
 ) -> Prediction:
     """`read` of positions first, first + 1, …"""
-    shaped = head.logits(filled(hidden))[: len(hidden)]  # [n, V]
+    shaped = head.logits(hidden if head.eight_bits else filled(hidden))[: len(hidden)]  # [n, V]
     if options.adjust is not None:
         options.adjust(shaped, first)
     if head.eight_bits and options.top_p >= 1:

@@ -10,7 +10,7 @@ from torch import Tensor
 MULTIPLE = 4
 
 
-def filled(x: Tensor) -> Tensor:
+def filled(x: Tensor, multiple: int = MULTIPLE) -> Tensor:
     """x [N, ...] with rows of zeros behind, up to a number of rows that rounds alike. As it is on other devices."""
-    missing = -len(x) % MULTIPLE if x.device.type == "cpu" else 0
+    missing = -len(x) % multiple if x.device.type == "cpu" else 0
     return F.pad(x, (0, 0) * (x.ndim - 1) + (0, missing)) if missing else x

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.kernels.experts import expert_mlp
 from diffusiongemma.kernels.gelu import gelu
+from diffusiongemma.kernels.rows import filled
 
 
 class RMSNorm(nn.Module):
@@ -41,13 +42,15 @@ class Router(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.top_k = config.top_k_experts
+        self.fills_rows = False  # set where nobody has filled up the batch (`kernels.rows`)
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, scale=False)
         self.proj = nn.Linear(config.hidden_size, config.num_experts, bias=False)
         self.scale = nn.Parameter(torch.ones(config.hidden_size))
         self.per_expert_scale = nn.Parameter(torch.ones(config.num_experts))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # [N, D] -> ([N, k] weights, [N, k] expert ids)
-        scores = self.proj(self.norm(x) * self.scale * x.shape[-1] ** -0.5)  # [N, E]
+        normed = self.norm(x) * self.scale * x.shape[-1] ** -0.5
+        scores = self.proj(filled(normed))[: len(x)] if self.fills_rows else self.proj(normed)  # [N, E]
         weights, experts = scores.softmax(-1, dtype=torch.float32).topk(self.top_k)
         weights = weights / weights.sum(-1, keepdim=True)
         return weights * self.per_expert_scale[experts], experts

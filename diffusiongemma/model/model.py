@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.errors import InputError
-from diffusiongemma.kernels.rows import filled
+from diffusiongemma.kernels.rows import MULTIPLE, filled
 from diffusiongemma.model.attention import Denoise, Encode
 from diffusiongemma.model.backbone import Backbone
 from diffusiongemma.model.cache import KVCache, SequenceCache
@@ -33,6 +33,7 @@ class Model(nn.Module):
         self.repacked: dict[str, str] = {}  # layout in the file of packed weights that are held in another
         self.make_vision = make_vision
         self.eight_bit_cache = False
+        self.row_multiple = MULTIPLE  # batches are filled up to one, so that products round alike
         if config.vision_config is not None and make_vision is None:
             from diffusiongemma.model.vision import Vision
 
@@ -100,7 +101,8 @@ class Model(nn.Module):
         bidirectional = images if self.config.use_bidirectional_attention == "vision" else None
         context = Encode(list(rows), widths, self.config.sliding_window, bidirectional)
         x, positions = torch.cat(list(embeddings)), self._positions(rows, widths)
-        hidden = self.backbone.encode(filled(x), filled(positions), context)[: len(x)]
+        filled_x, filled_positions = self._filled(x, positions)
+        hidden = self.backbone.encode(filled_x, filled_positions, context)[: len(x)]
         context.finish()
         return hidden
 
@@ -116,8 +118,9 @@ class Model(nn.Module):
             soft = torch.cat([zero if s is None else s for s, zero in zip(softs, zeros, strict=True)])
         context = Denoise(list(rows), widths)
         tokens, positions = torch.cat(list(canvases)), self._positions(rows, widths)
-        soft = None if soft is None else filled(soft)
-        return self.backbone.denoise(filled(tokens), soft, filled(positions), context)[: len(tokens)]
+        soft = None if soft is None else filled(soft, self.row_multiple)
+        filled_tokens, filled_positions = self._filled(tokens, positions)
+        return self.backbone.denoise(filled_tokens, soft, filled_positions, context)[: len(tokens)]
 
     @torch.no_grad()
     def image_features(self, pixels: Tensor, positions: Tensor) -> Tensor:
@@ -131,6 +134,9 @@ class Model(nn.Module):
     def _positions(self, rows: Sequence[SequenceCache], widths: list[int]) -> Tensor:
         spans = [torch.arange(row.length, row.length + w) for row, w in zip(rows, widths, strict=True)]
         return torch.cat(spans).to(self.device)
+
+    def _filled(self, *batch: Tensor) -> list[Tensor]:
+        return [filled(x, self.row_multiple) for x in batch]
 
     def _checked(self, ids: Tensor) -> Tensor:
         if ids.ndim != 2 or ids.shape[1] == 0:

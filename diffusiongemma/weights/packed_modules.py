@@ -15,6 +15,7 @@ from diffusiongemma.errors import InputError
 from diffusiongemma.kernels.experts import by_expert
 from diffusiongemma.kernels.gelu import gelu
 from diffusiongemma.kernels.native import kernels
+from diffusiongemma.model.layers import Experts, Router
 from diffusiongemma.model.model import Model
 from diffusiongemma.weights.packed import Packed, Plain, Rows, Stack
 from diffusiongemma.weights.packed_kernels import Experts as RoundedExperts
@@ -107,9 +108,21 @@ def multiply_in_8_bits(model: nn.Module, required: bool = False) -> None:
                 module.rounded = RoundedExperts(module.gate_up, module.down)
             elif isinstance(module, (PackedLinear, PackedEmbedding)) and can_multiply(module.packed):
                 module.rounded = Product(module.packed)
+    if isinstance(model, Model) and all(_rounds_alike(*one) for one in model.backbone.named_modules()):
+        model.row_multiple = 1
+        for module in model.modules():
+            if isinstance(module, Router):
+                module.fills_rows = True
     if required and not any(getattr(module, "rounded", None) is not None for module in model.modules()):
         why = "no weight is packed in a layout that they know: `quantize` makes one" if library is not None else reason
         raise InputError(f"there are no products with 8-bit activations here ({why})", option="activations", got="int8")
+
+
+def _rounds_alike(name: str, module: nn.Module) -> bool:
+    """Whether a module of the text stack rounds a row in one way in any batch; a router can see to it itself."""
+    if isinstance(module, PackedExperts | PackedLinear | PackedEmbedding):
+        return module.rounded is not None
+    return name.endswith("router.proj") or not isinstance(module, nn.Linear | nn.Embedding | Experts)
 
 
 def can_be_packed(model: nn.Module, name: str) -> bool:

@@ -259,10 +259,13 @@ inline void scales_of(const Weight &w, const Shape &s, const uint8_t *row, int64
       numbers(w.scales, w.scale_type, at + first, count, factor, scales);
       if (s.offsets) numbers(w.offsets, w.offset_type, at + first, count, 1.0f, offsets);
     } else {
-      for (int g = 0; g < count; g++) {
-        const int64_t group = at + (first + g) * s.group / w.group;
-        scales[g] = number(w.scales, w.scale_type, group) * factor;
-        if (s.offsets) offsets[g] = number(w.offsets, w.offset_type, group);
+      const int64_t shared = w.group / s.group;  // groups of the products that share one scale of the file
+      for (int g = 0, n; g < count; g += n) {
+        const int64_t group = at + (first + g) / shared, left = shared - (first + g) % shared;
+        n = left < count - g ? (int)left : count - g;
+        const float scale = number(w.scales, w.scale_type, group) * factor;
+        const float offset = s.offsets ? number(w.offsets, w.offset_type, group) : 0.0f;
+        for (int i = g; i < g + n; i++) scales[i] = scale, offsets[i] = offset;
       }
     }
   }
@@ -296,16 +299,25 @@ inline void decode_scales(const Weight &w, const Shape &s, const int64_t *row, c
   if (s.offsets) put_floats(offsets, groups, t.offsets);
 }
 
-inline void decode(const Weight &w, const Shape &s, int64_t row0, int64_t k0, int kn, Tile &t) {
+// Where a tile's rows are.
+struct Place {
   int64_t row[OUTS];
   const uint8_t *rows[OUTS];
-  for (int o = 0; o < OUTS; o++) {
-    row[o] = row0 + o < w.out ? row0 + o : w.out - 1;
-    rows[o] = w.codes + row[o] * row_bytes(w);
-  }
+  Ahead ahead;
+};
+
+inline Place place_of(const Weight &w, int64_t row0, int64_t k0) {
+  Place p;
   const int64_t bytes = row_bytes(w), behind = (row0 + OUTS) * bytes + OUTS * bytes * k0 / w.in, all = bytes * w.out;
-  const Ahead ahead = {w.codes + (behind < all ? behind : all), w.codes + all};
-  if (s.bits == 4 || w.kind == FP4) decode_nibbles(w, rows, k0, kn, t, ahead);
-  else decode_bytes(w, rows, k0, kn, t, HALVES && s.bits == 8, ahead);
-  decode_scales(w, s, row, rows, k0, kn, t);
+  for (int o = 0; o < OUTS; o++) {
+    p.row[o] = row0 + o < w.out ? row0 + o : w.out - 1;
+    p.rows[o] = w.codes + p.row[o] * bytes;
+  }
+  p.ahead = {w.codes + (behind < all ? behind : all), w.codes + all};
+  return p;
+}
+
+inline void decode_codes(const Weight &w, const Shape &s, const Place &p, int64_t k0, int kn, Tile &t) {
+  if (s.bits == 4 || w.kind == FP4) decode_nibbles(w, p.rows, k0, kn, t, p.ahead);
+  else decode_bytes(w, p.rows, k0, kn, t, HALVES && s.bits == 8, p.ahead);
 }

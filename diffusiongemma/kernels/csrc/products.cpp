@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstdlib>
 
-#include "multiply.h"
+#include "direct.h"
 #include "readout.h"
 
 #ifdef _OPENMP
@@ -19,24 +19,43 @@ namespace {
 
 struct Scratch {
   Tile tile;
+  Sums sums;
   alignas(64) float acc[ROW_BLOCK * OUTS];
 };
+
+// Inputs in blocks of as many as fit, of `n` rows: acc [n][16].
+void tile_of_rows(const Weight &w, const Shape &shape, int64_t row0, const Activations &a, int64_t first, int n,
+                  Scratch &s) {
+  for (int64_t k0 = 0; k0 < w.in; k0 += K_BLOCK) {
+    const int kn = (int)(w.in - k0 < K_BLOCK ? w.in - k0 : K_BLOCK);
+    const Place place = place_of(w, row0, k0);
+    decode_codes(w, shape, place, k0, kn, s.tile);
+    decode_scales(w, shape, place.row, place.rows, k0, kn, s.tile);
+    Slice slice = {a, first, k0, k0 / shape.group, kn / shape.group};
+    if (shape.offsets) multiply_rows<true>(shape, slice, n, s.tile, s.acc);
+    else multiply_rows<false>(shape, slice, n, s.tile, s.acc);
+  }
+}
+
+void tile_of_few(const Weight &w, const Shape &shape, int64_t row0, const Activations &a, int64_t first, int n,
+                 Scratch &s) {
+  const Place place = place_of(w, row0, 0);
+  for (int64_t k0 = 0; k0 < w.in; k0 += DIRECT_BLOCK) {
+    const int kn = (int)(w.in - k0 < DIRECT_BLOCK ? w.in - k0 : DIRECT_BLOCK);
+    for (int r = 0; r < n; r++) row_direct(w, shape, place, a, first + r, k0, kn, s.sums, s.tile, s.acc + r * OUTS);
+  }
+}
 
 // Rows first .. first + rows of the activations times one tile's outputs of a weight -> out[row * stride + output].
 void tile_product(const Weight &w, int64_t row0, const Activations &a, int64_t first, int64_t rows, float *out,
                   int64_t stride, Scratch &s) {
   const Shape shape = shape_of(w);
   const int64_t outs = w.out - row0 < OUTS ? w.out - row0 : OUTS;
+  const auto product = is_direct(w, shape, rows) ? tile_of_few : tile_of_rows;
   for (int64_t r0 = 0; r0 < rows; r0 += ROW_BLOCK) {
     const int n = (int)(rows - r0 < ROW_BLOCK ? rows - r0 : ROW_BLOCK);
     memset(s.acc, 0, sizeof(float) * n * OUTS);
-    for (int64_t k0 = 0; k0 < w.in; k0 += K_BLOCK) {
-      const int kn = (int)(w.in - k0 < K_BLOCK ? w.in - k0 : K_BLOCK);
-      decode(w, shape, row0, k0, kn, s.tile);
-      Slice slice = {a, first + r0, k0, k0 / shape.group, kn / shape.group};
-      if (shape.offsets) multiply_rows<true>(shape, slice, n, s.tile, s.acc);
-      else multiply_rows<false>(shape, slice, n, s.tile, s.acc);
-    }
+    product(w, shape, row0, a, first + r0, n, s);
     for (int r = 0; r < n; r++) memcpy(out + (r0 + r) * stride + row0, s.acc + r * OUTS, sizeof(float) * outs);
   }
 }
@@ -145,17 +164,24 @@ int64_t rows_of(const Weight *segments, int count) {
   return rows;
 }
 
+// Tiles that a thread takes at a time: of few rows many, as memory is fastest in long stretches.
+int chunk_of(int64_t tiles, int64_t rows) {
+  const int64_t few = tiles / (4 * omp_get_max_threads());
+  return rows <= FEW && few > 4 ? (int)few : 4;
+}
+
 // Every expert's slots, which stand one behind the other, times its weights.
 void grouped_product(const Weight *weights, int segments, const int64_t *starts, int experts, const Activations &a,
                      float *out, Scratch *scratch) {
-  const int64_t width = rows_of(weights, segments), tiles = (width + OUTS - 1) / OUTS;
-  int64_t *begin = (int64_t *)malloc(sizeof(int64_t) * (segments + 1)), units = 0;
+  const int64_t width = rows_of(weights, segments);
+  int64_t *begin = (int64_t *)malloc(sizeof(int64_t) * (segments + experts)), *used = begin + segments;
+  int64_t units = 0, count = 0;
   for (int i = 0; i < segments; i++) begin[i] = units, units += (weights[i].out + OUTS - 1) / OUTS;
-  (void)tiles;
-#pragma omp parallel for schedule(dynamic, 4)
-  for (int64_t task = 0; task < experts * units; task++) {
-    const int64_t expert = task / units, rows = starts[expert + 1] - starts[expert];
-    if (!rows) continue;
+  for (int e = 0; e < experts; e++)
+    if (starts[e + 1] > starts[e]) used[count++] = e;
+#pragma omp parallel for schedule(dynamic, chunk_of(units, count ? starts[experts] / count : 0))
+  for (int64_t task = 0; task < count * units; task++) {
+    const int64_t expert = used[task / units], rows = starts[expert + 1] - starts[expert];
     int segment = segments - 1;
     while (begin[segment] > task % units) segment--;
     int64_t column = 0;
@@ -322,8 +348,9 @@ EXPORT void packed_product(const Weight *w, const float *x, int64_t rows, float 
   Scratch *scratch = scratches();
 #pragma omp parallel for schedule(static)
   for (int64_t r = 0; r < rows; r++) round_row(x + r * w->in, shape, o, r);
-#pragma omp parallel for schedule(dynamic, 4)
-  for (int64_t tile = 0; tile < (w->out + OUTS - 1) / OUTS; tile++)
+  const int64_t tiles = (w->out + OUTS - 1) / OUTS;
+#pragma omp parallel for schedule(dynamic, chunk_of(tiles, rows))
+  for (int64_t tile = 0; tile < tiles; tile++)
     tile_product(*w, tile * OUTS, o.view(), 0, rows, out, stride, scratch[omp_get_thread_num()]);
   free(scratch);
   free(o.scales);
