@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from functools import cache
 from pathlib import Path
 
 CPUS = Path("/proc/cpuinfo")
@@ -46,6 +47,7 @@ def cores_are_busy(glances: int = 5, seconds: float = 0.003) -> bool:
     return True
 
 
+@cache
 def multiplies_bfloat16() -> bool:
     """Whether the processor has products of bfloat16: AMX, or AVX-512's. On others float32 is the faster one."""
     return re.search(r"\b(amx_bf16|avx512_bf16|bf16)\b", _text(CPUS)) is not None
