@@ -223,6 +223,7 @@ class DiffusionGemma:
             pins=self._pins(asked.pins),
             bias=self._bias(asked.logit_bias),
             frames=frames,
+            stops=self._stops(asked),
             id=id,
         )
         return checked(request, self.config, lambda: self._constraint(asked, constraint, config.eos_token_ids))
@@ -237,6 +238,11 @@ class DiffusionGemma:
 
     def _pins(self, pins: Mapping[int, int | str] | None) -> dict[int, int]:
         return {position: self._one_token(token, "pins") for position, token in (pins or {}).items()}
+
+    def _stops(self, asked: RequestOptions) -> tuple[str, ...]:
+        if asked.stops and self.tokenizer is None:
+            raise InputError(f"{self.directory} has no tokenizer files: end answers by tokens", option="stop")
+        return asked.stops
 
     def _bias(self, bias: Mapping[int | str, float] | None) -> LogitBias | None:
         amounts: dict[int, float] = {}
@@ -459,7 +465,7 @@ def _is_batch(prompt: Any) -> bool:
 
 
 # Options whose value is a list: a list of lists is one per prompt.
-_LISTS = ("tools", "choices", "banned_words", "required_words")
+_LISTS = ("tools", "choices", "banned_words", "required_words", "stop")
 
 
 def _options_of(options: dict[str, Any], index: int, count: int) -> dict[str, Any]:

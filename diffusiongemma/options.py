@@ -311,6 +311,9 @@ _ROWS = (
         "required_words", TEXTS, "This occurs in the answer.", "", ANSWER, "TEXT", flag="require", panel=STRUCTURE,
     ),
     Option(
+        "stop", TEXTS, "The answer ends before this.", "", ANSWER, "TEXT", field="stop", panel=STRUCTURE,
+    ),
+    Option(
         "logit_bias", Other("tokens with what is added to their logits"), "Makes tokens likelier or less likely.", "",
         "http", field="logit_bias", panel=STRUCTURE,
     ),

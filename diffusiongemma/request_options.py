@@ -27,7 +27,8 @@ class RequestOptions:
     answer then goes on at least to the last of them. With `think` a thought may come before the text that matches; it
     counts among the tokens, and may hold any character but a vertical bar. `tools` are declared to the model, `raw`
     leaves chat markup out, and `branch` leaves the seed's path at a step. Keywords and formats that JSON Schema does
-    not know constrain nothing and are named in the result's `warnings`; with `strict_schema` they are refused.
+    not know constrain nothing and are named in the result's `warnings`; with `strict_schema` they are refused. The
+    answer ends before the first text of `stop` (one or several); the tokens that wrote it are in the result.
     """
 
     tools: Sequence[dict[str, Any]] | None = None
@@ -44,6 +45,7 @@ class RequestOptions:
     logit_bias: Mapping[int | str, float] | None = None
     pins: Mapping[int, int | str] | None = None
     branch: Branch | None = None
+    stop: str | Sequence[str] = ()
 
     @classmethod
     def split(cls, options: dict[str, Any]) -> tuple[RequestOptions, dict[str, Any]]:
@@ -52,6 +54,14 @@ class RequestOptions:
         decoding = {name: value for name, value in options.items() if name not in names}
         refuse_unknown(decoding, OF_DECODING, (*names, "trace"))
         return cls(**{name: value for name, value in options.items() if name in names}), decoding
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The texts before which the answer ends. Raises `InputError` for what is none."""
+        given = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        if not all(isinstance(text, str) and text for text in given):
+            raise InputError("give texts that are not empty", option="stop", got=self.stop)
+        return given
 
     @property
     def form(self) -> str | None:

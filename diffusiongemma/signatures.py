@@ -44,6 +44,7 @@ class AnswerOptions(DecodingOptions, total=False):
     logit_bias: Mapping[int | str, float] | Mapping[int, float] | Mapping[str, float] | None
     pins: Mapping[int, int | str] | Mapping[int, int] | Mapping[int, str] | None
     branch: Branch | None
+    stop: str | Sequence[str]
 
 
 class GenerateOptions(AnswerOptions, total=False):
@@ -79,3 +80,4 @@ class BatchOptions(BatchDecodingOptions, total=False):
     logit_bias: Mapping[int | str, float] | list[Mapping[int | str, float]] | None
     pins: Mapping[int, int | str] | list[Mapping[int, int | str]] | None
     branch: Branch | list[Branch | None] | None
+    stop: str | Sequence[str] | list[Sequence[str]]

@@ -92,3 +92,29 @@ def test_a_model_says_where_it_is_and_moves(model):
     assert model.device == torch.device("cpu") and model.to("cpu") is model
     with pytest.raises(dg.InputError, match="no device"):
         model.to("nowhere")
+
+
+@pytest.mark.parametrize("mode", ["diffusion", "ar"])
+@pytest.mark.parametrize("verify", ["never", "always"])
+def test_stop_texts_end_an_answer(model, mode, verify):
+    options = dict(seed=5, mode=mode, verify=verify if mode == "diffusion" else "never")
+    text = model.generate("hello", **options).text
+    stop = text[6:9]
+    result = model.generate("hello", stop=["\x07", stop], **options)
+    assert result.text == text.split(stop)[0] and result.finish_reason == "stop"
+    events = list(model.stream("hello", stop=stop, **options))
+    assert "".join(event.text for event in events if isinstance(event, dg.TextDelta)) == result.text
+    assert [isinstance(event, dg.Finished) for event in events].count(True) == 1 and isinstance(events[-1], dg.Finished)
+    assert stop not in model.generate("hello", stop=stop, early_steps=1, early_entropy=9.0, **options).text
+
+
+def test_stop_texts_of_several_prompts_and_of_conversations(model):
+    texts = [model.generate(prompt, seed=5).text for prompt in ("hello", "bye")]
+    results = model.generate(["hello", "bye"], seed=5, stop=[[texts[0][4:6]], ["\x07"]])
+    assert [result.text for result in results] == [texts[0].split(texts[0][4:6])[0], texts[1]]
+    session = model.chat(seed=5, stop=texts[0][4:6])
+    assert session.send("hello").text == results[0].text == session.messages[-1]["content"]
+    assert session.send("and?").finish_reason in ("stop", "length")
+    for wrong in ("", ["a", ""], [3]):
+        with pytest.raises(dg.InputError, match="stop"):
+            model.generate("hello", stop=wrong)

@@ -12,11 +12,7 @@ from diffusiongemma.errors import InputError
 from diffusiongemma.options import STRENGTH
 
 if TYPE_CHECKING:
-    from diffusiongemma.api import DiffusionGemma
     from diffusiongemma.engine.plans.edit import EditResult
-    from diffusiongemma.engine.plans.plan import Plan
-    from diffusiongemma.engine.request import Request
-    from diffusiongemma.events import Result
 
 Instruction = Annotated[str | None, typer.Argument(metavar="INSTRUCTION", help="What to change.")]
 Lines = Annotated[
@@ -53,12 +49,15 @@ def edit(
     backup: Backup = False,
     force: Force = False,
     as_json: given.Json = False,
+    quiet: given.Quiet = False,
     loading: given.Loading,
 ) -> None:
     """Change a text, starting from the text itself.
 
     Reads a file, or stdin for -, and writes to stdout.
     """
+    from diffusiongemma.cli.rewriting import watched
+    from diffusiongemma.cli.running import open_model, say
     from diffusiongemma.cli.texts import read_text, write_result
 
     if diff and (in_place or as_json):
@@ -71,35 +70,15 @@ def edit(
         raise InputError("give a number from 0 to 1", option="strength", got=strength)
     text = read_text(file, in_place)
     spans = None if lines is None else [span_of_lines(text, lines)]
-    from diffusiongemma.cli.running import open_model
-
-    loaded = open_model(model, loading)
+    loaded = open_model(model, loading, quiet)
     plan = loaded.edit_plan(text, instruction, spans=spans, strength=strength, **options)
-    result = watched(loaded, plan, len(text))
+    done = lambda results: sum(len(result.text) for result in results) / len(text)  # noqa: E731
+    result, took = watched(loaded, plan, "editing", done, quiet)
     _check_loss(result, in_place, force)
     shown = marked(result) if diff else result.text
-    write_result(file, shown, in_place, as_object(result) if as_json else None, backup)
-
-
-def watched(model: DiffusionGemma, plan: Plan[EditResult], characters: int) -> EditResult:
-    """Run the plan, telling on a terminal how far it is."""
-    from rich.console import Console
-
-    from diffusiongemma.engine.engine import Engine
-    from diffusiongemma.engine.plans.plan import drive
-
-    with Console(stderr=True).status("editing") as status:
-        done = 0
-
-        def results_of(requests: list[Request]) -> list[Result]:
-            nonlocal done
-            results = Engine(model.network, model.tokenizer, len(requests)).results(requests)
-            done += sum(len(result.text) for result in results)
-            status.update(f"editing: about {min(1.0, done / characters):.0%} of the text")
-            return results
-
-        edited: EditResult = drive(plan, results_of)
-    return edited
+    write_result(file, shown, in_place, as_object(result) | took.as_object() if as_json else None, backup)
+    if not (quiet or as_json):
+        say(took.line(sum(result.steps), sum(len(one.tokens) for one in result.results)))
 
 
 def _check_loss(result: EditResult, in_place: bool, force: bool) -> None:

@@ -29,23 +29,27 @@ def infill(
     options: given.Options,
     in_place: given.InPlace = False,
     as_json: given.Json = False,
+    quiet: given.Quiet = False,
     loading: given.Loading,
 ) -> None:
     """Fill the holes of a text; the rest of it comes back as it is, byte for byte.
 
     Reads a file, or stdin for -, and writes to stdout.
     """
+    from diffusiongemma.cli.rewriting import watched
+    from diffusiongemma.cli.running import open_model, say
     from diffusiongemma.cli.texts import read_text, write_result
 
     bounds = parsed_length(length)
     text = read_text(file, in_place)
     # Before the model is loaded, which may take long.
-    given.hole_texts(text, hole)
-    from diffusiongemma.cli.running import open_model
-
-    loaded = open_model(model, loading)
-    result = loaded.infill_text(text, hole, instruction=instruction, length=bounds, **options)
-    write_result(file, result.text, in_place, as_object(result) if as_json else None)
+    texts = given.hole_texts(text, hole)
+    loaded = open_model(model, loading, quiet)
+    plan = loaded.infill_plan(texts, instruction=instruction, length=bounds, **options)
+    result, took = watched(loaded, plan, "filling", quiet=quiet)
+    write_result(file, result.text, in_place, as_object(result) | took.as_object() if as_json else None)
+    if not (quiet or as_json):
+        say(took.line(sum(result.steps), sum(result.lengths)))
 
 
 def parsed_length(length: str) -> Any:

@@ -74,7 +74,6 @@ InPlace = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr but mistakes.", rich_help_panel=OUTPUT)]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also say how it was decoded.", rich_help_panel=OUTPUT)]
-Stop = Annotated[list[str] | None, typer.Option(metavar="TEXT", help="End the answer before this; may be repeated.")]
 NoShowSchema = Annotated[
     bool,
     typer.Option("--no-show-schema", help="Keep the schema from the model's eyes.", rich_help_panel="Structure"),

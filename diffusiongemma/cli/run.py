@@ -54,7 +54,6 @@ def run(
     *,
     options: given.Options,
     no_show_schema: given.NoShowSchema = False,
-    stop: given.Stop = None,
     n: Answers = 1,
     watch: given.Watch = False,
     delay: given.Delay = None,
@@ -70,7 +69,7 @@ def run(
     """
     text, demonstration = _prompt(prompt, file)
     check_watching(watch and not as_json, delay)
-    _check_several(n, trace, stop or [])
+    _check_several(n, trace)
     loaded = open_model(model, loading, quiet)
     _check_sight(loaded, model, image, video)
     board = None if image or video or think else _sudoku(loaded, text, options)
@@ -93,7 +92,7 @@ def run(
     answers = Answering(loaded, model, board, watch and not as_json, delay, think, as_json, quiet, verbose)
     for index in range(n):
         one = request.with_seed((request.config.seed + index) % 2**64) if index else request
-        result = answers.ask(one, stop or [])
+        result = answers.ask(one)
         if trace is not None:
             _save(trace, result, text, one, loaded, model)
         if result.finish_reason == "cancelled":
@@ -114,9 +113,9 @@ class Answering:
     quiet: bool
     verbose: bool
 
-    def ask(self, request: Request, stops: list[str]) -> Result:
+    def ask(self, request: Request) -> Result:
         view = choose_view(self.model, request.config, watch=self.watch, thoughts=self.think, delay=self.delay)
-        result = generate(self.model, request, None if self.as_json else view, stops)
+        result = generate(self.model, request, None if self.as_json else view)
         result = replace(result, seconds=result.seconds - view.paused)
         for warning in result.warnings if not self.quiet else ():
             say(f"warning: {warning}")
@@ -138,13 +137,11 @@ class Answering:
             say(verdict(self.board, result.text), "")
 
 
-def _check_several(n: int, trace: Path | None, stops: list[str]) -> None:
+def _check_several(n: int, trace: Path | None) -> None:
     if n < 1:
         raise InputError("give a whole number of at least 1", option="n", got=n)
     if n > 1 and trace is not None:
         raise InputError("a trace is of one answer: leave it out, or `n`", option="trace")
-    if any(not stop for stop in stops):
-        raise InputError("is empty: give some text", option="stop")
     if trace is not None:
         from diffusiongemma.recording import check_writable
 

@@ -6,8 +6,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from diffusiongemma.cli.live import View
     from diffusiongemma.diffusion.decoding import Decoding
     from diffusiongemma.engine.request import Request
-    from diffusiongemma.events import Event, Result
+    from diffusiongemma.events import Result
 
 WATCH_DELAY = 0.08  # seconds after each step of a model too fast to watch
 SMALL_PARAMETERS = 50_000_000
@@ -132,59 +131,30 @@ def _watch_delay(model: DiffusionGemma) -> float:
     return WATCH_DELAY if small else 0.0
 
 
-def generate(model: DiffusionGemma, request: Request, view: View | None, stops: Sequence[str] = ()) -> Result:
+def generate(model: DiffusionGemma, request: Request, view: View | None) -> Result:
     """Run one request, showing its events. After Ctrl-C what was committed, with finish reason "cancelled"."""
     from contextlib import nullcontext
 
     from diffusiongemma.engine.engine import Engine
     from diffusiongemma.events import Finished
 
-    engine, finder = Engine(model.network, model.tokenizer, 1), _Stops(stops)
+    engine = Engine(model.network, model.tokenizer, 1)
     result = None
     with view or nullcontext():
         try:
             for event in engine.run([request]):
-                event = finder.cut(event)
                 if view is not None:
                     view.show(event)
                 if isinstance(event, Finished):
                     result = event.result
-                elif finder.found:
-                    result = engine.cancel(request.id)
-                    break
         except KeyboardInterrupt:
             result = result or engine.cancel(request.id)
             if result is None:
                 raise
     assert result is not None
-    result = finder.end(result)
     if view is not None:
         view.finish(result)
     return result
-
-
-class _Stops:
-    """Ends the text before the first stop string; nothing of one is shown."""
-
-    def __init__(self, stops: Sequence[str]):
-        from diffusiongemma.serve.stop_strings import StopFinder
-
-        self._stops, self._finder = stops, StopFinder(tuple(stops))
-
-    @property
-    def found(self) -> bool:
-        return self._finder.found
-
-    def cut(self, event: Event) -> Event:
-        from diffusiongemma.events import TextDelta
-
-        if not self._stops or not isinstance(event, TextDelta):
-            return event
-        return replace(event, text=self._finder.push(event.text))
-
-    def end(self, result: Result) -> Result:
-        at = min((at for stop in self._stops if (at := result.text.find(stop)) >= 0), default=None)
-        return result if at is None else replace(result, text=result.text[:at], finish_reason="stop")
 
 
 def summary(result: Result, paused: float = 0.0) -> str:

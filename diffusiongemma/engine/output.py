@@ -12,6 +12,7 @@ from diffusiongemma.diffusion.denoise import Canvas
 from diffusiongemma.diffusion.readout import Prediction
 from diffusiongemma.engine.request import Request
 from diffusiongemma.events import Alternatives, CanvasCommitted, CanvasStep, Event, Finished, Result, TextDelta
+from diffusiongemma.text.stop_strings import StopFinder
 
 IMPOSSIBLE = -1e3  # the log-probability of a token that is left out, or nearly so
 
@@ -23,6 +24,7 @@ class Output:
         self.request, self.config, self.cached_tokens = request, request.config, cached_tokens
         early = self.config.early is not None
         self.reply = ReplyStream(tokenizer, request.thinking, binding=early) if tokenizer is not None else None
+        self.stop, self._before_stop = StopFinder(request.stops), ""
         self.constrained = request.constraint  # where the answer stands in what it must match
         self.tokens: list[int] = []
         self.logprobs: list[float] = []
@@ -131,22 +133,34 @@ class Output:
         self._events.append(event)
 
     def send(self, tokens: list[int]) -> None:
-        """Tell the text of these tokens, and the result with the last of them."""
+        """Tell the text of these tokens, and the result with the last of them. Behind a stop text nothing is told."""
+        if self.stop.found:
+            return
         if self.reply is not None:
-            deltas = [self.reply.push(tokens)] + ([self.reply.finish()] if self.finished else [])
-            self._events += [TextDelta(d.text, d.thinking, self.request.id) for d in deltas if d.text or d.thinking]
+            for delta in [self.reply.push(tokens)] + ([self.reply.finish()] if self.finished else []):
+                self._tell(self.stop.push(delta.text), delta.thinking)
+            if self.stop.found:
+                self.finish_reason = "stop"
+            elif self.finished:
+                self._tell(self.stop.flush(), "")
         if self.finish_reason is not None:
             self._events.append(Finished(self.result(self.finish_reason), self.request.id))
+
+    def _tell(self, text: str, thinking: str) -> None:
+        self._before_stop += text
+        if text or thinking:
+            self._events.append(TextDelta(text, thinking, self.request.id))
 
     def result(self, finish_reason: str) -> Result:
         """What there is so far, as a result."""
         reply = None
         if self.reply is not None:
-            if not self.finished:
+            if self.reply.reply is None:
                 self.reply.finish()
             reply = self.reply.reply
+        whole = reply.text if reply else ""
         return Result(
-            text=reply.text if reply else "",
+            text=self._before_stop if self.stop.found else whole,
             thinking=reply.thinking if reply else None,
             warnings=() if self.constrained is None else self.constrained.constraint.warnings,
             tool_calls=reply.tool_calls if reply else (),

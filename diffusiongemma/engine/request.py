@@ -24,7 +24,8 @@ class Request:
     `record` keeps every step in the result; `frames` says that every step is shown to somebody, so that under a
     constraint each is to show a text that matches. `bias` is added to the logits. `chunks` says how what is not cached
     of the prompt is cut for encoding; None cuts it evenly. `branch` leaves the seed's path at a step. `adapter` names
-    the one of `Engine.adapted` that it runs on; "" is the model itself.
+    the one of `Engine.adapted` that it runs on; "" is the model itself. The text ends before the first
+    of `stops`.
 
     Positions of the answer, from 0 across canvases: `pins` (position -> token id) are held to their token, `regions`
     are written under a constraint of their own; `start` is the text to begin with in place of noise.
@@ -45,13 +46,14 @@ class Request:
     start: Start | None = None
     bias: LogitBias | None = None
     frames: bool = False
+    stops: tuple[str, ...] = ()
     adapter: str = ""
     id: int = 0
 
     @property
     def plain(self) -> bool:
         """Whether the prompt's tokens and the config alone decide the answer."""
-        held = self.constraint or self.branch or self.pins or self.regions or self.start or self.bias
+        held = self.constraint or self.branch or self.pins or self.regions or self.start or self.bias or self.stops
         return not held and not self.prompt.images and not self.thinking
 
     def with_seed(self, seed: int) -> Request:

@@ -6,9 +6,9 @@ from typing import Any
 
 from diffusiongemma.events import CanvasCommitted, Finished, Result, TextDelta
 from diffusiongemma.serve.job import Piece, ResponseOptions
-from diffusiongemma.serve.stop_strings import StopFinder
 from diffusiongemma.serve.token_texts import Texts
 from diffusiongemma.serve.tool_calls import Call, calls_of
+from diffusiongemma.text.stop_strings import StopFinder
 
 
 class Answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -65,6 +66,20 @@ def test_infill_as_json(cli, model):
     expected = model.infill_text("a ?? b", "??", length=(1, 3), steps=2, seed=3)
     assert (told["text"], told["fills"], told["seed"]) == (expected.text, list(expected.fills), 3)
     assert list(told["candidates"][0]) == ["1", "2", "3"] and told["lengths"] == list(expected.lengths)
+
+
+@pytest.mark.parametrize(("command", "more"), [("infill", ["--length", "2"]), ("edit", ["Change it."])])
+def test_what_it_took_is_told(cli, monkeypatch, command, more):
+    from rich.status import Status
+
+    shown: list[str] = []
+    monkeypatch.setattr(Status, "update", lambda self, status, **_: shown.append(status))
+    done = cli(command, "-", *more, *FAST, stdin=b"Dear <<>>, it was nice.")
+    assert re.search(r"\d+ steps · \d+ forward passes · \d+ tokens · [\d.]+ s", done.err), done.err
+    assert any("step 2" in status for status in shown) and (command == "infill" or "% of the text" in shown[-1])
+    assert cli(command, "-", *more, *FAST, "-q", stdin=b"Dear <<>>, it was nice.").err == ""
+    told = json.loads(cli(command, "-", *more, *FAST, "--json", stdin=b"Dear <<>>, it was nice.").out)
+    assert told["forward_passes"] >= told["steps"] > 0 and told["seconds"] > 0
 
 
 def test_in_place_keeps_the_mode_and_follows_links(cli, tmp_path):

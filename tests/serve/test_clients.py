@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import anthropic
 import pytest
 from pydantic import BaseModel, Field
 from serving import running, user
@@ -81,17 +84,52 @@ def test_langchain(server):
     assert call["name"] == "Answer" and Answer(**call["args"])
 
 
-def test_instructor(server):
+# Of these modes the model alone decides: in the test the server does it for one that cannot read.
+LEFT_TO_THE_MODEL = {
+    "JSON": {"regex": r'\{"n": [0-9], "ok": true\}'},
+    "MD_JSON": {"regex": r'```json\n\{"n": [0-9], "ok": false\}\n```'},
+    "ANTHROPIC_JSON": {"regex": r'\{"n": [0-9], "ok": true\}'},
+}
+INSTRUCTOR_MODES = {
+    "openai": [
+        *("TOOLS", "TOOLS_STRICT", "FUNCTIONS", "PARALLEL_TOOLS", "RESPONSES_TOOLS", "JSON_SCHEMA", "JSON_O1"),
+        *("JSON", "MD_JSON"),
+    ],
+    "anthropic": ["ANTHROPIC_TOOLS", "ANTHROPIC_REASONING_TOOLS", "ANTHROPIC_PARALLEL_TOOLS", "ANTHROPIC_JSON"],
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize(
+    ("library", "mode"), [(library, mode) for library, modes in INSTRUCTOR_MODES.items() for mode in modes]
+)
+def test_instructor(server, library, mode):
     instructor = pytest.importorskip("instructor")
-    modes = ("TOOLS", "TOOLS_STRICT", "JSON_SCHEMA", "JSON")
-    for mode in modes:
+    parallel = Iterable[Answer] if "PARALLEL" in mode else Answer
+    body = {"diffusion": LEFT_TO_THE_MODEL[mode]} if mode in LEFT_TO_THE_MODEL else {}
+    ask = dict(model="tiny", messages=user("hello"), response_model=parallel, max_retries=0)
+    if library == "anthropic":
+        plain = anthropic.Anthropic(base_url=server.address, api_key="any", max_retries=0, timeout=60)
+        client = instructor.from_anthropic(plain, mode=getattr(instructor.Mode, mode))
+        body |= {"tool_choice": {"type": "any"}} if "PARALLEL" in mode else {}
+        told = client.messages.create(**ask, max_tokens=60, extra_body={"seed": 3} | body)
+    else:
         client = instructor.from_openai(server.openai(), mode=getattr(instructor.Mode, mode))
-        ask = dict(model="tiny", messages=user("hello"), response_model=Answer, max_retries=0, **ASK)
-        if mode == "JSON":  # any object is JSON: the schema is in the prompt alone, and this model cannot read it
-            with pytest.raises(Exception, match="validation error"):
-                client.chat.completions.create(**ask)
-            continue
-        assert isinstance(client.chat.completions.create(**ask), Answer), mode
+        limit = {"max_output_tokens": 60} if mode.startswith("RESPONSES") else ASK | {"max_tokens": 60}
+        body |= {"tool_choice": "required"} if "PARALLEL" in mode else {}
+        body |= {"response_format": {"type": "text"}} if mode in LEFT_TO_THE_MODEL else {}
+        told = client.chat.completions.create(**ask, **limit, extra_body=body)
+    answers = [told] if isinstance(told, Answer) else list(told)
+    assert answers and all(isinstance(one, Answer) for one in answers)
+
+
+def test_instructor_streams(server):
+    instructor = pytest.importorskip("instructor")
+    for mode in ("TOOLS", "JSON_SCHEMA"):
+        client = instructor.from_openai(server.openai(), mode=getattr(instructor.Mode, mode))
+        ask = dict(model="tiny", messages=user("hello"), response_model=Answer, max_retries=0, max_tokens=60, seed=3)
+        *_, last = client.chat.completions.create_partial(**ask)
+        assert isinstance(Answer(**last.model_dump()), Answer), mode
 
 
 def test_pydantic_ai(server):

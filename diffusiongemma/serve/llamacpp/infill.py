@@ -19,9 +19,9 @@ from diffusiongemma.serve.native.summary import DiffusionSummary, Spent
 from diffusiongemma.serve.openai.bodies import CompletionRequest
 from diffusiongemma.serve.openai.suffix import suffix_plan
 from diffusiongemma.serve.service import Service
-from diffusiongemma.serve.stop_strings import StopFinder
 from diffusiongemma.serve.tolerance import ANY, OF_REQUESTS, Asking, Tolerant, also
 from diffusiongemma.serve.transport.sse import sse
+from diffusiongemma.text.stop_strings import StopFinder
 
 USUAL = 24  # tokens, where nothing is asked for
 

@@ -71,10 +71,10 @@ def _request(body: ChatRequest, service: Service, response: ResponseOptions) -> 
     with blaming("prompt"):
         prompt = prompt_of(body, service)
     options: dict[str, Any] = fitting(decoding(body, model), prompt, model) | {"frames": bool(response.frames)}
-    schema, structure = _schema(body), structure_of(options)
-    if schema is not None:
-        options, structure = options | {"json_schema": schema}, structure or "json_schema"
+    structure = structure_of(options)
     if not response.calls.forced:
+        if (schema := _schema(body)) is not None:
+            options, structure = options | {"json_schema": schema}, structure or "json_schema"
         with blaming(structure or "prompt"):
             return model.request(prompt, think=think, **options)
     if think:
@@ -93,7 +93,7 @@ def prompt_of(body: ChatRequest, service: Service) -> Prompt:
     if len(messages) > 1 and messages[-1]["role"] == "assistant" and not messages[-1].get("tool_calls"):
         begun = messages.pop()["content"]
     hidden = body.diffusion is not None and not body.diffusion.show_schema
-    schema = None if hidden else _schema(body)
+    schema = None if hidden or call_mode(body).forced else _schema(body)
     prompt = model.prompt(messages, tools=declared(body), think=thinks(body), schema=schema)
     if not begun:
         return prompt

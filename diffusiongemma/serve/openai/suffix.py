@@ -31,8 +31,8 @@ from diffusiongemma.serve.openai.replies import (
 )
 from diffusiongemma.serve.openai.usage import usage_of_plan
 from diffusiongemma.serve.service import Service
-from diffusiongemma.serve.stop_strings import StopFinder
 from diffusiongemma.serve.transport.sse import DONE, sse
+from diffusiongemma.text.stop_strings import StopFinder
 
 Stops = tuple[str, ...]
 

@@ -25,8 +25,6 @@ def call_mode(body: ChatRequest) -> CallMode:
         raise refusal(f"tool_choice names {missing[0]!r}, which is not among the tools", "tool_choice")
     must = isinstance(choice, AllowedChoice) and choice.allowed_tools.mode == "required"
     forced = must or choice == "required" or isinstance(choice, NamedTool)
-    if forced and body.response_format is not None and body.response_format.type != "text":
-        raise refusal("a call is asked for, so the answer cannot be JSON too: leave one out", "response_format")
     return CallMode(choice != "none", forced, several)
 
 
