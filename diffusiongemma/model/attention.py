@@ -71,7 +71,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: 
 
 
 def _by_products(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
-    """The same by products of bfloat16: torch's own attention multiplies in float32 on CPUs, four times slower and more.
+    """The same by products of bfloat16: torch's own attention multiplies in float32 on CPUs, over four times slower.
 
     Scores are rounded to bfloat16 and summed up in float32, as the reference's eager attention does it.
     """
