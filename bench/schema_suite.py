@@ -37,9 +37,9 @@ from diffusiongemma.control.compiling import CompileJob
 from diffusiongemma.control.languages.nfa import compile_language
 from diffusiongemma.control.structure import Structure
 from diffusiongemma.errors import InputError
+from diffusiongemma.serve.transport.compiling_process import USUAL
 
 CPU_SECONDS, MOST_BYTES = 2, 512 * 2**20
-USUAL = '{"properties":{"a":{"type":"object"},"b":{"pattern":"\\\\d\\\\w\\\\s"},"c":{"format":"date-time"}}}'
 FORMATS = jsonschema.Draft202012Validator.FORMAT_CHECKER
 Outcome = tuple[str, Any]
 

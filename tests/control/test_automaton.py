@@ -20,7 +20,7 @@ from diffusiongemma.control.constraint import Constraint
 from diffusiongemma.control.inference.bundles import Bundles
 from diffusiongemma.control.languages.nfa import compile_language
 from diffusiongemma.control.languages.regex import regex_language
-from diffusiongemma.control.languages.utf8 import to_bytes
+from diffusiongemma.control.languages.utf8 import ByteDfa, to_bytes
 from diffusiongemma.control.tokens.automaton import compile_tokens, compile_whole_characters
 from diffusiongemma.control.tokens.bias import LogitBias
 from diffusiongemma.control.tokens.coarse import landing_states
@@ -290,3 +290,41 @@ def test_other_tokenizers_are_refused():
     tokenizer.decoder = decoders.WordPiece()
     with pytest.raises(InputError, match="WordPiece"):
         vocabulary_of(tokenizer)
+
+
+def test_tokens_that_are_passed_over_move_as_those_that_are_followed():
+    """Each automaton twice: skipping what lies below a node where nothing changes, and following every token."""
+    patterns = [
+        "[a-z]*",
+        ".*",
+        r"[^\"\n]{0,9}[\u2028-\u2fff]*",
+        "(ab|[^b])*",
+        "[\u0400-\u9fff]*x?",
+        r"\w*",
+        "[^é]*",
+        "a{3,5}.*",
+    ]
+    tokens = [
+        *WORDS,
+        "x\u2028y",
+        "\u2028",
+        "\ufeffa",
+        "日本語",
+        "ß",
+        "ßß",
+        '"a',
+        "abcabcabc",
+        "bb",
+        "\u0410\u0411",
+        "😀😀",
+    ]
+    vocabulary = Vocabulary(
+        (None, *BYTES, *(token.encode() for token in dict.fromkeys(tokens)), *PARTS, b"a\xe6\x97", b"\xc0\x80")
+    )
+    for pattern in patterns:
+        dfa = compile_language(regex_language(pattern))
+        encoded = to_bytes(dfa)
+        skipping = compile_tokens(encoded, vocabulary, [END])
+        following = compile_tokens(ByteDfa(encoded.next, encoded.accepting), vocabulary, [END])
+        pairs = itertools.product(range(skipping.num_states), range(len(vocabulary)))
+        assert all(skipping.advance(*pair) == following.advance(*pair) for pair in pairs), pattern

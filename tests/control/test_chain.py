@@ -41,7 +41,7 @@ def cases(draw_from, canvases: int = 1) -> Case:
     positions = draw_from(st.integers(1, 4 if canvases == 1 else 2))
     scale = draw_from(st.sampled_from([0.3, 3.0, 60.0]))
     generator = torch.Generator().manual_seed(draw_from(st.integers(0, 2**31)))
-    return Case(ByteDfa(table, accepting, states), torch.randn(canvases, positions, V, generator=generator) * scale)
+    return Case(ByteDfa(table, accepting), torch.randn(canvases, positions, V, generator=generator) * scale)
 
 
 def compiled(case: Case) -> TokenAutomaton:
@@ -154,7 +154,7 @@ def test_samples_follow_the_exact_distribution():
     table = np.full((2, 256), -1, np.int32)
     table[0, ord("a")], table[0, ord("b")], table[1, ord("b")], table[1, ord("c")] = 1, 0, 0, 1
     case = Case(
-        ByteDfa(table, np.array([False, True]), 2), torch.randn(1, 3, V, generator=torch.Generator().manual_seed(3))
+        ByteDfa(table, np.array([False, True])), torch.randn(1, 3, V, generator=torch.Generator().manual_seed(3))
     )
     scores, count = case.scores[0], 20_000
     expected = enumerated(case, scores)
@@ -172,7 +172,7 @@ def test_structure_wins_over_impossible_scores():
     """Scores of -inf everywhere, or that forbid what the structure needs, still give an accepted path."""
     table = np.full((3, 256), -1, np.int32)
     table[0, ord("a")], table[1, ord("b")] = 1, 2
-    automaton = compile_tokens(ByteDfa(table, np.array([False, False, True]), 3), TOY, [END])
+    automaton = compile_tokens(ByteDfa(table, np.array([False, False, True])), TOY, [END])
     chain = chain_over(automaton, 0, 3)
     for scores in (
         torch.full((3, V), -torch.inf),
@@ -188,7 +188,7 @@ def test_long_forced_structure_does_not_underflow():
     text = b"ab" * 100 + b"c" * 100
     table = np.full((len(text) + 1, 256), -1, np.int32)
     table[np.arange(len(text)), list(text)] = np.arange(1, len(text) + 1)
-    automaton = compile_tokens(ByteDfa(table, np.arange(len(text) + 1) == len(text), len(text) + 1), TOY, [END])
+    automaton = compile_tokens(ByteDfa(table, np.arange(len(text) + 1) == len(text)), TOY, [END])
     scores = torch.full((299, V), -100.0)
     scores[:, 0] = 0.0
     chain = chain_over(automaton, 0, 299)
@@ -200,7 +200,7 @@ def test_long_forced_structure_does_not_underflow():
 def test_no_end_before_the_minimum_length():
     table = np.full((1, 256), -1, np.int32)
     table[0, ord("a")] = 0
-    automaton = compile_tokens(ByteDfa(table, np.array([True]), 1), TOY, [END])
+    automaton = compile_tokens(ByteDfa(table, np.array([True])), TOY, [END])
     scores = torch.zeros(5, V).index_fill_(1, torch.tensor([END]), 9.0)
     assert chain_over(automaton, 0, 5).most_probable_path(scores).tolist() == [END] * 5
     path = chain_over(automaton, 0, 5, end_not_before=3).most_probable_path(scores).tolist()
@@ -210,7 +210,7 @@ def test_no_end_before_the_minimum_length():
 def test_evidence_does_not_depend_on_a_constant_per_row_or_on_the_float_type():
     table = np.full((1, 256), -1, np.int32)
     table[0, [ord(c) for c in "abc"]] = 0
-    chain = chain_over(compile_tokens(ByteDfa(table, np.array([True]), 1), TOY, [END]), 0, 4)
+    chain = chain_over(compile_tokens(ByteDfa(table, np.array([True])), TOY, [END]), 0, 4)
     scores = torch.randn(4, V, generator=torch.Generator().manual_seed(0)).bfloat16()
     shifted = scores.double() + torch.tensor([[0.0], [50.0], [-50.0], [7.0]])
     entropy, shifted_entropy = chain.posterior(scores).entropy, chain.posterior(shifted).entropy
@@ -221,7 +221,7 @@ def test_scores_need_not_exist_all_at_once():
     """Evidence gathered from a few rows at a time gives the same tokens and numbers."""
     table = np.full((2, 256), -1, np.int32)
     table[0, [ord(c) for c in "abc"]] = table[1, ord("c")] = 1
-    chain = chain_over(compile_tokens(ByteDfa(table, np.array([False, True]), 2), TOY, [END]), 0, 5)
+    chain = chain_over(compile_tokens(ByteDfa(table, np.array([False, True])), TOY, [END]), 0, 5)
     scores, uniforms = torch.randn(5, V, generator=torch.Generator().manual_seed(5)), torch.linspace(0.1, 0.9, 5)
     evidence = Evidence.gathered(iter(scores.split(2)), 5, chain.blocks)
     whole, gathered = chain.posterior(scores), chain.posterior(evidence)

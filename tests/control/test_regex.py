@@ -32,7 +32,7 @@ from diffusiongemma.control.languages.template import template_language
 from diffusiongemma.control.languages.utf8 import to_bytes
 from diffusiongemma.control.languages.words import words_language
 from diffusiongemma.control.structure import Structure
-from diffusiongemma.control.tokens import automaton
+from diffusiongemma.control.tokens import moves
 from diffusiongemma.control.tokens.vocabulary import Vocabulary
 from diffusiongemma.errors import InputError
 
@@ -150,7 +150,7 @@ def test_words_never_or_surely_appear():
 
 
 def test_what_outgrows_memory_is_refused_and_named(monkeypatch):
-    monkeypatch.setattr(automaton, "LARGEST_TABLE", 50)
+    monkeypatch.setattr(moves, "LARGEST_TABLE", 50)
     vocabulary = Vocabulary((None, *(bytes([b]) for b in range(256))))
     with pytest.raises(TooLarge, match=r"regex: the repetition \{1,200\} is too large: .*tokens apart") as caught:
         CompileJob.of(Structure(regex=r"[ab]{3}\w{1,200}"), vocabulary, [0]).run()

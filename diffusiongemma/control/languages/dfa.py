@@ -221,8 +221,9 @@ def trimmed(dfa: CharDfa) -> CharDfa:
     table = dfa.next.copy()
     table[(table != DEAD) & ~live[table]] = DEAD
     order, seen = [0], {0}
+    rows = table.tolist()
     for state in order:
-        for following in dict.fromkeys(table[state].tolist()):
+        for following in dict.fromkeys(rows[state]):
             if following != DEAD and following not in seen:
                 seen.add(following)
                 order.append(following)
@@ -242,7 +243,7 @@ def distances(starts: np.ndarray, source: np.ndarray, target: np.ndarray, num_st
     """[S] the fewest edges from any of `starts`, UNREACHABLE where there is no way."""
     distance = np.full(num_states, UNREACHABLE, np.int64)
     distance[starts] = 0
-    steps, frontier = 0, np.isin(np.arange(num_states), starts)
+    steps, frontier = 0, distance == 0
     while frontier.any():
         steps += 1
         reached = np.zeros(num_states, bool)

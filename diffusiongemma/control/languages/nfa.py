@@ -10,7 +10,7 @@ written as generators that `run` keeps on a stack of its own.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -166,19 +166,10 @@ class NfaBuilder:
 
     def _embed(self, dfa: CharDfa, target: int, escaped: bool = False) -> int:
         """The states of a finished automaton, its acceptance leading on to `target`."""
-        states = [self.new_state(*([target] if accepts else [])) for accepts in dfa.accepting]
+        states = [self.new_state(*([target] if accepts else [])) for accepts in dfa.accepting.tolist()]
         move = self._add_escaped if escaped else self._add_move
-        charsets: dict[tuple[int, ...], CharSet] = {}
-        for state, row in zip(states, dfa.next.tolist(), strict=True):
-            by_target: dict[int, list[int]] = {}
-            for atom, following in enumerate(row):
-                if following != DEAD:
-                    by_target.setdefault(following, []).append(atom)
-            for following in sorted(by_target):
-                atoms = tuple(by_target[following])
-                if atoms not in charsets:
-                    charsets[atoms] = dfa.alphabet.chars_of(atoms)
-                move(state, charsets[atoms], states[following])
+        for state, allowed, following in _moves_of(dfa):
+            move(states[state], allowed, states[following])
         return states[0]
 
     def _add_move(self, state: int, allowed: CharSet, target: int) -> None:
@@ -196,64 +187,51 @@ class NfaBuilder:
     # -- subsets
 
     def determinised(self, start: int, accept: int) -> CharDfa:
-        distinct = list(dict.fromkeys(s for moves in self.char_moves for s, _ in moves))
+        by_identity = {id(allowed): allowed for moves in self.char_moves for allowed, _ in moves}  # hashing takes long
+        distinct = list(dict.fromkeys(by_identity.values()))
         alphabet = alphabet_of([*distinct, chars("\n"), *([self.words] if self.words else [])])
-        atoms_of = {s: alphabet.atoms_in(s) for s in distinct}
-        kind_of = self._kinds(alphabet)
+        atoms_of = {allowed: _mask(alphabet.atoms_in(allowed)) for allowed in distinct}
+        atoms_by_id = {key: atoms_of[allowed] for key, allowed in by_identity.items()}
+        moves = [[(atoms_by_id[id(allowed)], target * MASKS) for allowed, target in row] for row in self.char_moves]
+        kinds = self._kinds(alphabet)
         looks_back = bool(self.words) or any(anchor == "line start" for moves in self.free_moves for anchor, _ in moves)
         closures: dict[tuple[int, int], frozenset[int]] = {}
 
         def closure(thread: int, before: int) -> frozenset[int]:
-            key = thread, before if looks_back else OTHER
+            key = thread, before
             if key not in closures:
-                closures[key] = self._closure(thread, key[1], at_start=False)
+                closures[key] = self._closure(thread, before, at_start=False)
             return closures[key]
 
         first = self._closure(start * MASKS + ANYTHING, OTHER, at_start=True)
-        number, order, rows = {first: 0}, [first], []
-        for subset in order:  # grows while it is walked
-            row = [DEAD] * alphabet.num_atoms
-            for atom, targets in self._moves(subset, atoms_of, kind_of).items():
-                following = frozenset().union(*(closure(t, kind_of[atom]) for t in targets))
-                if following not in number:
-                    number[following] = len(order)
-                    order.append(following)
-                    refuse_above_limit(len(order))
-                row[atom] = number[following]
-            rows.append(row)
+        number, order = {first: 0}, [first]
+        numbers: dict[tuple[frozenset[int], int], int] = {}  # by the threads that lead there
+        found: dict[int, tuple[list[int], list[int]]] = {}  # by atoms: states, and where these lead from them
+        for state, subset in enumerate(order):  # grows while it is walked
+            for atoms, threads in _disjoint(_moves(subset, moves, kinds)):
+                for before, part in _by_kind(atoms, kinds) if looks_back else ((OTHER, atoms),):
+                    if (threads, before) not in numbers:
+                        following = frozenset().union(*(closure(thread, before) for thread in threads))
+                        if following not in number:
+                            number[following] = len(order)
+                            order.append(following)
+                            refuse_above_limit(len(order))
+                        numbers[threads, before] = number[following]
+                    states, targets = found.setdefault(part, ([], []))
+                    states.append(state)
+                    targets.append(numbers[threads, before])
+        table = np.full((len(order), alphabet.num_atoms), DEAD, np.int32)
+        for atoms, (states, targets) in found.items():
+            table[np.ix_(states, _members(atoms))] = np.array(targets, np.int32)[:, None]
         final = {accept * MASKS + mask for mask in range(MASKS) if mask & END}
         accepting = np.array([not final.isdisjoint(subset) for subset in order])
-        return CharDfa(alphabet, np.array(rows).reshape(len(order), -1), accepting)
+        return CharDfa(alphabet, table, accepting)
 
-    def _kinds(self, alphabet: Alphabet) -> list[int]:
-        """Of every atom, what reading it counts as."""
-        kinds = [OTHER] * alphabet.num_atoms
-        for atom in alphabet.atoms_in(self.words):
-            kinds[atom] = WORD
-        kinds[alphabet.atoms_in(chars("\n"))[0]] = NEWLINE
-        return kinds
-
-    def _moves(
-        self, subset: Iterable[int], atoms_of: dict[CharSet, list[int]], kind_of: list[int]
-    ) -> dict[int, tuple[int, ...]]:
-        """For each atom that can be read here, the threads it leads to (before free moves)."""
-        by_set: dict[CharSet, set[int]] = {}
-        moves: dict[int, set[int]] = {}
-        for thread in subset:
-            state, mask = divmod(thread, MASKS)
-            for allowed, target in self.char_moves[state]:
-                if mask == ANYTHING:
-                    by_set.setdefault(allowed, set()).add(target * MASKS + ANYTHING)
-                    continue
-                for atom in atoms_of[allowed]:
-                    if kind_of[atom] & mask:
-                        moves.setdefault(atom, set()).add(target * MASKS + ANYTHING)
-                    elif kind_of[atom] == NEWLINE and mask & FINAL_NEWLINE:
-                        moves.setdefault(atom, set()).add(target * MASKS + END)
-        for allowed, targets in by_set.items():
-            for atom in atoms_of[allowed]:
-                moves[atom] = moves[atom] | targets if atom in moves else targets
-        return {atom: tuple(targets) for atom, targets in moves.items()}
+    def _kinds(self, alphabet: Alphabet) -> dict[int, int]:
+        """For each kind that reading an atom counts as, the atoms."""
+        words, newline = _mask(alphabet.atoms_in(self.words)), _mask(alphabet.atoms_in(chars("\n")))
+        others = _mask(range(alphabet.num_atoms)) & ~words & ~newline
+        return {WORD: words & ~newline, NEWLINE: newline, OTHER: others}
 
     def _closure(self, thread: int, before: int, at_start: bool) -> frozenset[int]:
         """All threads reached without reading, kept only where they read, accept or wait; `before` is the kind of the
@@ -268,6 +246,49 @@ class NfaBuilder:
                     seen.add(reached)
                     pending.append(reached)
         return frozenset(t for t in seen if self.char_moves[t // MASKS] or not self.free_moves[t // MASKS])
+
+
+def _mask(atoms: Iterable[int]) -> int:
+    return sum(1 << atom for atom in atoms)
+
+
+def _members(atoms: int) -> list[int]:
+    return [atom for atom in range(atoms.bit_length()) if atoms >> atom & 1]
+
+
+def _by_kind(atoms: int, kinds: dict[int, int]) -> Iterator[tuple[int, int]]:
+    return ((kind, part) for kind, members in kinds.items() if (part := atoms & members))
+
+
+def _moves(subset: Iterable[int], moves: list[list[tuple[int, int]]], kinds: dict[int, int]) -> dict[int, set[int]]:
+    """For sets of atoms, which may overlap, the threads that reading one of them leads to (before free moves)."""
+    found: dict[int, set[int]] = {}
+    for thread in subset:
+        state, mask = divmod(thread, MASKS)
+        for atoms, target in moves[state]:
+            if mask == ANYTHING:
+                found.setdefault(atoms, set()).add(target + ANYTHING)
+                continue
+            if readable := atoms & sum(members for kind, members in kinds.items() if kind & mask):
+                found.setdefault(readable, set()).add(target + ANYTHING)
+            if mask & FINAL_NEWLINE and not mask & NEWLINE and (final := atoms & kinds[NEWLINE]):
+                found.setdefault(final, set()).add(target + END)
+    return found
+
+
+def _disjoint(found: dict[int, set[int]]) -> list[tuple[int, frozenset[int]]]:
+    """The same in sets that do not overlap."""
+    regions: list[tuple[int, frozenset[int]]] = []
+    for atoms, threads in found.items():
+        split = []
+        for region, before in regions:
+            if common := region & atoms:
+                split.append((common, before | threads))
+            if rest := region & ~atoms:
+                split.append((rest, before))
+            atoms &= ~region
+        regions = [*split, (atoms, frozenset(threads))] if atoms else split
+    return regions
 
 
 def _left(anchor: str, mask: int, before: int, at_start: bool) -> int:
@@ -287,6 +308,24 @@ def _left(anchor: str, mask: int, before: int, at_start: bool) -> int:
             return mask & (NOT_WORD if before == WORD else WORD)
     assert anchor == "no boundary", anchor
     return mask & (WORD if before == WORD else NOT_WORD)
+
+
+@lru_cache(maxsize=256)
+def _moves_of(dfa: CharDfa) -> list[tuple[int, CharSet, int]]:
+    """The moves of an automaton: state, characters, next state."""
+    moves: list[tuple[int, CharSet, int]] = []
+    charsets: dict[tuple[int, ...], CharSet] = {}
+    for state, row in enumerate(dfa.next.tolist()):
+        by_target: dict[int, list[int]] = {}
+        for atom, following in enumerate(row):
+            if following != DEAD:
+                by_target.setdefault(following, []).append(atom)
+        for following in sorted(by_target):
+            atoms = tuple(by_target[following])
+            if atoms not in charsets:
+                charsets[atoms] = dfa.alphabet.chars_of(atoms)
+            moves.append((state, charsets[atoms], following))
+    return moves
 
 
 @lru_cache(maxsize=512)

@@ -19,7 +19,7 @@ class ByteDfa:
 
     next: np.ndarray  # [S, 256] int32
     accepting: np.ndarray  # [S] bool
-    num_whole: int  # states 0 .. num_whole - 1 stand between characters
+    characters: CharDfa | None = None  # what it encodes: its states, between characters, come first
 
     @property
     def num_states(self) -> int:
@@ -41,59 +41,53 @@ def to_bytes(dfa: CharDfa, most: int = LARGEST_BYTE_DFA) -> ByteDfa:
 
 
 class _Encoder:
-    """Mid-character states are shared wherever the same continuation bytes lead to the same states."""
+    """States inside characters are shared wherever the same continuation bytes lead to the same states."""
 
     def __init__(self, dfa: CharDfa, most: int) -> None:
         self.dfa, self.most = dfa, most
         self.blocks = _blocks_of(dfa.alphabet)
-        self.rows: list[np.ndarray] = [_dead_row() for _ in range(dfa.num_states)]
-        self.shared: dict[bytes, int] = {}
+        self.inside: list[np.ndarray] = []  # [n, 64] where the continuation bytes lead, of states inside characters
+        self.states = dfa.num_states
 
     def encoded(self) -> ByteDfa:
-        by_transitions: dict[bytes, np.ndarray] = {}
-        for state, transitions in enumerate(self.dfa.next):
-            key = transitions.tobytes()
-            if key not in by_transitions:
-                by_transitions[key] = self._row(transitions)
-            self.rows[state] = by_transitions[key]
-        accepting = np.zeros(len(self.rows), bool)
-        accepting[: self.dfa.num_states] = self.dfa.accepting
-        return ByteDfa(np.stack(self.rows).astype(np.int32), accepting, self.dfa.num_states)
+        distinct, which = _distinct_rows(self.dfa.next)
+        whole = self._first_bytes(distinct)[which]
+        waiting = np.full((self.states - len(whole), 256), DEAD, np.int32)
+        waiting[:, 0x80:0xC0] = np.concatenate([*self.inside, np.zeros((0, BLOCK), np.int32)])
+        accepting = np.zeros(self.states, bool)
+        accepting[: len(whole)] = self.dfa.accepting
+        return ByteDfa(np.concatenate([whole, waiting]), accepting, self.dfa)
 
-    def _row(self, transitions: np.ndarray) -> np.ndarray:
-        """The 256 moves of a state whose moves by atom are `transitions`."""
-        last = np.append(transitions, DEAD)[self.blocks.atoms]  # [distinct blocks, 64] by last byte
-        row = _dead_row()
-        row[:128] = last[self.blocks.ascii].ravel()
-        if (last[self.blocks.beyond_ascii] == DEAD).all():
-            return row
-        last_two = self._middles(last)  # [distinct blocks + 1] the state before the last byte; the last one is dead
-        row[0xC2:0xE0] = last_two[self.blocks.two_bytes]
-        last_three = self._middles(last_two[self.blocks.groups])  # [distinct groups + 1]
-        row[0xE0:0xF0] = last_three[self.blocks.three_bytes]
-        row[0xF0:0xF5] = self._middles(last_three[self.blocks.four_bytes])[:-1]
-        return row
+    def _first_bytes(self, by_atom: np.ndarray) -> np.ndarray:
+        """[n, 256] the moves of states whose moves by atom are [n, atoms]."""
+        blocks, rows = self.blocks, np.full((len(by_atom), 256), DEAD, np.int32)
+        by_atom = np.pad(by_atom, ((0, 0), (0, 1)), constant_values=DEAD)
+        rows[:, :128] = by_atom[:, blocks.atoms[blocks.ascii].ravel()]
+        last = np.full((len(by_atom), len(blocks.atoms) + 1), DEAD, np.int32)  # before the last byte; the end is dead
+        last[:, blocks.beyond_ascii] = self._waiting(by_atom, blocks.atoms[blocks.beyond_ascii])
+        rows[:, 0xC2:0xE0] = last[:, blocks.two_bytes]
+        last_two = np.pad(self._waiting(last, blocks.groups), ((0, 0), (0, 1)), constant_values=DEAD)
+        rows[:, 0xE0:0xF0] = last_two[:, blocks.three_bytes]
+        rows[:, 0xF0:0xF5] = self._waiting(last_two, blocks.four_bytes)
+        return rows
 
-    def _middles(self, continuations: np.ndarray) -> np.ndarray:
-        """The states that wait for one of 64 continuation bytes 0x80-0xBF, for each row [n, 64]; a dead one after."""
-        return np.array([*(self._middle(row) for row in continuations), DEAD])
-
-    def _middle(self, continuations: np.ndarray) -> int:
-        if (continuations == DEAD).all():
-            return DEAD
-        key = continuations.tobytes()
-        if key not in self.shared:
-            if len(self.rows) >= self.most:
-                raise TooLarge("it counts too far over characters of several bytes: count less far, or ASCII only")
-            self.shared[key] = len(self.rows)
-            row = _dead_row()
-            row[0x80:0xC0] = continuations
-            self.rows.append(row)
-        return self.shared[key]
-
-
-def _dead_row() -> np.ndarray:
-    return np.full(256, DEAD)
+    def _waiting(self, after: np.ndarray, bytes_: np.ndarray) -> np.ndarray:
+        """[n, w] the states that wait for one of 64 continuation bytes, which stands for a column of `after` [n, m]:
+        bytes_ [w, 64]. Equal ones are found by a hash of what they lead to, which is linear in it."""
+        keys = np.random.default_rng(0).integers(1, 2**63, size=BLOCK, dtype=np.uint64)
+        weights = np.zeros((after.shape[1], len(bytes_)), np.uint64)
+        np.add.at(weights, (bytes_, np.arange(len(bytes_))[:, None]), keys)  # index -1 is the last column, the dead one
+        hashes = (after + 1).astype(np.uint64) @ weights
+        _, first, which = np.unique(hashes.ravel(), return_index=True, return_inverse=True)
+        row, column = np.divmod(first, len(bytes_))
+        reached = after[row[:, None], bytes_[column]]
+        alive = (reached != DEAD).any(1)
+        if self.states + np.count_nonzero(alive) > self.most:
+            raise TooLarge("it counts too far over characters of several bytes: count less far, or ASCII only")
+        number = np.where(alive, self.states + np.cumsum(alive) - 1, DEAD)
+        self.inside.append(reached[alive])
+        self.states += int(np.count_nonzero(alive))
+        return number[which].reshape(hashes.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,8 +108,7 @@ class _Blocks:
 
 
 def _blocks_of(alphabet: Alphabet) -> _Blocks:
-    lengths = np.diff(np.append(alphabet.starts, 0x110000))
-    atoms, block = _distinct_rows(np.repeat(alphabet.atoms, lengths).reshape(-1, BLOCK))  # block [17408]
+    atoms, block = _distinct_blocks(alphabet)  # block [17408]
     longer = block.copy()
     longer[:TWO_BYTE_BLOCKS] = DEAD
     groups, group = _distinct_rows(longer.reshape(-1, BLOCK))  # group [272]
@@ -132,10 +125,26 @@ def _blocks_of(alphabet: Alphabet) -> _Blocks:
     )
 
 
+def _distinct_blocks(alphabet: Alphabet) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct rows [n, 64] of atoms, and which of them each block of Unicode is."""
+    first = np.arange(0, 0x110000, BLOCK)
+    broken = np.unique(alphabet.starts[alphabet.starts % BLOCK != 0] // BLOCK)  # the others are of one atom each
+    of_one = alphabet.atoms[np.searchsorted(alphabet.starts, first, side="right") - 1]
+    chars = first[broken][:, None] + np.arange(BLOCK)
+    mixed = alphabet.atoms[np.searchsorted(alphabet.starts, chars, side="right") - 1]
+    plain = np.repeat(np.arange(DEAD, alphabet.num_atoms)[:, None], BLOCK, axis=1)
+    kinds = of_one + 1
+    kinds[broken] = len(plain) + np.arange(len(broken))
+    used, kinds = np.unique(kinds, return_inverse=True)
+    rows, which = _distinct_rows(np.concatenate([plain, mixed])[used])
+    return rows, which[kinds]
+
+
 def _distinct_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct rows [n, 64] (small numbers, -1 allowed), and which of them each row is."""
-    keys = np.random.default_rng(0).integers(1, 2**62, size=(int(rows.max()) + 2, rows.shape[1]))
-    hashes = keys[rows, np.arange(rows.shape[1])].sum(1)
-    _, first, which = np.unique(hashes, return_index=True, return_inverse=True)
+    """The distinct rows (small numbers, -1 allowed), and which of them each row is."""
+    keys = np.random.default_rng(0).integers(0, 2**63, size=rows.shape[1], dtype=np.uint64) * np.uint64(2) + np.uint64(
+        1
+    )
+    _, first, which = np.unique((rows + 1).astype(np.uint64) @ keys, return_index=True, return_inverse=True)
     assert (rows == rows[first[which]]).all(), "hash collision"
     return rows[first], which

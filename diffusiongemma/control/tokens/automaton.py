@@ -18,13 +18,9 @@ import numpy as np
 
 from diffusiongemma.control.languages.dfa import DEAD, UNREACHABLE, CharDfa, TooLarge, distances
 from diffusiongemma.control.languages.utf8 import ByteDfa
-from diffusiongemma.control.tokens.vocabulary import TokenTrie, Vocabulary
+from diffusiongemma.control.tokens.moves import MOST_EDGES, TELLS_APART, Walk, distinct_rows, moves_of_tokens
+from diffusiongemma.control.tokens.vocabulary import Vocabulary
 from diffusiongemma.errors import InputError
-
-LARGEST_TABLE = 100_000_000  # entries (distinct move, state) of 4 bytes each
-MOST_EDGES = 500_000
-MOST_LEADING = 2 * MOST_EDGES  # entries of the table that lead anywhere: some moves will share a class
-TELLS_APART = "this constraint tells too many tokens apart in too many places: simplify it"
 
 
 class NotWritable(InputError):
@@ -86,10 +82,10 @@ def compile_tokens(dfa: ByteDfa, vocabulary: Vocabulary, end_ids: Collection[int
     `end_ids` finish an accepted text (and pad the rest of the canvas); they never stand for text. Raises `NotWritable`
     where this vocabulary can't write any accepted text, `TooLarge` where the tables outgrow memory.
     """
-    _, columns, byte_class = np.unique(dfa.next, axis=1, return_index=True, return_inverse=True)
-    byte_class = byte_class.reshape(-1)  # NumPy 2.0 returned it as a column
-    table = dfa.next[:, columns]
-    walk = _Walk(vocabulary.trie, table, byte_class[vocabulary.trie.symbol], len(vocabulary))
+    table, byte_class = distinct_rows(np.ascontiguousarray(dfa.next.T))
+    table = np.pad(table.T, ((0, 0), (0, 1)), constant_values=DEAD)  # the last column: bytes that nothing matches
+    columns = byte_class % table.shape[1]
+    walk = Walk(vocabulary.trie, table, columns.__getitem__, dfa.characters, len(vocabulary))
     return _compiled(walk, dfa.accepting, np.arange(dfa.num_states), end_ids)
 
 
@@ -101,32 +97,25 @@ def compile_whole_characters(
     `landing` [states] gives the state to go on from after a token in place of the one it leads to, or -1 if it may not
     end there; it must accept no more (see `coarse`).
     """
-    trie = vocabulary.trie_of_characters
-    interval = np.searchsorted(dfa.alphabet.starts, trie.symbol.astype(np.int64), side="right") - 1
     table = np.pad(dfa.next, ((0, 0), (0, 1)), constant_values=DEAD)  # the last column: characters that nothing matches
-    return _compiled(_Walk(trie, table, dfa.alphabet.atoms[interval] % table.shape[1], len(vocabulary)),
-                     dfa.accepting, landing, end_ids)  # fmt: skip
 
+    def columns(symbols: np.ndarray) -> np.ndarray:
+        interval = np.searchsorted(dfa.alphabet.starts, symbols, side="right") - 1
+        return dfa.alphabet.atoms[interval] % table.shape[1]
 
-@dataclass(frozen=True, eq=False)
-class _Walk:
-    """What it takes to follow all tokens through an automaton."""
-
-    trie: TokenTrie
-    table: np.ndarray  # [S, columns] the state after a symbol of each column
-    column: np.ndarray  # [trie nodes] the column of the symbol that leads to the node
-    num_tokens: int
+    walk = Walk(vocabulary.trie_of_characters, table, columns, dfa, len(vocabulary))
+    return _compiled(walk, dfa.accepting, landing, end_ids)
 
 
 def _compiled(
-    walk: _Walk, accepting_states: np.ndarray, landing: np.ndarray, end_ids: Collection[int]
+    walk: Walk, accepting_states: np.ndarray, landing: np.ndarray, end_ids: Collection[int]
 ) -> TokenAutomaton:
     if not end_ids:
         raise InputError("a constraint needs at least one end token to close with: give end_ids")
     origins = np.unique(landing[landing != DEAD])
-    moves, move_of_token = _moves_of_tokens(walk, origins)
+    moves, move_of_token = moves_of_tokens(walk, origins)
     move_of_token[list(end_ids)] = DEAD
-    used = np.unique(move_of_token[move_of_token != DEAD])
+    used = np.flatnonzero(np.bincount(move_of_token + 1, minlength=len(moves) + 1)[1:])
     number = np.full(len(accepting_states) + 1, DEAD)
     number[origins] = np.arange(len(origins))
     moves = number[np.append(landing, DEAD)[moves[used]]]  # [tokens' distinct moves, origins], origins counted anew
@@ -135,82 +124,10 @@ def _compiled(
     if not live.any():
         raise NotWritable("this tokenizer can't write any text that matches the constraint")
     number = np.append(np.where(live, np.cumsum(live) - 1, DEAD), DEAD)
-    classes, class_of_move = _distinct(number[moves[:, live]])
+    classes, class_of_move = distinct_rows(number[moves[:, live]])
     class_of_used = np.full(int(used.max(initial=-1)) + 2, DEAD)
     class_of_used[used] = class_of_move
     return _with_end_tokens(accepting[live], classes, class_of_used[move_of_token], sorted(end_ids))
-
-
-def _moves_of_tokens(walk: _Walk, origins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct moves [M, origins] of strings of symbols (where each leads from every origin), and each token's.
-
-    The move of a trie node is its parent's followed by one symbol. However large the vocabulary, few moves differ (to a
-    JSON schema most words are just text), so each is computed once and the trie is only walked with their numbers.
-    """
-    trie, width = walk.trie, walk.table.shape[1]
-    table = np.pad(walk.table, ((0, 1), (0, 0)), constant_values=DEAD)  # last row: from nowhere to nowhere
-    moves = _MoveTable(origins)
-    of_node = np.full(len(trie.symbol), DEAD)
-    of_node[0] = 0
-    parent = np.repeat(np.arange(len(trie.symbol)), np.diff(trie.first_child))  # of nodes 1, 2, …
-    for begin, end in zip(trie.level_start[1:-1], trie.level_start[2:], strict=True):
-        before = of_node[parent[begin - 1 : end - 1]]
-        alive = np.flatnonzero(before != DEAD)
-        key = before[alive] * width + walk.column[begin:end][alive]
-        distinct, which = _number(key, moves.count * width)
-        reached = table[moves.rows[distinct // width], (distinct % width)[:, None]]
-        of_node[begin + alive] = moves.add(reached)[which]
-    move_of_token = np.full(walk.num_tokens, DEAD)
-    move_of_token[trie.tokens] = np.repeat(of_node, np.diff(trie.first_token))
-    return moves.rows, move_of_token
-
-
-class _MoveTable:
-    """Distinct moves, found again by a 64-bit hash of where they lead."""
-
-    def __init__(self, origins: np.ndarray) -> None:
-        self.rows = origins[None].astype(np.int32)  # move 0: the empty string
-        self._key = np.random.default_rng(0).integers(0, 2**64, size=len(origins), dtype=np.uint64) | np.uint64(1)
-        self._found: dict[int, int] = {}
-        self._leading = 0
-
-    @property
-    def count(self) -> int:
-        return len(self.rows)
-
-    def add(self, moves: np.ndarray) -> np.ndarray:
-        """The numbers of these moves [n, origins], new ones added; DEAD for those that lead nowhere."""
-        hashes = ((moves.astype(np.uint64) + np.uint64(2)) * self._key).sum(1)
-        leads = (moves != DEAD).any(1)
-        numbers = np.full(len(moves), DEAD)
-        fresh: list[int] = []
-        for i in np.flatnonzero(leads).tolist():
-            number = self._found.setdefault(int(hashes[i]), self.count + len(fresh))
-            if number == self.count + len(fresh):
-                fresh.append(i)
-            numbers[i] = number
-        self._leading += int(np.count_nonzero(moves[fresh] != DEAD))
-        if self._leading > MOST_LEADING or (self.count + len(fresh)) * self.rows.shape[1] > LARGEST_TABLE:
-            raise TooLarge(TELLS_APART)
-        self.rows = np.concatenate([self.rows, moves[fresh]])
-        assert (self.rows[numbers[leads]] == moves[leads]).all(), "hash collision"
-        return numbers
-
-
-def _number(keys: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct keys (all below `limit`), and which of them each key is."""
-    present = np.zeros(limit, bool)
-    present[keys] = True
-    distinct = np.flatnonzero(present)
-    number = np.cumsum(present) - 1
-    return distinct, number[keys]
-
-
-def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct rows that lead anywhere, and which of them each row is (DEAD: none)."""
-    table = _MoveTable(np.arange(rows.shape[1]))
-    numbers = table.add(rows)
-    return table.rows[1:], np.where(numbers == DEAD, DEAD, numbers - 1)
 
 
 def _live_states(moves: np.ndarray, accepting: np.ndarray) -> np.ndarray:

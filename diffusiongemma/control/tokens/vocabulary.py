@@ -14,26 +14,10 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
-import numpy as np
-
+from diffusiongemma.control.tokens.trie import TokenTrie, trie_of_bytes, trie_of_characters
 from diffusiongemma.errors import InputError
 
-SYMBOLS = 0x110000  # bytes, or characters
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-
-
-@dataclass(frozen=True, eq=False)
-class TokenTrie:
-    """All token texts as one trie, of bytes or of characters, level by level.
-
-    Node 0 is the root; children of a node are consecutive, in the order of their symbols.
-    """
-
-    first_child: np.ndarray  # [N + 1] int64: children of n are first_child[n] .. first_child[n + 1] - 1
-    symbol: np.ndarray  # [N] uint32: the byte, or character, that leads to the node
-    first_token: np.ndarray  # [N + 1] int64: slice of `tokens` that end at the node
-    tokens: np.ndarray  # [T] int64 token ids
-    level_start: np.ndarray  # [depth + 1] int64: nodes of level d are level_start[d] .. level_start[d + 1] - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,16 +41,13 @@ class Vocabulary:
 
     @cached_property
     def trie(self) -> TokenTrie:
-        entries = sorted((written, token) for token, written in enumerate(self.token_bytes) if written)
-        flat = np.frombuffer(b"".join(written for written, _ in entries), np.uint8)
-        return _trie(entries, flat)
+        return trie_of_bytes(sorted((written, token) for token, written in enumerate(self.token_bytes) if written))
 
     @cached_property
     def trie_of_characters(self) -> TokenTrie:
         """Of those tokens that are whole characters."""
-        entries = sorted((text, token) for token, text in enumerate(map(_text, self.token_bytes)) if text)
-        flat = np.frombuffer("".join(text for text, _ in entries).encode("utf-32-le"), np.uint32)
-        return _trie(entries, flat)
+        texts = enumerate(map(_text, self.token_bytes))
+        return trie_of_characters(sorted((text, token) for token, text in texts if text))
 
     def decode(self, tokens: Iterable[int]) -> str:
         """The text that these tokens write; those that write none are skipped, broken characters become U+FFFD."""
@@ -83,33 +64,6 @@ def _text(written: bytes | None) -> str | None:
         return written and written.decode()  # type: ignore[return-value]
     except UnicodeDecodeError:
         return None
-
-
-def _trie(entries: list[tuple[bytes, int]] | list[tuple[str, int]], flat: np.ndarray) -> TokenTrie:
-    """From the texts of tokens, sorted, and all their symbols in a row."""
-    lengths = np.array([len(written) for written, _ in entries], np.int64)
-    ids = np.array([token for _, token in entries], np.int64)
-    flat = flat.astype(np.int64)
-    offset = np.cumsum(lengths) - lengths
-    node = np.zeros(len(entries), np.int64)  # where each token's walk stands, level by level
-    level_start, parents, symbol = [0, 1], [np.zeros(1, np.int64)], [np.zeros(1, np.uint32)]
-    for depth in range(int(lengths.max(initial=0))):
-        longer = np.flatnonzero(lengths > depth)
-        key = node[longer] * SYMBOLS + flat[offset[longer] + depth]  # ascending, because the tokens are sorted
-        distinct, number = np.unique(key, return_inverse=True)
-        node[longer] = level_start[-1] + number
-        parents.append(distinct // SYMBOLS)
-        symbol.append((distinct % SYMBOLS).astype(np.uint32))
-        level_start.append(level_start[-1] + len(distinct))
-    nodes = level_start[-1]
-    by_node = np.argsort(node, kind="stable")
-    return TokenTrie(
-        first_child=1 + np.searchsorted(np.concatenate(parents)[1:], np.arange(nodes + 1)),
-        symbol=np.concatenate(symbol),
-        first_token=np.searchsorted(node[by_node], np.arange(nodes + 1)),
-        tokens=ids[by_node],
-        level_start=np.array(level_start),
-    )
 
 
 def vocabulary_of(tokenizer: Any, size: int | None = None) -> Vocabulary:

@@ -25,8 +25,11 @@ from diffusiongemma.errors import InputError
 CPU_SECONDS = 2.0
 MOST_BYTES = 512 * 2**20  # beyond what the process has when it is forked
 NICE_AFTER, NICENESS = 0.1, 10  # seconds: what takes longer lets the engine's steps go first
-# What most schemas use, compiled once before the first fork: classes of characters, any JSON, a format.
-USUAL = '{"properties":{"a":{"type":"object"},"b":{"pattern":"\\\\d\\\\w\\\\s"},"c":{"format":"date-time"}}}'
+# What most schemas use, compiled once before the first fork: classes of characters, any JSON, numbers, a format.
+USUAL = (
+    '{"properties":{"a":{"type":"object"},"b":{"pattern":"\\\\d\\\\w\\\\s"},"c":{"format":"date-time"},'
+    '"d":{"type":"number"},"e":{"type":"array","items":{"type":"integer"}}}}'
+)
 _LENGTH = struct.Struct("<Q")
 
 
