@@ -8,7 +8,7 @@ Collections come from public repositories: guidance-ai/jsonschemabench (`data/â€
 json-schema-org/JSON-Schema-Test-Suite. Each schema compiles for a synthetic vocabulary (`--vocabulary`, 262,144 tokens
 by default) in a process of its own that is stopped after 2 s of processor time and 512 MiB, as the server does.
 Answers are random walks through the language, checked with `jsonschema` under the draft that the schema names, formats
-asserted.
+asserted, and patterns read by Node's RegExp where Node is installed.
 """
 
 from __future__ import annotations
@@ -19,13 +19,18 @@ import multiprocessing
 import random
 import re
 import resource
+import shutil
 import signal
 import statistics
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import cache
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import jsonschema
@@ -113,15 +118,59 @@ class _Known:
         return self.read
 
 
+class EcmaScript:
+    """Node's RegExp, asked line by line."""
+
+    SCRIPT = """require("readline").createInterface({input: process.stdin}).on("line", line => {
+        const [pattern, text] = JSON.parse(line);
+        let answer = null;
+        for (const flags of ["u", ""]) try { answer = new RegExp(pattern, flags).test(text); break } catch {}
+        console.log(JSON.stringify(answer));
+    })"""
+
+    def __init__(self) -> None:
+        self._node = subprocess.Popen(["node", "-e", self.SCRIPT], stdin=PIPE, stdout=PIPE, text=True)
+
+    def search(self, pattern: str, text: str) -> bool | None:
+        """Whether it matches somewhere; None for what is no pattern."""
+        assert self._node.stdin is not None and self._node.stdout is not None
+        print(json.dumps([pattern, text]), file=self._node.stdin, flush=True)
+        found: bool | None = json.loads(self._node.stdout.readline())
+        return found
+
+    def rule(self, validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[jsonschema.ValidationError]:
+        """`pattern` for `jsonschema`."""
+        if validator.is_type(instance, "string") and self.search(pattern, instance) is False:
+            yield jsonschema.ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+def multiple_of(validator: Any, step: Any, instance: Any, schema: Any) -> Iterator[jsonschema.ValidationError]:
+    """`multipleOf` for `jsonschema`, in decimal, where its own divides floats."""
+    if validator.is_type(instance, "number") and Decimal(str(instance)) % Decimal(str(step)):
+        yield jsonschema.ValidationError(f"{instance!r} is not a multiple of {step!r}")
+
+
+@cache
+def validator_class(dialect: Any) -> Any:
+    rules = {"multipleOf": multiple_of}
+    if shutil.which("node") is not None:
+        rules["pattern"] = ecma_script().rule
+    return jsonschema.validators.extend(dialect, rules)
+
+
+@cache
+def ecma_script() -> EcmaScript:
+    return EcmaScript()
+
+
 def problem(schema: Any, text: str) -> str | None:
     """Why an answer is invalid. What OpenAPI adds is told to `jsonschema` in its own words."""
     kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
     try:
-        kind(schema, format_checker=FORMATS).validate(json.loads(text))
+        validator_class(kind)(schema, format_checker=FORMATS).validate(json.loads(text))
     except jsonschema.ValidationError as error:
-        at_zero = error.validator == "multipleOf" and isinstance(error.validator_value, float)
         nullable = error.instance is None and isinstance(error.schema, dict) and error.schema.get("nullable")
-        return None if at_zero or nullable else error.message[:200]
+        return None if nullable else error.message[:200]
     except Exception as error:  # a pattern that Python does not read, a reference that is not there
         return None if isinstance(error, RecursionError | re.error) or "Unresolvable" in repr(error) else repr(error)
     return None
