@@ -14,6 +14,7 @@ asserted, and patterns read by Node's RegExp where Node is installed.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import multiprocessing
 import random
@@ -292,6 +293,7 @@ def main() -> None:
     vocabulary = synthetic_vocabulary(options.vocabulary)
     _ = vocabulary.trie, vocabulary.trie_of_characters
     CompileJob.of(Structure(json_schema=USUAL), vocabulary, [0]).run()
+    gc.disable()  # as in the process that compiles for a server
     engines = other_engines() if options.compare else {}
     tallies = []
     for named in options.schemas:

@@ -13,8 +13,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Unpack
 
-import numpy as np
-
 from diffusiongemma.control.constraint import Constraint
 from diffusiongemma.control.inference.bundles import Bundles
 from diffusiongemma.control.languages.dfa import CharDfa, TooLarge
@@ -92,7 +90,7 @@ class CompileJob:
     def _with_preamble(self, automaton: TokenAutomaton) -> TokenAutomaton:
         if self.preamble is None:
             return automaton
-        inside = np.array([text is not None and b"|" not in text for text in self.vocabulary.token_bytes])
+        inside = self.vocabulary.without_bars.copy()
         inside[list(self.end_ids)] = False
         return with_preamble(automaton, *self.preamble, inside)
 

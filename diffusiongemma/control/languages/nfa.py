@@ -10,6 +10,7 @@ written as generators that `run` keeps on a stack of its own.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Iterable, Iterator
 from functools import lru_cache
 from typing import Any
@@ -136,6 +137,8 @@ class NfaBuilder:
                 return self._embed(without, target)
             case lang.Compiled(dfa):
                 return self._embed(dfa, target)
+            case lang.Quoted(content) if (spelt := _spelt(content)) is not None:
+                return (yield self.build(spelt, target))
             case lang.Quoted(content):
                 closing = self._char_state(chars('"'), target)
                 return self._char_state(chars('"'), self._embed(writable(content), closing, escaped=True))
@@ -333,6 +336,27 @@ def _plain_and_special(allowed: CharSet) -> tuple[CharSet, tuple[str, ...]]:
     """What a JSON string holds as it is, and the characters that it escapes."""
     special = (chr(c) for low, high in difference(allowed, PLAIN) for c in range(low, high + 1))
     return intersection(allowed, PLAIN), tuple(special)
+
+
+@lru_cache(maxsize=512)
+def _spelt(content: lang.Language) -> lang.Language | None:
+    """A JSON string of one text, or of a few without rare control characters, without an automaton in between."""
+    options = content.options if isinstance(content, lang.Either) else (content,)
+    texts = [_only_text(option) for option in options]
+    if not texts or any(text is None for text in texts):
+        return None
+    if len(texts) > 1 and not all(c in "\n\r\t" or c >= " " for text in texts for c in text or ""):
+        return None
+    return lang.either(*(lang.literal(json.dumps(text, ensure_ascii=False)) for text in texts))
+
+
+def _only_text(language: lang.Language) -> str | None:
+    """The text of a language that is a plain one."""
+    parts = language.parts if isinstance(language, lang.Sequence) else (language,)
+    ranges = [part.allowed for part in parts if isinstance(part, lang.Chars)]
+    if len(ranges) < len(parts) or any(len(allowed) != 1 or allowed[0][0] != allowed[0][1] for allowed in ranges):
+        return None
+    return "".join(chr(allowed[0][0]) for allowed in ranges)
 
 
 @lru_cache(maxsize=128)

@@ -36,7 +36,7 @@ class TokenAutomaton:
 
     accepting: np.ndarray  # [S] bool
     done: int
-    class_of_token: np.ndarray  # [V] int64, -1 where the token is never allowed
+    class_of_token: np.ndarray  # [V] int32, -1 where the token is never allowed
     end_class: int
     source: np.ndarray  # [E] int64, edges sorted by (source, class)
     label: np.ndarray  # [E] int64, the class read
@@ -61,7 +61,7 @@ class TokenAutomaton:
 
     def advance(self, state: int, token: int) -> int:
         """The state after `token`, or -1 if it is not allowed in `state`."""
-        label = self.class_of_token[token]
+        label = int(self.class_of_token[token])
         key = state * self.num_classes + label
         edge = int(np.searchsorted(self._edge_key, key))
         allowed = label != DEAD and edge < len(self._edge_key) and self._edge_key[edge] == key
@@ -85,8 +85,8 @@ def compile_tokens(dfa: ByteDfa, vocabulary: Vocabulary, end_ids: Collection[int
     table, byte_class = distinct_rows(np.ascontiguousarray(dfa.next.T))
     table = np.pad(table.T, ((0, 0), (0, 1)), constant_values=DEAD)  # the last column: bytes that nothing matches
     columns = byte_class % table.shape[1]
-    walk = Walk(vocabulary.trie, table, columns.__getitem__, dfa.characters, len(vocabulary))
-    return _compiled(walk, dfa.accepting, np.arange(dfa.num_states), end_ids)
+    walk = Walk(vocabulary.trie, table, columns.__getitem__, dfa.characters)
+    return _compiled(walk, dfa.accepting, np.arange(dfa.num_states), len(vocabulary), end_ids)
 
 
 def compile_whole_characters(
@@ -103,20 +103,19 @@ def compile_whole_characters(
         interval = np.searchsorted(dfa.alphabet.starts, symbols, side="right") - 1
         return dfa.alphabet.atoms[interval] % table.shape[1]
 
-    walk = Walk(vocabulary.trie_of_characters, table, columns, dfa, len(vocabulary))
-    return _compiled(walk, dfa.accepting, landing, end_ids)
+    walk = Walk(vocabulary.trie_of_characters, table, columns, dfa)
+    return _compiled(walk, dfa.accepting, landing, len(vocabulary), end_ids)
 
 
 def _compiled(
-    walk: Walk, accepting_states: np.ndarray, landing: np.ndarray, end_ids: Collection[int]
+    walk: Walk, accepting_states: np.ndarray, landing: np.ndarray, num_tokens: int, end_ids: Collection[int]
 ) -> TokenAutomaton:
     if not end_ids:
         raise InputError("a constraint needs at least one end token to close with: give end_ids")
     origins = np.unique(landing[landing != DEAD])
-    moves, move_of_token = moves_of_tokens(walk, origins)
-    move_of_token[list(end_ids)] = DEAD
-    used = np.flatnonzero(np.bincount(move_of_token + 1, minlength=len(moves) + 1)[1:])
-    number = np.full(len(accepting_states) + 1, DEAD)
+    moves, stretches = moves_of_tokens(walk, origins)
+    used = stretches.used(len(moves), np.flatnonzero(np.isin(walk.trie.tokens, list(end_ids))))
+    number, count = np.full(len(accepting_states) + 1, DEAD), len(moves)
     number[origins] = np.arange(len(origins))
     moves = number[np.append(landing, DEAD)[moves[used]]]  # [tokens' distinct moves, origins], origins counted anew
     accepting = accepting_states[origins]
@@ -125,9 +124,11 @@ def _compiled(
         raise NotWritable("this tokenizer can't write any text that matches the constraint")
     number = np.append(np.where(live, np.cumsum(live) - 1, DEAD), DEAD)
     classes, class_of_move = distinct_rows(number[moves[:, live]])
-    class_of_used = np.full(int(used.max(initial=-1)) + 2, DEAD)
+    class_of_used = np.full(count, DEAD)
     class_of_used[used] = class_of_move
-    return _with_end_tokens(accepting[live], classes, class_of_used[move_of_token], sorted(end_ids))
+    class_of_token = np.full(num_tokens, DEAD, np.int32)
+    class_of_token[walk.trie.tokens] = stretches.painted(class_of_used, len(walk.trie.tokens))
+    return _with_end_tokens(accepting[live], classes, class_of_token, sorted(end_ids))
 
 
 def _live_states(moves: np.ndarray, accepting: np.ndarray) -> np.ndarray:

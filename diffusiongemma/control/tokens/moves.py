@@ -26,7 +26,6 @@ class Walk:
     table: np.ndarray  # [S, columns] the state after a symbol of each column
     columns: Callable[[np.ndarray], np.ndarray]  # those of symbols
     characters: CharDfa | None  # the same over characters: its states come first, others are inside characters
-    num_tokens: int
 
     @cached_property
     def idle(self) -> np.ndarray:
@@ -55,8 +54,42 @@ def _kinds_of_atoms(alphabet: Alphabet) -> np.ndarray:
     return table
 
 
-def moves_of_tokens(walk: Walk, origins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct moves [M, origins] of strings of symbols (where each leads from every origin), and each token's [V].
+@dataclass(frozen=True, eq=False)
+class Stretches:
+    """Which tokens have which move: tokens[low .. high - 1] of the trie have one, stretch by stretch in order; what
+    lies between stretches has none."""
+
+    low: np.ndarray  # [n]
+    high: np.ndarray  # [n] above low
+    move: np.ndarray  # [n]
+
+    @classmethod
+    def of(cls, low: np.ndarray, high: np.ndarray, move: np.ndarray) -> Stretches:
+        """From stretches in any order, empty ones among them, which do not overlap."""
+        kept = np.flatnonzero(high > low)
+        order = kept[np.argsort(low[kept])]
+        return cls(low[order], high[order], move[order])
+
+    def used(self, count: int, but: np.ndarray) -> np.ndarray:
+        """Which of the moves 0 .. count - 1 any token has, those at some places [k] not counted."""
+        tokens = np.bincount(self.move, weights=self.high - self.low, minlength=count)
+        if len(self.low):
+            stretch = np.searchsorted(self.low, but, side="right") - 1
+            within = (stretch >= 0) & (but < self.high[stretch])
+            tokens -= np.bincount(self.move[stretch[within]], minlength=count)
+        return np.flatnonzero(tokens > 0)
+
+    def painted(self, value_of_move: np.ndarray, length: int) -> np.ndarray:
+        """[length] int32 the value of each token's move, in the order of the trie; DEAD for those without one."""
+        values, counts = np.full(2 * len(self.low) + 1, DEAD, np.int32), np.empty(2 * len(self.low) + 1, np.int64)
+        values[1::2] = value_of_move[self.move]
+        counts[0::2] = np.append(self.low, length) - np.append(0, self.high)
+        counts[1::2] = self.high - self.low
+        return np.repeat(values, counts)
+
+
+def moves_of_tokens(walk: Walk, origins: np.ndarray) -> tuple[np.ndarray, Stretches]:
+    """The distinct moves [M, origins] of strings of symbols (where each leads from every origin), and who has which.
 
     The move of a trie node is its parent's followed by one symbol. However large the vocabulary, few moves differ, so
     each is computed once, and nodes below which nothing changes it are passed over with all their tokens.
@@ -65,12 +98,11 @@ def moves_of_tokens(walk: Walk, origins: np.ndarray) -> tuple[np.ndarray, np.nda
     table = np.pad(walk.table, ((0, 1), (0, 0)), constant_values=DEAD)  # last row: from nowhere to nowhere
     moves = MoveTable(origins, walk.idle)
     nodes, numbers = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    low, high, move = [], [], []  # of stretches of tokens that have one move
+    low, high, move = [], [], []
     while len(nodes):
         same = (trie.below[nodes] & ~moves.idle[numbers]) == 0
-        ends = np.where(same, trie.high[nodes], trie.middle[nodes])
         low.append(trie.low[nodes])
-        high.append(ends)
+        high.append(np.where(same, trie.high[nodes], trie.middle[nodes]))
         move.append(numbers)
         parents, numbers = nodes[~same], numbers[~same]
         first, count = trie.first_child[parents], trie.first_child[parents + 1] - trie.first_child[parents]
@@ -80,25 +112,7 @@ def moves_of_tokens(walk: Walk, origins: np.ndarray) -> tuple[np.ndarray, np.nda
         reached = table[moves.rows[distinct // width], (distinct % width)[:, None]]
         numbers = moves.add(reached)[which]
         nodes, numbers = nodes[numbers != DEAD], numbers[numbers != DEAD]
-    move_of_token = np.full(walk.num_tokens, DEAD)
-    move_of_token[trie.tokens] = _painted(
-        len(trie.tokens), np.concatenate(low), np.concatenate(high), np.concatenate(move)
-    )
-    return moves.rows, move_of_token
-
-
-def _painted(length: int, low: np.ndarray, high: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """[length] `value` in the stretches low .. high - 1, which do not overlap, DEAD elsewhere."""
-    order = np.argsort(low + (high > low))  # empty ones come before the one that begins there
-    low, high, value = low[order], high[order], value[order]
-    kept = high > low
-    low, high, value = low[kept], high[kept], value[kept]
-    gaps = np.append(low, length) - np.append(0, high)
-    values = np.full(2 * len(low) + 1, DEAD)
-    values[1::2] = value
-    counts = np.empty(2 * len(low) + 1, np.int64)
-    counts[0::2], counts[1::2] = gaps, high - low
-    return np.repeat(values, counts)
+    return moves.rows, Stretches.of(np.concatenate(low), np.concatenate(high), np.concatenate(move))
 
 
 def _number(keys: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
+import numpy as np
+
 from diffusiongemma.control.tokens.trie import TokenTrie, trie_of_bytes, trie_of_characters
 from diffusiongemma.errors import InputError
 
@@ -48,6 +50,11 @@ class Vocabulary:
         """Of those tokens that are whole characters."""
         texts = enumerate(map(_text, self.token_bytes))
         return trie_of_characters(sorted((text, token) for token, text in texts if text))
+
+    @cached_property
+    def without_bars(self) -> np.ndarray:
+        """[V] bool, the tokens that write text without a vertical bar."""
+        return np.array([text is not None and b"|" not in text for text in self.token_bytes])
 
     def decode(self, tokens: Iterable[int]) -> str:
         """The text that these tokens write; those that write none are skipped, broken characters become U+FFFD."""

@@ -7,6 +7,7 @@ to compile and writes the outcome; without an outcome it was stopped at its limi
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import signal
@@ -61,8 +62,9 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, whose end closes the socket
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the jobs
     vocabulary = Vocabulary(receive(control))
-    _ = vocabulary.trie, vocabulary.trie_of_characters
+    _ = vocabulary.trie, vocabulary.trie_of_characters, vocabulary.without_bars
     CompileJob.of(Structure(json_schema=USUAL), vocabulary, [0]).run()
+    gc.disable()  # looking through what is shared would copy it into every job, and jobs end soon
     while True:
         data, descriptors, _, _ = socket.recv_fds(control, 1, 1)
         if not data:
