@@ -31,6 +31,7 @@ from diffusiongemma.diffusion.noise import Noise
 from diffusiongemma.model.cache import KVCache
 from diffusiongemma.weights.schemes import KINDS
 
+SPREAD = 10.0  # standard deviation of the logits
 VISION = dict(
     model_type="gemma4_vision", hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1,
     num_key_value_heads=1, head_dim=16, position_embedding_size=64,
@@ -74,6 +75,7 @@ def measure(config: ModelConfig, rounds: int, dtype: str, theirs: str, prompt: i
     torch.manual_seed(0)
     raw = DiffusionGemmaConfig.from_dict(config.to_hf())
     reference = DiffusionGemmaForBlockDiffusion(raw).to(getattr(torch, theirs)).eval()
+    spread_logits(reference)
     with tempfile.TemporaryDirectory() as directory:
         reference.save_pretrained(directory)
         packed = dtype if dtype in KINDS else None
@@ -86,6 +88,13 @@ def measure(config: ModelConfig, rounds: int, dtype: str, theirs: str, prompt: i
         }
         figures = {name: paired(ours, theirs, rounds) for name, (ours, theirs) in rows.items()}
     return {name: {"ours_ms": a * 1e3, "theirs_ms": b * 1e3, "ratio": r} for name, (a, b, r) in figures.items()}
+
+
+def spread_logits(reference: Any) -> None:
+    """Spread the logits like those of a model that knows something: random ones are flat, as none is in use."""
+    decoder = reference.model.decoder
+    size = decoder.embed_tokens.weight.float().std() * reference.config.text_config.hidden_size**0.5
+    reference.model.encoder.language_model.norm.weight.data.mul_(SPREAD / size)
 
 
 def _prefix(model: Any, reference: Any, prompt: int) -> tuple[KVCache, DynamicCache]:
@@ -105,7 +114,7 @@ def _denoise(model: Any, reference: Any, prompt: int) -> tuple[Callable[[], Any]
     """The decoder pass to logits, self-conditioned as in every step but the first."""
     cache, theirs = _prefix(model, reference, prompt)
     canvas = torch.randint(10, 500, (1, model.config.canvas_length))
-    logits = torch.randn(1, model.config.canvas_length, model.config.vocab_size)
+    logits = torch.randn(1, model.config.canvas_length, model.config.vocab_size) * SPREAD
     return (
         lambda: model.denoise(canvas, cache, model.soft_embedding(logits)),
         lambda: reference(decoder_input_ids=canvas, past_key_values=theirs, self_conditioning_logits=logits),
@@ -125,7 +134,7 @@ def _step(model: Any, reference: Any, prompt: int) -> tuple[Callable[[], Any], C
     start = Canvas.open(cache.rows[0], canvas.shape[1], model.config.vocab_size, Noise(0, 0), Decoding(), "cpu")
     denoise_step(model, [start])
     assert start.soft is not None and stop is not None
-    logits = torch.randn(1, model.config.canvas_length, model.config.vocab_size, dtype=model.dtype)
+    logits = torch.randn(1, model.config.canvas_length, model.config.vocab_size, dtype=model.dtype) * SPREAD
     names = inspect.signature(reference._denoising_step).parameters  # the cache has another name since 5.24
     prefix = {"cache" if "cache" in names else "past_key_values": theirs}
 

@@ -23,7 +23,12 @@ class Head(Protocol):
 
     @property
     def eight_bits(self) -> bool:
-        """Whether kernels multiply it in 8 bits: then they read its logits, too."""
+        """Whether kernels multiply it in 8 bits, each row alike in any batch."""
+        ...
+
+    @property
+    def read_by_kernel(self) -> bool:
+        """Whether a kernel reads its logits."""
         ...
 
     def logits(self, hidden: Tensor) -> Tensor: ...
@@ -138,7 +143,7 @@ def read(
     hidden [N, D], temperature [N], uniforms [N] in [0, 1) -> Prediction. Where `greedy` [N] is set the sampled
     token is the argmax.
     """
-    rows = max(1, (KERNEL_CHUNK_ELEMENTS if head.eight_bits else CHUNK_ELEMENTS) // head.config.vocab_size)
+    rows = max(1, (KERNEL_CHUNK_ELEMENTS if head.read_by_kernel else CHUNK_ELEMENTS) // head.config.vocab_size)
     chunks = zip(*(x.split(rows) for x in (hidden, temperature, uniforms, greedy)), strict=True)
     parts = [read_chunk(head, h, t, u, g, i * rows, options) for i, (h, t, u, g) in enumerate(chunks)]
     return Prediction(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Prediction)))
@@ -157,7 +162,7 @@ def read_chunk(
     shaped = head.logits(hidden if head.eight_bits else filled(hidden))[: len(hidden)]  # [n, V]
     if options.adjust is not None:
         options.adjust(shaped, first)
-    if head.eight_bits and options.top_p >= 1:
+    if head.read_by_kernel and options.top_p >= 1:
         return _read_by_kernel(head, hidden, shaped, temperature, uniforms, greedy, options)
     shaped = keep_nucleus(shaped.div_(temperature[:, None]), options.top_p)
     best, argmax = shaped.max(-1)
@@ -186,7 +191,8 @@ def _read_by_kernel(
     from diffusiongemma.kernels.native import read_in_place
 
     argmax, sampled, entropy, logprob, sampled_logprob = read_in_place(logits, temperature, uniforms, greedy)
-    soft = head.soft_embedding(logits) if options.want_soft else hidden[:, :0]
+    shares = logits if head.eight_bits else filled(logits)
+    soft = head.soft_embedding(shares)[: len(hidden)] if options.want_soft else hidden[:, :0]
     top = most_probable(logits, options.top)
     return Prediction(argmax, sampled, entropy, logprob, sampled_logprob, soft, *top)
 

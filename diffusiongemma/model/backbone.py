@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusiongemma.config import ModelConfig
+from diffusiongemma.kernels.native import kernels
 from diffusiongemma.model.attention import Attention, Context
 from diffusiongemma.model.layers import Experts, GatedMLP, RMSNorm, Router, SelfConditioner
 from diffusiongemma.model.rope import Rope, Rotation
@@ -106,6 +107,15 @@ class Backbone(nn.Module):
     def eight_bits(self) -> bool:
         """Whether the head's weights are multiplied in 8 bits by the kernels for packed weights."""
         return getattr(self.embed_tokens, "rounded", None) is not None
+
+    @property
+    def read_by_kernel(self) -> bool:
+        """Whether a kernel reads the logits: of weights in 8 bits, and of bfloat16 on a CPU. Float32 stays as it is."""
+        weight = self.norm.weight
+        assert weight is not None
+        return self.eight_bits or (
+            weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and kernels()[0] is not None
+        )
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Soft-capped float32 logits [..., V] of hidden states [..., D]."""

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from diffusiongemma.errors import InputError
 from diffusiongemma.kernels.experts import by_expert
-from diffusiongemma.kernels.gelu import gelu
 from diffusiongemma.kernels.native import kernels
 from diffusiongemma.model.layers import Experts, Router
 from diffusiongemma.model.model import Model
@@ -70,11 +69,8 @@ class PackedExperts(nn.Module):
     def forward(self, x: Tensor, weights: Tensor, experts: Tensor) -> Tensor:  # [N, D], [N, k], [N, k] -> [N, D]
         if self.rounded is not None:
             return self.rounded(x, weights, experts)
-        return by_expert(x, weights, experts, self.gate_up.shape[0], self._mlp)
-
-    def _mlp(self, expert: int, x: Tensor) -> Tensor:
-        gate, up = self.gate_up[expert].product(x).chunk(2, dim=-1)
-        return self.down[expert].product(gelu(gate) * up)
+        first, second = (lambda e, rows: self.gate_up[e].product(rows)), (lambda e, rows: self.down[e].product(rows))
+        return by_expert(x, weights, experts, self.gate_up.shape[0], first, second)
 
 
 def put(model: Model, weights: dict[str, Packed]) -> None:

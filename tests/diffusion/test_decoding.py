@@ -24,7 +24,7 @@ from diffusiongemma.errors import InputError
 class Head:
     """Logits that are the hidden states themselves."""
 
-    eight_bits = False
+    eight_bits = read_by_kernel = False
 
     def __init__(self, size):
         self.config = SimpleNamespace(vocab_size=size)

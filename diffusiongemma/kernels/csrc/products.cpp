@@ -224,51 +224,47 @@ void unpack_row(const Weight &w, const Shape &s, int64_t row, int64_t k0, int kn
   }
 }
 
-constexpr int TOKENS = 4096;  // whose shares are sorted at a time
+constexpr int BLOCKS = 64;   // of such tokens, whose shares are sought at a time
 
-// What a row of the mean takes of a token.
+// What a row of the mean takes of a token, which is `at` of a block of NEAR.
 struct Share {
-  int32_t row, token;
+  int32_t row, at;
   float share;
 };
 
-// The shares that are kept of some tokens: of those near each other by row, and of a row by token.
-struct Kept {
-  int64_t ends[TOKENS / NEAR + 1];
-  Share *shares;
+// The shares of a block that are kept, by row and of a row by token, and the tokens that they are of.
+struct Block {
+  const Share *shares;
+  int64_t count;
+  uint64_t tokens;
 };
 
-// Places of the shares of at least `least`, which is above zero, written to `out` in their order -> how many.
-inline int kept_of(const float *shares, int count, float least, int32_t *out) {
+// The shares of at least `least`, which is above zero, among a row's of one block, written to `out` -> how many.
+inline int kept_of(const float *shares, int32_t row, int count, float least, Share *out) {
   int found = 0, i = 0;
 #ifdef __AVX2__
   const __m256 limit = _mm256_set1_ps(least);
-  for (; i + 8 <= count; i += 8)
-    for (int mask = _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(shares + i), limit, _CMP_GE_OQ)); mask;
-         mask &= mask - 1)
-      out[found++] = i + __builtin_ctz(mask);
+  for (; i + 8 <= count; i += 8) {
+    int mask = _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(shares + i), limit, _CMP_GE_OQ));
+    for (; mask; mask &= mask - 1) {
+      const int at = i + __builtin_ctz(mask);
+      out[found++] = {row, at, shares[at]};
+    }
+  }
 #endif
   for (; i < count; i++)
-    if (shares[i] >= least) out[found++] = i;
+    if (shares[i] >= least) out[found++] = {row, i, shares[i]};
   return found;
 }
 
-// The kept shares of tokens token0 .. token0 + count. `places` [rows, TOKENS] and `counts` [rows] are room to work in.
-void sort_kept(const float *shares, const float *least, int64_t rows, int64_t tokens, int64_t token0, int count,
-               int32_t *places, int *counts, Kept &kept) {
-#pragma omp parallel for schedule(static)
+// Those of `count` tokens from `first` on in shares [rows, tokens].
+Block kept_of_rows(const float *shares, const float *least, int64_t rows, int64_t tokens, int64_t first, int count,
+                   Share *out) {
+  Block block = {out, 0, 0};
   for (int64_t r = 0; r < rows; r++)
-    counts[r] = kept_of(shares + r * tokens + token0, count, least[r], places + r * TOKENS);
-  memset(kept.ends, 0, sizeof(kept.ends));
-  for (int64_t r = 0; r < rows; r++)
-    for (int i = 0; i < counts[r]; i++) kept.ends[places[r * TOKENS + i] / NEAR + 1]++;
-  for (int i = 0; i < TOKENS / NEAR; i++) kept.ends[i + 1] += kept.ends[i];
-  for (int64_t r = 0; r < rows; r++)
-    for (int i = 0; i < counts[r]; i++) {
-      const int32_t t = places[r * TOKENS + i];
-      kept.shares[kept.ends[t / NEAR]++] = {(int32_t)r, t, shares[r * tokens + token0 + t]};
-    }
-  // Every entry now says where the shares of its tokens end, and so where the next ones' begin.
+    block.count += kept_of(shares + r * tokens + first, (int32_t)r, count, least[r], out + block.count);
+  for (int64_t i = 0; i < block.count; i++) block.tokens |= (uint64_t)1 << out[i].at;
+  return block;
 }
 
 #ifdef __AVX512F__
@@ -286,7 +282,7 @@ inline void add_shares(const Share *shares, int64_t count, const float full[NEAR
   Vector sums[VECTORS];
   memcpy(sums, to + k, sizeof(sums));
   for (int64_t i = 0; i < count; i++) {
-    const float *token = full[shares[i].token % NEAR] + k;
+    const float *token = full[shares[i].at] + k;
     for (int v = 0; v < VECTORS; v++) {
       Vector part;
       memcpy(&part, token + v * LANES, sizeof(part));
@@ -296,22 +292,19 @@ inline void add_shares(const Share *shares, int64_t count, const float full[NEAR
   memcpy(to + k, sums, sizeof(sums));
 }
 
-// Inputs k0 .. k0 + kn of tokens near each other, added to out [rows, in] in the order of the tokens.
-void add_tokens(const Weight &w, const Shape &s, const Share *shares, int64_t count, int64_t token0, int64_t k0, int kn,
-                float *out) {
+// Inputs k0 .. k0 + kn of a block whose first token is `first`, added to out [rows, in] in the order of the tokens.
+void add_tokens(const Weight &w, const Shape &s, const Block &block, int64_t first, int64_t k0, int kn, float *out) {
   alignas(64) float full[NEAR][SLICE];
-  uint64_t there = 0;
-  for (int64_t i = 0; i < count; i++) {
-    const int token = shares[i].token % NEAR;
-    if (!(there >> token & 1)) unpack_row(w, s, token0 + shares[i].token, k0, kn, full[token]);
-    there |= (uint64_t)1 << token;
+  for (uint64_t left = block.tokens; left; left &= left - 1) {
+    const int at = __builtin_ctzll(left);
+    unpack_row(w, s, first + at, k0, kn, full[at]);
   }
-  for (int64_t i = 0, end; i < count; i = end) {
-    for (end = i; end < count && shares[end].row == shares[i].row;) end++;
-    float *to = out + shares[i].row * w.in + k0;
+  for (const Share *share = block.shares, *last = share + block.count, *end; share < last; share = end) {
+    for (end = share; end < last && end->row == share->row;) end++;
+    float *to = out + share->row * w.in + k0;
     for (int k = 0; k < kn;) {  // in whole sixteens, eight vectors in registers where there are as many
-      if (k + 8 * LANES <= kn) add_shares<8>(shares + i, end - i, full, k, to), k += 8 * LANES;
-      else add_shares<16 / LANES>(shares + i, end - i, full, k, to), k += 16;
+      if (k + 8 * LANES <= kn) add_shares<8>(share, end - share, full, k, to), k += 8 * LANES;
+      else add_shares<16 / LANES>(share, end - share, full, k, to), k += 16;
     }
   }
 }
@@ -412,24 +405,24 @@ EXPORT void packed_mean(const Weight *w, const float *shares, int64_t rows, floa
     free(bins);
   }
   memset(out, 0, sizeof(float) * rows * w->in);
-  int32_t *places = (int32_t *)malloc(sizeof(int32_t) * rows * TOKENS);
-  int *counts = (int *)malloc(sizeof(int) * rows);
-  Kept *kept = (Kept *)malloc(sizeof(Kept));
-  kept->shares = (Share *)malloc(sizeof(Share) * rows * TOKENS);
-  for (int64_t token0 = 0; token0 < tokens; token0 += TOKENS) {
-    const int count = (int)(tokens - token0 < TOKENS ? tokens - token0 : TOKENS);
-    sort_kept(shares, least, rows, tokens, token0, count, places, counts, *kept);
+  Share *kept = (Share *)malloc(sizeof(Share) * rows * NEAR * BLOCKS);
+  Block found[BLOCKS];
+  for (int64_t token0 = 0; token0 < tokens; token0 += NEAR * BLOCKS) {
+    const int blocks = (int)((tokens - token0 < NEAR * BLOCKS ? tokens - token0 : NEAR * BLOCKS) + NEAR - 1) / NEAR;
+#pragma omp parallel for schedule(dynamic, 4)
+    for (int i = 0; i < blocks; i++) {
+      const int64_t first = token0 + i * NEAR;
+      const int count = (int)(tokens - first < NEAR ? tokens - first : NEAR);
+      found[i] = kept_of_rows(shares, least, rows, tokens, first, count, kept + rows * NEAR * i);
+    }
 #pragma omp parallel for schedule(dynamic)
     for (int64_t slice = 0; slice < slices; slice++) {
       const int64_t k0 = slice * SLICE;
       const int kn = (int)(w->in - k0 < SLICE ? w->in - k0 : SLICE);
-      for (int i = 0; i < TOKENS / NEAR; i++) {
-        const int64_t begin = i ? kept->ends[i - 1] : 0;
-        add_tokens(*w, shape, kept->shares + begin, kept->ends[i] - begin, token0, k0, kn, out);
-      }
+      for (int i = 0; i < blocks; i++) add_tokens(*w, shape, found[i], token0 + i * NEAR, k0, kn, out);
     }
   }
-  free(kept->shares), free(kept), free(counts), free(places);
+  free(kept);
   free(least);
 }
 
