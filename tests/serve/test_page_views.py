@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 from pathlib import Path
@@ -9,7 +11,20 @@ from typing import Any
 
 import jsonschema
 import numpy as np
-from browser import STORY, check_looks, counter, generate, open_view, opened, saved, set_options, shown, states
+from browser import (
+    STORY,
+    check_looks,
+    counter,
+    generate,
+    open_view,
+    opened,
+    page_server,
+    saved,
+    set_options,
+    shown,
+    states,
+)
+from PIL import Image
 
 pytest_plugins = ["page_fixtures"]
 
@@ -150,6 +165,53 @@ def test_sudoku_judges_boards_before_and_after(page: Any) -> None:
     said = view.get_by_role("status").filter(has_text=re.compile("Solved in|Not solved")).inner_text()
     assert is_valid_solution(*digits) == said.startswith("Solved in")
     check_looks(page)
+
+
+DROP = """
+([data, type]) => {
+  const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([bytes], "board", { type }));
+  const event = new DragEvent("drop", { dataTransfer: transfer, bubbles: true });
+  document.querySelector("section[aria-label=Sudoku]").dispatchEvent(event);
+}
+"""
+
+
+def dropped(page: Any, data: bytes, kind: str) -> None:
+    page.evaluate(DROP, [base64.b64encode(data).decode(), kind])
+
+
+def picture() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (96, 96), "white").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_what_is_dropped_on_the_board_is_read_or_refused_with_the_reason(page: Any) -> None:
+    view = open_view(page, "Sudoku")
+    before = board(view)
+    dropped(page, picture(), "image/png")
+    view.get_by_role("status").filter(has_text="nano was not taught to see").wait_for()
+    assert board(view) == before
+    puzzle = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
+    dropped(page, puzzle.encode(), "text/plain")
+    page.wait_for_function("document.querySelector('.sudoku input').value === '5'")
+    assert "".join(board(view)) == puzzle
+
+
+def test_a_picture_of_a_board_is_read_by_a_model_that_sees(browser: Any, tiny_directory: Path) -> None:
+    with page_server("--model", str(tiny_directory)) as address:
+        page = browser.new_page(base_url=address)
+        asked: list[Any] = []
+        page.on("request", lambda request: asked.append(request.post_data_json) if request.post_data else None)
+        view = open_view(page, "Sudoku")
+        dropped(page, picture(), "image/png")
+        view.get_by_role("status").filter(has_text="Read from the picture").wait_for()
+        (body,) = (one for one in asked if "messages" in one)
+        assert body["messages"][0]["content"][0]["image_url"]["url"].startswith("data:image/png;base64,")
+        assert set("".join(board(view))) <= set("123456789.") and "".join(board(view)) != "." * 81
+        page.close()
 
 
 def test_replay_branches_and_exports_one_file(page: Any, browser: Any, tmp_path: Path) -> None:

@@ -39,6 +39,10 @@ export function answerPattern(board) {
   return lines(board.map((digit) => digit || "[1-9]"));
 }
 
+/** What the reading of a picture must match: nine lines of nine digits, or dots for blanks. */
+export const ANY_BOARD = Array(9).fill("[1-9.]{9}").join("\n");
+export const PICTURE_PROMPT = "Read the sudoku in this picture: nine lines of nine characters, a dot for each blank.";
+
 /** Cells whose digit stands twice in a row, column or box. */
 export function conflicts(board) {
   return board.flatMap((digit, cell) => (digit && PEERS[cell].some((peer) => board[peer] === digit) ? [cell] : []));

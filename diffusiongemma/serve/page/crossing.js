@@ -2,7 +2,7 @@
 
 import { count, decimal, el, seconds, svg } from "./util.js";
 
-const WIDTH = 520, HEIGHT = 210, LEFT = 70, BOTTOM = 36, TOP = 16, RIGHT = 14;
+const HEIGHT = 210, LEFT = 70, BOTTOM = 36, TOP = 16, RIGHT = 14;
 
 /** Tokens at which both ways take equally long: steps · step_ms = tokens · token_ms. */
 export function crossingPoint({ steps, step_ms, token_ms }) {
@@ -19,18 +19,18 @@ export function crossingSentence(machine, length) {
   return `The crossing point of this machine is at ${Math.max(1, Math.ceil(tokens))} tokens: longer replies are faster by diffusion, shorter ones autoregressive. ${costs}`;
 }
 
-/** `measured`: `{diffusion: {tokens, seconds}, ar: {…}}` of the race just run, drawn as points. */
-export function crossingChart(machine, length, measured) {
+/** `measured`: `{diffusion: {tokens, seconds}, ar: {…}}` of the race just run, drawn as points. `width` in pixels: words keep their size. */
+export function crossingChart(machine, length, measured, width) {
   const flat = (machine.steps * machine.step_ms) / 1000, slope = machine.token_ms / 1000;
   const points = Object.values(measured);
   const most = Math.max(length, ...points.map((point) => point.tokens));
   const top = 1.1 * Math.max(flat, slope * most, ...points.map((point) => point.seconds));
-  const x = (tokens) => LEFT + ((WIDTH - LEFT - RIGHT) * tokens) / most;
+  const x = (tokens) => LEFT + ((width - LEFT - RIGHT) * tokens) / most;
   const y = (time) => HEIGHT - BOTTOM - ((HEIGHT - BOTTOM - TOP) * time) / top;
   const line = (name, from, to) => svg("line", { class: `line ${name}`, x1: x(0), y1: y(from), x2: x(most), y2: y(to) });
   const dots = Object.entries(measured).map(([name, point]) => dot(name, x(point.tokens), y(point.seconds)));
   const words = (text, left, height, anchor) => svg("text", { x: left, y: height, "text-anchor": anchor }, text);
-  const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": crossingSentence(machine, length) },
+  const picture = svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": crossingSentence(machine, length) },
     svg("line", { class: "axis", x1: x(0), y1: y(0), x2: x(most), y2: y(0) }),
     line("diffusion", flat, flat), line("ar", 0, slope * most), dots,
     words("tokens of the reply →", (x(0) + x(most)) / 2, HEIGHT - 2, "middle"), words("time ↑", 4, TOP + 2, "start"),

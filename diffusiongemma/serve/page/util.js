@@ -104,3 +104,13 @@ export function printable(token) {
 export function isTyping(target) {
   return target instanceof Element && target.matches("input, textarea, select, [contenteditable], [data-keys]");
 }
+
+/** A file as a data URL. */
+export function dataUrl(file) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(String(reader.result));
+    reader.onerror = () => reject(reader.error);
+    reader.readAsDataURL(file);
+  });
+}

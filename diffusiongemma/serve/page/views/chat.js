@@ -9,7 +9,7 @@ import { Player } from "../player.js";
 import { slowed } from "../slow.js";
 import { Stage } from "../stage.js";
 import { Timeline } from "../timeline.js";
-import { copy, count, el, seconds, still } from "../util.js";
+import { copy, count, dataUrl, el, seconds, still } from "../util.js";
 
 const PROMPTS = [
   ["Find facts", "Answer with JSON of this shape: {\"name\": string, \"to\": string, \"fare\": number or null, \"time\": string or null}\n\nAnna Berg travels from Oslo to Lisbon. It leaves at 14:30. The ticket costs $120.", "extraction"],
@@ -63,13 +63,7 @@ export class ChatView {
   }
 
   async #attach(file) {
-    const address = await new Promise((resolve, reject) => {
-      const reader = new FileReader();
-      reader.onload = () => resolve(String(reader.result));
-      reader.onerror = () => reject(reader.error);
-      reader.readAsDataURL(file);
-    });
-    this.#images.push(address);
+    this.#images.push(await dataUrl(file));
     this.#drawAttached();
   }
 

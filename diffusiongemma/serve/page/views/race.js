@@ -95,7 +95,7 @@ export class RaceView {
     ];
     const perToken = ar.rate > diffusion.rate ? "Autoregressive" : "Diffusion";
     if (perToken !== faster) parts.push(el("p", {}, `The replies differ in length; by tokens per second ${perToken.toLowerCase()} was ahead.`));
-    if (info?.machine?.token_ms && info.machine.step_ms) parts.push(el("p", {}, crossingSentence(info.machine, info.canvas_length)), crossingChart(info.machine, info.canvas_length, { diffusion, ar }));
+    if (info?.machine?.token_ms && info.machine.step_ms) parts.push(el("p", {}, crossingSentence(info.machine, info.canvas_length)), crossingChart(info.machine, info.canvas_length, { diffusion, ar }, this.root.clientWidth || 520));
     this.verdict.replaceChildren(...parts);
     this.winner = faster;
   }

@@ -1,14 +1,14 @@
 /** Sudoku: a grid to type a puzzle into, in which the canvas then settles. */
 
-import { chatBody, readBoard, watch } from "../api.js";
-import { answerPattern, conflicts, countSolutions, isSolved, parseBoard, puzzlePrompt } from "../board.js";
+import { chatBody, conversationBody, readBoard, watch } from "../api.js";
+import { ANY_BOARD, PICTURE_PROMPT, answerPattern, conflicts, countSolutions, isSolved, parseBoard, puzzlePrompt } from "../board.js";
 import { STATE_NAMES } from "../canvas.js";
 import { Options, Runner, examples, fileButton } from "../form.js";
 import { paintSquare, squaresOf } from "../grid.js";
 import { Player } from "../player.js";
 import { Counters, legend } from "../stage.js";
 import { Timeline } from "../timeline.js";
-import { el, isTyping } from "../util.js";
+import { dataUrl, el, isTyping } from "../util.js";
 
 const PUZZLES = [
   ["Easy", "5.73.94..32..5..9..6.24...5283..45.7.915728.667.13824.952.6.781.3.8.7..4.4.9..62."],
@@ -23,6 +23,7 @@ export class SudokuView {
   #timeline = null;
 
   constructor(info) {
+    this.info = info;
     this.inputs = Array.from({ length: 81 }, (_, cell) => this.#input(cell));
     this.grid = el("div", { class: "sudoku", role: "group", "aria-label": "Sudoku board" }, this.inputs.map((input) => el("div", { class: "square" }, input)));
     this.verdict = el("p", { class: "board-verdict", role: "status" });
@@ -32,12 +33,18 @@ export class SudokuView {
     this.options = new Options(info);
     this.runner = new Runner("Solve", (signal) => this.#solve(signal), (...message) => this.#say(...message));
     const form = el("form", { class: "sudoku-side", onsubmit: (event) => this.runner.toggle(event) },
-      el("p", { class: "hint" }, "Type digits, move with the arrow keys, or paste a puzzle as you have it: lines, one line, CSV, blanks of any kind."),
+      el("p", { class: "hint" }, "Type digits, move with the arrow keys, or paste a puzzle as you have it: lines, one line, CSV, blanks of any kind.", info?.images ? " A file or a picture of a board can be dropped here." : " A file can be dropped here."),
       examples(PUZZLES, (text) => this.#set(parseBoard(text))), this.verdict,
-      el("div", { class: "row" }, el("div", { class: "actions" }, fileButton("Open a file…", ".txt,.csv,text/*", async (file) => this.#read(await file.text())),
+      el("div", { class: "row" }, el("div", { class: "actions" }, fileButton("Open a file…", ".txt,.csv,text/*,image/*", (file) => this.#open(file)),
         el("button", { type: "button", class: "quiet", onclick: () => this.#set(this.#givens) }, "Clear the answer")), this.runner.button),
       this.runner.alert, this.counters.root, this.player.root, legend(), this.status, this.options.root);
     this.root = el("section", { class: "view sudoku-view", "aria-label": "Sudoku" }, el("div", { class: "card" }, this.grid), form);
+    this.root.addEventListener("dragover", (event) => event.preventDefault());
+    this.root.addEventListener("drop", (event) => {
+      event.preventDefault();
+      if (event.dataTransfer.files[0]) this.#open(event.dataTransfer.files[0]);
+      else this.#read(event.dataTransfer.getData("text"));
+    });
     addEventListener("keydown", (event) => this.#key(event));
     this.#set(parseBoard(PUZZLES[0][1]));
   }
@@ -60,10 +67,40 @@ export class SudokuView {
   }
 
   #paste(event) {
+    const picture = Array.from(event.clipboardData.files).find((file) => file.type.startsWith("image/"));
+    if (picture) {
+      event.preventDefault();
+      this.#open(picture);
+      return;
+    }
     const text = event.clipboardData.getData("text");
     if (text.trim().length < 3) return;
     event.preventDefault();
     this.#read(text);
+  }
+
+  async #open(file) {
+    if (file.type.startsWith("image/")) await this.#see(file);
+    else await this.#read(await file.text());
+  }
+
+  /** A picture of a board; the model reads it, and whoever dropped it looks at what it read. */
+  async #see(file) {
+    if (!this.info?.images) {
+      const why = this.info?.skills?.length ? "was not taught to see" : "has no eyes";
+      return this.#say(`${this.info?.model ?? "This model"} ${why}, so it cannot read a picture of a board. Type the digits or paste them as text.`, true);
+    }
+    this.#say("Reading the picture…");
+    try {
+      const content = [{ type: "image_url", image_url: { url: await dataUrl(file) } }, { type: "text", text: PICTURE_PROMPT }];
+      const read = await watch("/v1/chat/completions", conversationBody([{ role: "user", content }], { max_tokens: 128, diffusion: { regex: ANY_BOARD } }));
+      const board = parseBoard(read.finalText);
+      if (!board) return this.#say("The model read no board in that picture. Type the digits or paste them as text.", true);
+      this.#set(board);
+      this.#say("Read from the picture. Compare it with yours before it is solved.");
+    } catch (error) {
+      this.#say(error.message, true);
+    }
   }
 
   /** A board in whatever spelling; the server reads it. */
