@@ -196,7 +196,7 @@ def test_what_is_dropped_on_the_board_is_read_or_refused_with_the_reason(page: A
     assert board(view) == before
     puzzle = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
     dropped(page, puzzle.encode(), "text/plain")
-    page.wait_for_function("document.querySelector('[data-cell="1"]').value === '3'")
+    page.wait_for_function("document.querySelectorAll('.sudoku input')[1].value === '3'")
     assert "".join(board(view)) == puzzle
 
 
