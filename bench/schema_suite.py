@@ -28,7 +28,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from decimal import Decimal
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from subprocess import PIPE
@@ -147,7 +147,7 @@ class EcmaScript:
 
 def multiple_of(validator: Any, step: Any, instance: Any, schema: Any) -> Iterator[jsonschema.ValidationError]:
     """`multipleOf` for `jsonschema`, in decimal, where its own divides floats."""
-    if validator.is_type(instance, "number") and Decimal(str(instance)) % Decimal(str(step)):
+    if validator.is_type(instance, "number") and Fraction(str(instance)) % Fraction(str(step)):
         yield jsonschema.ValidationError(f"{instance!r} is not a multiple of {step!r}")
 
 

@@ -60,6 +60,11 @@ class Lattice:
         return BYTES_OF_MOVE * self.moves + sum(states.nbytes for states in self.states)
 
     @cached_property
+    def cells(self) -> np.ndarray:
+        """The distinct cells of all moves."""
+        return np.unique(self.backward.cell)
+
+    @cached_property
     def both_ways(self) -> BothWays:
         return BothWays.of(self)
 
@@ -74,6 +79,7 @@ class BothWays:
     begins: tuple[np.ndarray, ...]
     slices: tuple[slice, ...]
     values: tuple[slice, ...]  # [C + 1] where the values before each turn, and after the last, are kept
+    split: tuple[int, ...]  # [C] after each turn, how many of them are forward ones
     cell: np.ndarray  # [2 M]
     backward_at: np.ndarray  # [M] where in `cell` the moves of `Lattice.backward` are, in their order
     before_at: np.ndarray  # [M] where in the values the node is that each of them leaves
@@ -96,6 +102,7 @@ class BothWays:
             begins=tuple(begins),
             slices=tuple(slice(a, b) for a, b in pairwise(first.tolist())),
             values=tuple(slice(a, b) for a, b in pairwise(first_value.tolist())),
+            split=tuple(sizes[1:].tolist()),
             cell=np.concatenate(cells),
             backward_at=np.arange(lattice.moves) + np.repeat(shift, count),
             before_at=lattice.before + np.repeat(first_value[:turns], count),
