@@ -1,8 +1,8 @@
 """Sums over all paths of a lattice, position by position: one loop, two ways to add up.
 
-Weights are [C, sets], a log mass or score per position and class set. A schema can force dozens of tokens that the model
-finds absurd, and no float holds such products. So marginals are summed as scaled probabilities first, which is four
-times as fast, and again on a log scale where anything that counts was too small for a float.
+Weights are [C, sets], a log mass or score per position and class set. A schema can force dozens of tokens that the
+model finds absurd, and no float holds such products. So marginals are summed as scaled probabilities first, which is
+up to twice as fast, and again on a log scale where anything that counts was too small for a float.
 """
 
 from __future__ import annotations
