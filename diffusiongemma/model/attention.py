@@ -80,7 +80,7 @@ def _by_products(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: b
     if causal:
         mask = torch.ones(width, visible, dtype=torch.bool).tril()
     out = torch.empty_like(q, memory_format=torch.contiguous_format)
-    keys, rows = k.transpose(-1, -2), max(1, SCORES // (heads * visible))
+    keys, rows = k.contiguous().transpose(-1, -2), max(1, SCORES // (heads * visible))  # of a slice it would be slow
     for start in range(0, width, rows):
         part = q[..., start : start + rows, :]
         folded = part.reshape(*part.shape[:-3], k.shape[-3], -1, dim)  # the queries of a group read the same keys
