@@ -224,6 +224,7 @@ void unpack_row(const Weight &w, const Shape &s, int64_t row, int64_t k0, int kn
   }
 }
 
+constexpr int SOON = 12;     // tokens from now on, whose bytes are asked for: they lie a row apart
 constexpr int BLOCKS = 64;   // of such tokens, whose shares are sought at a time
 
 // What a row of the mean takes of a token, which is `at` of a block of NEAR.
@@ -295,8 +296,11 @@ inline void add_shares(const Share *shares, int64_t count, const float full[NEAR
 // Inputs k0 .. k0 + kn of a block whose first token is `first`, added to out [rows, in] in the order of the tokens.
 void add_tokens(const Weight &w, const Shape &s, const Block &block, int64_t first, int64_t k0, int kn, float *out) {
   alignas(64) float full[NEAR][SLICE];
+  const int64_t bytes = row_bytes(w);
   for (uint64_t left = block.tokens; left; left &= left - 1) {
     const int at = __builtin_ctzll(left);
+    for (int64_t i = 0; i < bytes * kn / w.in; i += 64)
+      __builtin_prefetch(w.codes + (first + at + SOON) * bytes + bytes * k0 / w.in + i);
     unpack_row(w, s, first + at, k0, kn, full[at]);
   }
   for (const Share *share = block.shares, *last = share + block.count, *end; share < last; share = end) {
