@@ -69,6 +69,8 @@ def test_what_is_not_run():
         ("docs/evaluation.md", "minutes"),
         ("docs/evaluation.md", "downloads a model"),
         ("docs/quantization.md", "downloads a model"),
+        ("docs/scaling.md", "a server that stays"),
+        ("docs/scaling.md", "needs a cluster"),
         ("docs/serving.md", "a server that stays"),
         ("docs/training.md", "minutes"),
         ("docs/training.md", "minutes, or GPUs"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,13 +11,27 @@ import typer
 
 from diffusiongemma.cli import options as given
 from diffusiongemma.cli.running import open_model, say
-from diffusiongemma.cli.serve import LIMITS, Aliases, Loras, Memory, adapters_of, bytes_of, name_of
+from diffusiongemma.cli.serve import (
+    LIMITS,
+    REPLICAS,
+    Aliases,
+    Loras,
+    Memory,
+    ReplicaCpus,
+    ReplicaGpus,
+    adapters_of,
+    bytes_of,
+    name_of,
+)
 from diffusiongemma.errors import InputError
 
 if TYPE_CHECKING:
+    from diffusiongemma.cluster.fleet import Fleet
     from diffusiongemma.serve.batch.answers import AnswerFile
     from diffusiongemma.serve.batch.requests import RequestFile
     from diffusiongemma.serve.settings import Settings
+
+    Answerer = Callable[[RequestFile, AnswerFile, Callable[[], None]], None]
 
 UNANSWERED = 1  # exit code where a request has no answer
 SHOWN = 5  # bad lines that are told
@@ -26,6 +41,16 @@ Asked = Annotated[Path, typer.Argument(metavar="REQUESTS", help="JSON lines: cus
 Answers = Annotated[Path, typer.Argument(metavar="ANSWERS", help="Where answers go. If some are there, it goes on.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad-lines", help="Leave lines out that are no requests.")]
 AtOnce = Annotated[int, typer.Option(help="Requests computed together.", rich_help_panel=LIMITS)]
+
+
+Ray = Annotated[
+    str | None, typer.Option(metavar="local|auto|ray://HOST:PORT", help="Answer on a cluster of Ray.",
+                             rich_help_panel=REPLICAS)
+]  # fmt: skip
+EngineCount = Annotated[
+    str | None, typer.Option("--replicas", metavar="N|LEAST-MOST", help="With --ray: so many engines. (default: 1)",
+                             rich_help_panel=REPLICAS)
+]  # fmt: skip
 
 
 @given.takes(None)
@@ -39,6 +64,10 @@ def batch(
     lora: Loras = None,
     max_requests: AtOnce = 16,
     memory: Memory = None,
+    ray: Ray = None,
+    replicas: EngineCount = None,
+    replica_cpus: ReplicaCpus = None,
+    replica_gpus: ReplicaGpus = None,
     quiet: given.Quiet = False,
     loading: given.Loading,
 ) -> None:
@@ -59,28 +88,56 @@ def batch(
         raise InputError(f"{answers} holds the requests: name another file for the answers")
     asked = RequestFile(requests)
     _tell_bad_lines(asked, skip_bad_lines)
-    refused = _run(model, loading, settings, asked, answers, skip_bad_lines, quiet)
+    answering = _here(model, loading, settings)
+    if ray is not None:
+        from diffusiongemma.cli.deploy import fleet_here
+
+        fleet = fleet_here(model, loading, settings, replicas or "1", replica_cpus, replica_gpus)
+        answering = _on_ray(fleet, ray)
+    elif (replicas, replica_cpus, replica_gpus) != (None, None, None):
+        raise InputError("engines are counted on a cluster: add `ray`, or leave the options of replicas out")
+    refused = _run(answering, asked, answers, quiet)
     if refused:
         raise typer.Exit(UNANSWERED)
 
 
-def _run(
-    model: str, loading: given.Loading, settings: Settings, asked: RequestFile, path: Path, skip: bool, quiet: bool
-) -> int:
+def _run(answering: Answerer, asked: RequestFile, path: Path, quiet: bool) -> int:
     """The number of requests that were not answered with 200."""
     from diffusiongemma.serve.batch.answers import AnswerFile
-    from diffusiongemma.serve.batch.local import answer_file
-    from diffusiongemma.serve.transport.threads import in_own_thread
 
     with AnswerFile(path, asked) as answers:
         if wanted := answers.unanswered:
-            loaded = in_own_thread(lambda: open_model(model, loading, quiet))
-            if loaded.tokenizer is None:
-                raise InputError(f"{model} has no tokenizer files: a batch is about text")
             with Watched(len(asked.places), len(wanted), quiet) as watched:
-                answer_file(loaded, settings, asked, answers, watched.step)
+                answering(asked, answers, watched.step)
         answers.put_in_order()
     return _sum_up(asked, answers, quiet)
+
+
+def _here(model: str, loading: given.Loading, settings: Settings) -> Answerer:
+    def answering(asked: RequestFile, answers: AnswerFile, step: Callable[[], None]) -> None:
+        from diffusiongemma.serve.batch.local import answer_file
+        from diffusiongemma.serve.transport.threads import in_own_thread
+
+        loaded = in_own_thread(lambda: open_model(model, loading, quiet=True))  # the bar is on the terminal
+        if loaded.tokenizer is None:
+            raise InputError(f"{model} has no tokenizer files: a batch is about text")
+        answer_file(loaded, settings, asked, answers, step)
+
+    return answering
+
+
+def _on_ray(fleet: Fleet, address: str) -> Answerer:
+    def answering(asked: RequestFile, answers: AnswerFile, step: Callable[[], None]) -> None:
+        from diffusiongemma.cluster import connection
+        from diffusiongemma.cluster.batch import answer_file
+
+        if address == "local":
+            connection.start(fleet)
+        else:
+            connection.connect(address)
+        answer_file(fleet, asked, answers, step)
+
+    return answering
 
 
 def _tell_bad_lines(asked: RequestFile, skipped: bool) -> None:

@@ -33,6 +33,7 @@ COMMANDS = {
     "serve": Command(
         "serve:serve", "Serve a model: OpenAI's API, the streaming protocol for drafts, and a page to watch it."
     ),
+    "deploy": Command("deploy:deploy", "Serve a model on a cluster of Ray."),
     "batch": Command(
         "batch:batch",
         "Answer a file of requests in OpenAI's batch format; the same command goes on where it was stopped.",

@@ -11,7 +11,7 @@ import typer
 from diffusiongemma.cli import options as given
 from diffusiongemma.errors import InputError
 
-LIMITS, ACCESS, KEEPING = "Limits", "Access", "Keeping"
+LIMITS, ACCESS, KEEPING, REPLICAS = "Limits", "Access", "Keeping", "Replicas"
 
 
 def several(flag: str, metavar: str, help: str, panel: str) -> Any:
@@ -58,6 +58,19 @@ BatchDir = Annotated[
 LogPrompts = Annotated[bool, typer.Option("--log-prompts", help="Log prompts too.", rich_help_panel=KEEPING)]
 
 
+Replicas = Annotated[
+    str | None, typer.Option(metavar="N|LEAST-MOST", help="So many engines, on Ray. Limits are each one's.",
+                             rich_help_panel=REPLICAS)
+]  # fmt: skip
+ReplicaCpus = Annotated[
+    float | None, typer.Option(metavar="N", help="Cores of each. (default: all, shared out)", rich_help_panel=REPLICAS)
+]
+ReplicaGpus = Annotated[
+    float | None, typer.Option(metavar="N", help="GPUs of each. (default: 1 where there are any)",
+                               rich_help_panel=REPLICAS)
+]  # fmt: skip
+
+
 @given.takes(None)
 def serve(
     model: given.Model = "nano",
@@ -82,6 +95,9 @@ def serve(
     trace_dir: TraceDir = None,
     batch_dir: BatchDir = None,
     log_prompts: LogPrompts = False,
+    replicas: Replicas = None,
+    replica_cpus: ReplicaCpus = None,
+    replica_gpus: ReplicaGpus = None,
 ) -> None:
     """Serve a model: OpenAI's API, the streaming protocol for drafts, and a page to watch it."""
     from diffusiongemma.cli.running import open_model
@@ -99,7 +115,7 @@ def serve(
         max_queue=max_queue,
         max_tokens=max_tokens,
         memory=bytes_of(memory),
-        api_keys=_keys(api_key or []),
+        api_keys=keys_of(api_key or []),
         cors_origins=tuple(cors_origin or ()),
         allowed_hosts=(host, *(allowed_host or ())),
         allow_urls=allow_urls,
@@ -111,6 +127,12 @@ def serve(
         grace=grace,
     )
     _say_whether_it_fits(model, loading.device)
+    if replicas is not None:
+        from diffusiongemma.cli.deploy import serve_replicas
+
+        return serve_replicas(model, loading, settings, replicas, replica_cpus, replica_gpus, host, port)
+    if replica_cpus is not None or replica_gpus is not None:
+        raise InputError("one engine has all there is: add `replicas`, or leave `replica_cpus` and `replica_gpus` out")
     loaded = in_own_thread(lambda: open_model(model, loading))
     if loaded.tokenizer is None:
         raise InputError(f"{model} has no tokenizer files: a server is about text")
@@ -154,7 +176,7 @@ def adapters_of(values: list[str]) -> dict[str, Path]:
     return found
 
 
-def _keys(values: list[str]) -> tuple[str, ...]:
+def keys_of(values: list[str]) -> tuple[str, ...]:
     keys: list[str] = []
     for value in values:
         if not value.startswith("@"):

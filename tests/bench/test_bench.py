@@ -75,6 +75,38 @@ def test_batch_keeps_up_with_the_engine_and_writes_the_same(tiny_directory):
     assert figures["engine_per_second"] > 0 and figures["batch_per_second"] > 0 and figures["ratio"] > 0.1
 
 
+def test_fleet_plans_for_users_and_devices(tiny_directory):
+    sizes = [
+        "--sizes",
+        "1,2",
+        "--requests",
+        "1",
+        "--tokens",
+        "16",
+        "--users",
+        "1,6",
+        "--devices",
+        "1,2",
+        "--price",
+        "3.6",
+    ]
+    command = [sys.executable, str(BENCH / "fleet.py"), "--model", str(tiny_directory), *sizes, "--json"]
+    figures = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    rates = {(row["mode"], row["at_once"]): row for row in figures["measured"]}
+    plans = {(row["fleet"], row["users"], row["devices"]): row for row in figures["plans"]}
+    kinds = ("diffusion", "autoregressive", "mixed")
+    expected = {(kind, users, devices) for kind in kinds for users in (1, 6) for devices in (1, 2)}
+    assert set(plans) == expected - {("mixed", 1, 1), ("mixed", 6, 1)}  # which take two devices
+    for fleet in ("diffusion", "autoregressive"):
+        two = rates[fleet, 2]
+        many = plans[fleet, 6, 2]  # three users a device, of which two are computed at once
+        assert many["tokens_per_second"] == pytest.approx(2 * two["tokens"])
+        assert many["mean_seconds"] == pytest.approx(3 / two["requests"])
+        assert many["p99_seconds"] == pytest.approx(many["mean_seconds"] * two["spread"])
+        assert many["cost_per_million"] == pytest.approx(2 * 1e-3 / (2 * two["tokens"]) * 1e6)
+    assert plans["mixed", 6, 2]["tokens_per_second"] > 0
+
+
 def test_what_a_constraint_adds_to_a_step():
     command = [
         sys.executable,

@@ -12,7 +12,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.exceptions import HTTPException
 
@@ -20,7 +20,9 @@ from diffusiongemma.serve.error_responses import error_response
 from diffusiongemma.serve.errors import ApiError, encodable
 from diffusiongemma.serve.settings import Settings
 from diffusiongemma.serve.tolerance import IGNORED_HEADER, ignored
-from diffusiongemma.serve.transport.metrics import Metrics
+
+if TYPE_CHECKING:
+    from diffusiongemma.serve.transport.metrics import Metrics
 
 logger = logging.getLogger("diffusiongemma.access")
 App = Callable[..., Any]
