@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 CharSet = tuple[tuple[int, int], ...]
 
@@ -22,6 +23,7 @@ def charset(ranges: Iterable[tuple[int, int]]) -> CharSet:
     return intersection(tuple(merged), ANY_CHAR)
 
 
+@lru_cache(maxsize=4096)
 def chars(text: str) -> CharSet:
     """The set of the characters of `text`."""
     return charset((ord(c), ord(c)) for c in text)

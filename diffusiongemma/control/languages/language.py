@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from diffusiongemma.control.languages.charset import ANY_CHAR, CharSet, char_range, chars
@@ -114,7 +115,12 @@ def optional(body: Language) -> Language:
 
 
 def literal(text: str) -> Language:
-    return sequence(*(Chars(chars(c)) for c in text))
+    return sequence(*map(_char, text))
+
+
+@lru_cache(maxsize=4096)
+def _char(c: str) -> Language:
+    return Chars(chars(c))
 
 
 def words(texts: Iterable[str]) -> Language:

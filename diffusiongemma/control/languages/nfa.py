@@ -115,7 +115,10 @@ class NfaBuilder:
                 return self._char_state(allowed, target)
             case lang.Sequence(parts):
                 for part in reversed(parts):
-                    target = yield self.build(part, target)
+                    if isinstance(part, lang.Chars):
+                        target = self._char(part, target)
+                    else:
+                        target = yield self.build(part, target)
                 return target
             case lang.Either(options):
                 entries = []
@@ -142,6 +145,14 @@ class NfaBuilder:
             case lang.Quoted(content):
                 closing = self._char_state(chars('"'), target)
                 return self._char_state(chars('"'), self._embed(writable(content), closing, escaped=True))
+
+    def _char(self, node: lang.Chars, target: int) -> int:
+        """`build` for one character, of which most sequences consist."""
+        key = (id(node), target)
+        if key not in self._built:
+            self._built[key] = self._char_state(node.allowed, target)
+            self._alive.append(node)
+        return self._built[key]
 
     def _know_words(self, words: CharSet) -> None:
         if words and self.words not in ((), words):
@@ -170,22 +181,12 @@ class NfaBuilder:
     def _embed(self, dfa: CharDfa, target: int, escaped: bool = False) -> int:
         """The states of a finished automaton, its acceptance leading on to `target`."""
         states = [self.new_state(*([target] if accepts else [])) for accepts in dfa.accepting.tolist()]
-        move = self._add_escaped if escaped else self._add_move
-        for state, allowed, following in _moves_of(dfa):
-            move(states[state], allowed, states[following])
+        for state, allowed, following in (_escaped_moves_of if escaped else _moves_of)(dfa):
+            end = states[following]
+            for part in reversed(allowed[1:]):
+                end = self._char_state(part, end)
+            self.char_moves[states[state]].append((allowed[0], end))
         return states[0]
-
-    def _add_move(self, state: int, allowed: CharSet, target: int) -> None:
-        self.char_moves[state].append((allowed, target))
-
-    def _add_escaped(self, state: int, allowed: CharSet, target: int) -> None:
-        plain, special = _plain_and_special(allowed)
-        if plain:
-            self._add_move(state, plain, target)
-        if short := [SHORT_ESCAPES[c] for c in special if c in SHORT_ESCAPES]:
-            self._add_move(state, chars("\\"), self._char_state(chars("".join(short)), target))
-        for long in (LONG_ESCAPES[c] for c in special if c in LONG_ESCAPES):
-            self._add_move(state, chars("\\"), run(self.build(lang.literal(long), target)))
 
     # -- subsets
 
@@ -200,10 +201,17 @@ class NfaBuilder:
         looks_back = bool(self.words) or any(anchor == "line start" for moves in self.free_moves for anchor, _ in moves)
         closures: dict[tuple[int, int], frozenset[int]] = {}
 
+        anchored = any(anchor for moves in self.free_moves for anchor, _ in moves)
+        free = [[target for _, target in moves] for moves in self.free_moves]
+
         def closure(thread: int, before: int) -> frozenset[int]:
             key = thread, before
             if key not in closures:
-                closures[key] = self._closure(thread, before, at_start=False)
+                if anchored:
+                    closures[key] = self._closure(thread, before, at_start=False)
+                else:
+                    reached = _reached(free, thread // MASKS)
+                    closures[key] = frozenset(s * MASKS + ANYTHING for s in reached if moves[s] or not free[s])
             return closures[key]
 
         first = self._closure(start * MASKS + ANYTHING, OTHER, at_start=True)
@@ -249,6 +257,17 @@ class NfaBuilder:
                     seen.add(reached)
                     pending.append(reached)
         return frozenset(t for t in seen if self.char_moves[t // MASKS] or not self.free_moves[t // MASKS])
+
+
+def _reached(free: list[list[int]], state: int) -> set[int]:
+    """The states reached without reading, where no anchor is in the way."""
+    seen, pending = {state}, [state]
+    while pending:
+        for target in free[pending.pop()]:
+            if target not in seen:
+                seen.add(target)
+                pending.append(target)
+    return seen
 
 
 def _mask(atoms: Iterable[int]) -> int:
@@ -313,10 +332,13 @@ def _left(anchor: str, mask: int, before: int, at_start: bool) -> int:
     return mask & (WORD if before == WORD else NOT_WORD)
 
 
+Move = tuple[int, tuple[CharSet, ...], int]  # state, what is read one after the other, next state
+
+
 @lru_cache(maxsize=256)
-def _moves_of(dfa: CharDfa) -> list[tuple[int, CharSet, int]]:
-    """The moves of an automaton: state, characters, next state."""
-    moves: list[tuple[int, CharSet, int]] = []
+def _moves_of(dfa: CharDfa) -> list[Move]:
+    """The moves of an automaton."""
+    moves: list[Move] = []
     charsets: dict[tuple[int, ...], CharSet] = {}
     for state, row in enumerate(dfa.next.tolist()):
         by_target: dict[int, list[int]] = {}
@@ -327,8 +349,29 @@ def _moves_of(dfa: CharDfa) -> list[tuple[int, CharSet, int]]:
             atoms = tuple(by_target[following])
             if atoms not in charsets:
                 charsets[atoms] = dfa.alphabet.chars_of(atoms)
-            moves.append((state, charsets[atoms], following))
+            moves.append((state, (charsets[atoms],), following))
     return moves
+
+
+@lru_cache(maxsize=256)
+def _escaped_moves_of(dfa: CharDfa) -> list[Move]:
+    """The same, as a JSON string spells what is read."""
+    spelt: dict[CharSet, list[tuple[CharSet, ...]]] = {}
+    moves = []
+    for state, (allowed,), following in _moves_of(dfa):
+        if allowed not in spelt:
+            spelt[allowed] = _spellings(allowed)
+        moves += [(state, spelling, following) for spelling in spelt[allowed]]
+    return moves
+
+
+def _spellings(allowed: CharSet) -> list[tuple[CharSet, ...]]:
+    plain, special = _plain_and_special(allowed)
+    spellings: list[tuple[CharSet, ...]] = [(plain,)] if plain else []
+    if short := [SHORT_ESCAPES[c] for c in special if c in SHORT_ESCAPES]:
+        spellings.append((chars("\\"), chars("".join(short))))
+    spellings += [(chars("\\"), *map(chars, LONG_ESCAPES[c])) for c in special if c in LONG_ESCAPES]
+    return spellings
 
 
 @lru_cache(maxsize=512)
