@@ -32,7 +32,7 @@ def pull(name: Name) -> None:
     from diffusiongemma.weights.locate import locate
 
     if "/" not in name or Path(name).exists():
-        raise InputError(f"{name} is not a hub id like owner/name: there is nothing to fetch")
+        raise InputError(f"{name!r} is not a hub id like owner/name: there is nothing to fetch")
     print(locate(name))
 
 
@@ -71,7 +71,7 @@ def about(directory: Path) -> dict[str, Any]:
 
     config = ModelConfig.from_file(directory / "config.json")
     decoding = load_decoding(directory, config)
-    files = sorted(directory.glob("*.safetensors"))
+    files, skills = sorted(directory.glob("*.safetensors")), load_skills(directory)
     return {
         "path": str(directory),
         "bytes": sum(file.stat().st_size for file in files),
@@ -79,8 +79,8 @@ def about(directory: Path) -> dict[str, Any]:
         "canvas": config.canvas_length,
         "context": config.max_position_embeddings,
         "vocabulary": config.vocab_size,
-        "vision": config.vision_config is not None,
-        "taught": list(load_skills(directory)),
+        "vision": config.vision_config is not None and (not skills or "images" in skills),  # a tower alone sees nothing
+        "taught": list(skills),
         "steps": decoding.steps,
         "sampler": type(decoding.sampler).__name__,
         "verify": decoding.verify,

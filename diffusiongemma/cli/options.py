@@ -13,9 +13,9 @@ import typer
 
 from diffusiongemma.errors import InputError
 from diffusiongemma.options import (
+    LARGEST_SEED,
     LOADING,
     MANY,
-    SCHEMA,
     Number,
     Option,
     Other,
@@ -87,7 +87,7 @@ Trace = Annotated[
 # --- the options of the table ---------------------------------------------------------------------------------------
 
 SHORT = {"max_new_tokens": ("-n",)}
-METAVARS = {"seed": "N|random"}
+METAVARS = {"seed": "N|random", "json_schema": "FILE|JSON"}
 _OF_CANVASES = ("steps", "sampler", "patience")  # which have no meaning token by token
 
 Options = dict[str, Any]  # those that were given, by their names in Python
@@ -160,7 +160,7 @@ def _kind(values: Values) -> Any:
     if isinstance(values, Switch):
         return bool
     if isinstance(values, Other):
-        return list[str] if values in MANY else Path if values is SCHEMA else str
+        return list[str] if values in MANY else str
     return int if isinstance(values, Whole) else float if isinstance(values, Number) else str
 
 
@@ -173,11 +173,20 @@ def checked(options: Mapping[str, Any]) -> Options:
     if given.get("mode") == "ar" and (idle := next((name for name in _OF_CANVASES if name in given), None)):
         raise InputError("token by token there is no canvas: leave it out, or `mode`", option=idle)
     if (schema := given.get("json_schema")) is not None:
-        try:
-            given["json_schema"] = schema.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read the schema {schema}: {error}") from error
+        given["json_schema"] = _schema(schema)
     return given
+
+
+def _schema(given: str) -> str:
+    """A schema: what the file of that name holds, or what was given where it is JSON itself. Raises `InputError`."""
+    if given.lstrip().startswith("{"):
+        return given
+    try:
+        return Path(given).read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot read the schema {given}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"the schema {given} is not UTF-8 text (byte {error.start + 1:,})") from error
 
 
 def seed_of(text: str) -> int:
@@ -186,7 +195,7 @@ def seed_of(text: str) -> int:
         from secrets import randbits
 
         return randbits(32)
-    if not text.strip().lstrip("-").isdecimal():
+    if not (text.strip().isdecimal() and len(text) < 30 and int(text) <= LARGEST_SEED):
         raise InputError("give a whole number from 0 to 2**64 - 1, or random", option="seed", got=text)
     return int(text)
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from diffusiongemma.tasks.sudoku_reader import Board
 
 NOT_SOLVED = 1  # exit code
+HARD = 30  # givens; a board with fewer is solved by small models about every other time
 ROOM = 96  # tokens: 81 digits, 8 line ends, and the end
 SOLVED = "✓ solved: every row, column and box holds 1 to 9, and the givens are kept"
 FAILED = "✗ not solved"
@@ -82,7 +83,7 @@ def _boards(file: str | None) -> Iterator[Board]:
 
 def _text(file: str | None) -> str:
     from diffusiongemma.cli.texts import read_text
-    from diffusiongemma.tasks.sudoku_reader import read_board
+    from diffusiongemma.tasks.sudoku_reader import cells_in, read_board
 
     if file is None and sys.stdin is not None and sys.stdin.isatty():
         return _typed()
@@ -92,8 +93,11 @@ def _text(file: str | None) -> str:
         from diffusiongemma.cli.demonstration import PUZZLE
 
         return PUZZLE
-    if not Path(file).is_file() and read_board(file) is not None:
-        return file
+    if not Path(file).exists():
+        if read_board(file) is not None:
+            return file
+        if (cells := cells_in(file)) >= 9:
+            raise InputError(f"neither a file nor a sudoku: it has {cells} cells, and a board has 81", option="file")
     return read_text(file, in_place=False)
 
 
@@ -144,7 +148,11 @@ def verdict(board: Board, answer: str) -> str:
 
     found = parse_solution(answer)
     wrong = about_answer(board, None if found is None else found.tolist())
-    return f"{FAILED}: {wrong}; another --seed may do better" if wrong else SOLVED
+    if not wrong:
+        return SOLVED
+    givens = sum(map(bool, board))
+    hard = f"{givens} givens are few for a small model, and " if givens < HARD else ""
+    return f"{FAILED}: {wrong}; {hard}another --seed may do better"
 
 
 @dataclass

@@ -49,6 +49,12 @@ def read_board(text: str) -> Board | None:
     return next(read_boards(text), None)
 
 
+def cells_in(text: str) -> int:
+    """How many cells a text has that is made of nothing else; 0 for any other."""
+    cells = re.sub(r"[\s|,;]", "", text)
+    return len(cells) if re.fullmatch(rf"[{_CELL}]+", cells) else 0
+
+
 def sudoku_of(prompt: str) -> Board | None:
     """The board of a prompt that is a sudoku to solve and little else; None for any other."""
     boards = list(read_boards(prompt))

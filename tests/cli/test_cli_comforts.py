@@ -37,6 +37,21 @@ def test_several_answers_have_seeds_one_after_the_other(cli, model, tiny):
     assert "--n is 0" in cli("run", "x", *model, "--n", 0).err
 
 
+def test_a_schema_may_be_given_itself(cli, model, tmp_path):
+    schema = '{"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"]}'
+    (tmp_path / "n.json").write_text(schema)
+    told = [cli("run", "hi", *model, "--json-schema", given, "-q").out for given in (schema, tmp_path / "n.json")]
+    assert told[0] == told[1] and json.loads(told[0])["n"] in (1, 2)
+    missing = cli("run", "hi", *model, "--json-schema", tmp_path / "none.json").err
+    assert "Errno" not in missing and "No such file" in missing
+    assert "it is not JSON" in cli("run", "hi", *model, "--json-schema", "{n}").err
+
+
+@pytest.mark.parametrize("seed", ["-1", "1.5", "x", str(2**64)])
+def test_a_wrong_seed_is_told_of_random(cli, model, seed):
+    assert "or random" in cli("run", "hi", *model, "--seed", seed).err
+
+
 def test_a_random_seed_is_told(cli, model, tiny):
     seeds = [cli("run", "hello", *model, "--seed", "random", "--steps", 1, "--json").json["seed"] for _ in range(2)]
     assert seeds[0] != seeds[1]

@@ -37,6 +37,12 @@ def test_a_sudoku_in_any_spelling_is_solved_and_judged(cli, tmp_path):
     assert answers[0].code == 0, "an easy one"
 
 
+@pytest.mark.parametrize("text", [EASY[:-1], EASY + ".", EASY[:40]])
+def test_a_board_of_too_few_or_many_cells_is_no_missing_file(cli, text):
+    done = cli("sudoku", text)
+    assert done.code == 2 and f"it has {len(text)} cells, and a board has 81" in done.err
+
+
 def test_a_model_that_cannot_says_where_and_ends_with_one(cli, model):
     """The givens stand, whatever the model."""
     done = cli("sudoku", EASY, *model, "--steps", 2)

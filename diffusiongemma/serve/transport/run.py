@@ -101,7 +101,8 @@ def listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except (OSError, OverflowError) as error:
         listener.close()
-        raise InputError(f"cannot listen on {host}:{port}: {error}, choose another --host or --port") from error
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot listen on {host}:{port}: {why}, choose another --host or --port") from error
     return listener
 
 
