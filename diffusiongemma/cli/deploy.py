@@ -51,7 +51,10 @@ def deploy(
     set_: Set = None,
     loading: given.Loading,
 ) -> None:
-    """Serve a model on a cluster of Ray; its machines must have this package, and the model under the same name."""
+    """Serve a model on a cluster of Ray.
+
+    Its machines must have this package, and the model under the same name.
+    """
     from diffusiongemma.cluster import require_ray
     from diffusiongemma.cluster.fleet import Fleet
 
