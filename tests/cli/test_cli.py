@@ -215,7 +215,7 @@ def assert_mistake(done: Outcome, *words: str) -> None:
         (["run", "x", "--max-new-tokens", "-3"], ["max-new-tokens is -3"]),
         (["run", "x", "--max-new-tokens", "many"], ["--max-new-tokens", "run --help"]),
         (["run", "x", "--steps", "0"], ["steps is 0"]),
-        (["run", "x", "--seed", "-1"], ["seed is -1"]),
+        (["run", "x", "--seed", "-1"], ["seed is '-1'"]),
         (["run", "x", "--temperature", "-1"], ["temperature is -1"]),
         (["run", "x", "--temperature", "nan"], ["temperature is nan"]),
         (["run", "x", "--mode", "fast"], ["mode is 'fast'", "auto, diffusion or ar"]),
