@@ -1,10 +1,11 @@
 """`diffusiongemma batch` next to the engine alone, at the same number of requests computed together.
 
-    python bench/batch.py [--requests 128] [--at-once 16] [--rounds 5] [--model nano] [--json]
+    python bench/batch.py [--requests 128] [--at-once 16] [--rounds 5] [--model nano] [--ray] [--json]
 
 Both run in this process on the same model and the same requests, turn by turn, on one thread of torch. The engine gets
 requests that are prepared already and writes nothing; the batch reads its file, prepares, answers through the web
-application, and writes its file in order.
+application, and writes its file in order. With `--ray` it is one engine against two on Ray instead, one core each,
+`--requests` for each engine, from the first answer to the last.
 """
 
 from __future__ import annotations
@@ -84,14 +85,42 @@ async def compare(name: str, count: int, at_once: int, rounds: int) -> dict[str,
     return {"engine_per_second": count / alone, "batch_per_second": count / batch, "ratio": ratio}
 
 
+def on_ray(name: str, count: int, at_once: int) -> dict[str, float]:
+    """Requests a second of one and of two engines, and their ratio."""
+    from diffusiongemma.cluster.connection import start
+    from diffusiongemma.cluster.fleet import Fleet
+
+    settings = Settings(model_name=name, max_requests=at_once, max_queue=8 * at_once)
+    fleets = [Fleet(model=name, settings=settings, least=engines, most=engines) for engines in (1, 2)]
+    start(fleets[1])
+    with tempfile.TemporaryDirectory() as folder:
+        rates = [ray_rate(fleet, Path(folder) / f"{fleet.most}.jsonl", count * fleet.most) for fleet in fleets]
+    return {"one_per_second": rates[0], "two_per_second": rates[1], "ratio": rates[1] / rates[0]}
+
+
+def ray_rate(fleet: Any, file: Path, count: int) -> float:
+    from diffusiongemma.cluster.batch import answer_file
+
+    write_requests(file, count)
+    asked, moments = RequestFile(file), list[float]()
+    with AnswerFile(file.with_suffix(".answers"), asked) as answers:
+        answer_file(fleet, asked, answers, lambda: moments.append(time.perf_counter()))
+    first = sum(moment - moments[0] < 0.05 for moment in moments)  # a share comes all at once
+    return (count - first) / (moments[-1] - moments[0])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=128)
     parser.add_argument("--at-once", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--model", default="nano")
+    parser.add_argument("--ray", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if options.ray:
+        print(json.dumps(on_ray(options.model, options.requests, options.at_once)))
+        return
     figures = asyncio.run(compare(options.model, options.requests, options.at_once, options.rounds))
     if options.json:
         print(json.dumps(figures))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,7 +27,7 @@ class Answering:
         self._at_once = fleet.settings.max_requests
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="answering", daemon=True).start()
-        self._app, _ = self._run(started(fleet))
+        self._app, self._running = self._run(started(fleet))
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Columns `line` to columns `answer`, both JSON texts: bodies have no columns in common."""
@@ -59,6 +60,7 @@ def answer_file(fleet: Fleet, asked: RequestFile, answers: AnswerFile, step: Cal
         max_concurrent_calls_per_actor=OVERLAP,
         enable_true_multi_threading=True,
     )
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     shares = ray.data.from_items(lines, override_num_blocks=-(-len(lines) // share))
     answered = shares.map_batches(
