@@ -1,7 +1,7 @@
 """How many devices for how many users: arithmetic from the measured rates of one engine, and a real run beside it.
 
     python bench/fleet.py [--users 1,10,100,1000] [--devices 1,2,4,8,16] [--price 1.0] [--requests 4] [--model nano]
-                          [--share 0.5] [--compare 1,2,4,8,16,32] [--seconds 10] [--json]
+                          [--prompt TEXT] [--share 0.5] [--compare 1,2,4,8,16,32] [--seconds 10] [--json]
 
 One engine is measured at 1, 2, 4, … 32 requests at a time, in both modes: requests a second, tokens a second, and how
 far the slowest of a hundred is behind the mean. The rest is arithmetic, with these assumptions:
@@ -43,6 +43,7 @@ class Rate:
     requests: float  # a second
     tokens: float  # a second
     spread: float  # the 99th percentile of latency over its mean
+    per_forward: float  # tokens
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Plan:
 # --- one engine -----------------------------------------------------------------------------------------------------
 
 
-def measure(name: str, mode: str, at_once: int, each: int, tokens: int) -> Rate:
+def measure(name: str, mode: str, at_once: int, each: int, tokens: int, prompt: str) -> Rate:
     """`each` requests for each of `at_once` places, in an engine of its own on one thread."""
     import torch
 
@@ -71,10 +72,11 @@ def measure(name: str, mode: str, at_once: int, each: int, tokens: int) -> Rate:
 
     torch.set_num_threads(1)
     model = dg.load(name)
-    messages = [{"role": "user", "content": PROMPT}]
+    messages = [{"role": "user", "content": prompt}]
     count = max(3, each * at_once)
     requests = [model.request(messages, id=n, seed=n, max_new_tokens=tokens, mode=mode) for n in range(count)]
-    engine, waiting, begun, seconds, made = Engine(model.network, model.tokenizer, at_once), requests[::-1], {}, [], 0
+    engine, waiting, begun, seconds = Engine(model.network, model.tokenizer, at_once), requests[::-1], {}, []
+    made = passes = 0
     started = time.perf_counter()
     while waiting or engine.busy:
         while waiting and len(begun) < at_once:  # a client for each place, that asks again
@@ -85,9 +87,10 @@ def measure(name: str, mode: str, at_once: int, each: int, tokens: int) -> Rate:
             if isinstance(event, Finished):
                 seconds.append(time.perf_counter() - begun.pop(event.request))
                 made += len(event.result.tokens)
+                passes += event.result.forward_passes
     took = time.perf_counter() - started
     slowest = sorted(seconds)[min(len(seconds) - 1, int(0.99 * len(seconds)))]
-    return Rate(at_once, count / took, made / took, slowest / statistics.mean(seconds))
+    return Rate(at_once, count / took, made / took, slowest / statistics.mean(seconds), made / passes)
 
 
 # --- arithmetic -----------------------------------------------------------------------------------------------------
@@ -106,9 +109,9 @@ def at(rates: list[Rate], at_once: float) -> Rate:
 def plan(fleet: str, rates: list[Rate], users: float, devices: int, price: float) -> Plan:
     """Little's law: users = rate × latency. A device without a user does nothing."""
     busy = min(devices, max(1, users))
-    each = users / busy
+    each = max(1.0, users / busy)
     one = at(rates, each)
-    mean, tokens = each / one.requests, busy * one.tokens
+    mean, tokens = each / one.requests, min(busy, users) * one.tokens  # less than a user is one who asks at times
     cost = devices * price / 3600 / tokens * 1e6
     return Plan(fleet, round(users), devices, tokens, mean, mean * one.spread, cost)
 
@@ -145,10 +148,13 @@ def plans(rates: dict[str, list[Rate]], users: list[int], devices: list[int], pr
     return found
 
 
-def crossing(rates: dict[str, list[Rate]]) -> int | None:
-    """The least number of users of one device with which it makes more tokens one by one; None where there is none up
-    to the most."""
-    return next((n for n in range(1, MOST + 1) if at(rates["ar"], n).tokens > at(rates["diffusion"], n).tokens), None)
+def crossing(rates: dict[str, list[Rate]]) -> dict[int, float]:
+    """By users of one device: the tokens a forward pass must bring for diffusion to be ahead, a pass costing what it
+    costs for this kind of answer."""
+    return {
+        own.at_once: own.per_forward * other.tokens / own.tokens
+        for own, other in zip(rates["diffusion"], rates["ar"], strict=True)
+    }
 
 
 # --- a real run -----------------------------------------------------------------------------------------------------
@@ -210,6 +216,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.5, help="of a mixed fleet, that decodes by diffusion")
     parser.add_argument("--requests", type=int, default=4, help="measured for each place in the batch")
     parser.add_argument("--tokens", type=int, default=96)
+    parser.add_argument("--prompt", default=PROMPT, help="of the one engine; the real run has the default's")
     parser.add_argument("--sizes", type=whole_numbers, default=list(SIZES), help="requests at a time that are measured")
     parser.add_argument("--compare", type=whole_numbers, metavar="CLIENTS", help="with two replicas on Ray")
     parser.add_argument("--seconds", type=float, default=10.0, help="of the real run at each number of clients")
@@ -217,7 +224,10 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     rates = {
-        mode: [measure(options.model, mode, size, options.requests, options.tokens) for size in options.sizes]
+        mode: [
+            measure(options.model, mode, size, options.requests, options.tokens, options.prompt)
+            for size in options.sizes
+        ]
         for mode in NAMES
     }
     found = plans(rates, options.users, options.devices, options.price, options.share)
@@ -227,13 +237,9 @@ def main() -> None:
         rows = [asdict(one) for one in found]
         print(json.dumps({"measured": measured, "plans": rows, "compared": real, "crossing": crossing(rates)}))
         return
-    least = crossing(rates)
     print(table(measured) + "\n\n" + table([asdict(one) for one in found]))
-    print(
-        f"\nToken by token a device makes more tokens from {least} users on."
-        if least
-        else f"\nUp to {MOST} users a device makes more tokens by diffusion."
-    )
+    needed = ", ".join(f"{tokens:.1f} with {users}" for users, tokens in crossing(rates).items())
+    print(f"\nDiffusion is ahead where a forward pass brings more tokens than {needed} users of a device.")
     if real:
         print("\n" + table(real))
 
