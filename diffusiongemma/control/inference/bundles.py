@@ -7,7 +7,11 @@ from functools import cached_property
 
 import numpy as np
 
+from diffusiongemma.control.languages.dfa import TooLarge
 from diffusiongemma.control.tokens.automaton import TokenAutomaton
+from diffusiongemma.control.tokens.moves import TELLS_APART
+
+MOST_BUNDLES = 200_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +30,12 @@ class Bundles:
 
     @classmethod
     def of(cls, automaton: TokenAutomaton) -> Bundles:
+        """Raises `TooLarge` beyond `MOST_BUNDLES`."""
         pair = automaton.source * automaton.num_states + automaton.target
         order = np.lexsort((automaton.label, pair))
         pairs, first = np.unique(pair[order], return_index=True)
+        if len(pairs) > MOST_BUNDLES:
+            raise TooLarge(TELLS_APART)
         sets: dict[bytes, int] = {}
         members = np.split(automaton.label[order], first[1:])
         class_set = np.array([sets.setdefault(m.tobytes(), len(sets)) for m in members])

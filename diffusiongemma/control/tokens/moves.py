@@ -12,7 +12,7 @@ from diffusiongemma.control.languages.dfa import DEAD, Alphabet, CharDfa, TooLar
 from diffusiongemma.control.tokens.trie import KIND_STARTS, KINDS, NUM_KINDS, TokenTrie
 
 LARGEST_TABLE = 100_000_000  # entries (distinct move, state) of 4 bytes each
-MOST_EDGES = 500_000
+MOST_EDGES = 1_500_000
 MOST_LEADING = 2 * MOST_EDGES  # entries of the table that lead anywhere: some moves will share a class
 TELLS_APART = "this constraint tells too many tokens apart in too many places: simplify it"
 ALL_KINDS = np.uint64((1 << NUM_KINDS) - 1)
