@@ -11,6 +11,7 @@ import torch
 
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.errors import UserError
+from diffusiongemma.host import multiplies_bfloat16
 from diffusiongemma.model.model import ENCODE_CHUNK, Model
 from diffusiongemma.weights.checkpoint import open_checkpoint
 from diffusiongemma.weights.choosing import choose_files
@@ -76,9 +77,14 @@ def fit(source: str, device: torch.device) -> Fit:
         return _of_hub(source, device)
     config, _ = open_checkpoint(path)
     full = path.is_dir() and not _is_packed(path)
-    in_float32 = choose_dtype("auto", path, device) == torch.float32
-    weights = text_bytes(config, None, size=4) if full and in_float32 else weight_bytes(path)
-    return _fit(config, weights, free_memory(device), full)
+    entry = 4 if choose_dtype("auto", path, device, packed=not full) == torch.float32 else 2
+    weights = text_bytes(config, None, size=4) if full and entry == 4 else weight_bytes(path)
+    return _fit(config, weights, device, full, entry)
+
+
+def _entry_of_packed(device: torch.device) -> int:
+    """Bytes of a number in the caches of a packed model, as `choose_dtype` has it."""
+    return 4 if device.type == "cpu" and not multiplies_bfloat16() else 2
 
 
 def _without_fetching(source: str) -> Path | None:
@@ -96,10 +102,12 @@ def _of_hub(source: str, device: torch.device) -> Fit:
     files = sizes(repo)
     choice = choose_files(repo, files, variant or None)
     if choice.gguf:  # of the released shape: what such a file says of it lies behind its vocabulary
-        return _fit(ModelConfig(), sum(files[name] for name in choice.patterns), free_memory(device), False)
+        size = sum(files[name] for name in choice.patterns)
+        return _fit(ModelConfig(), size, device, False, _entry_of_packed(device))
     raw = read_json(peek(repo, "config.json"))
     weights = sum(size for name, size in files.items() if name.endswith(".safetensors"))
-    return _fit(ModelConfig.from_hf(raw), weights, free_memory(device), not is_quantised(raw))
+    entry = _entry_of_packed(device) if is_quantised(raw) else 2
+    return _fit(ModelConfig.from_hf(raw), weights, device, not is_quantised(raw), entry)
 
 
 def _is_packed(path: Path) -> bool:
@@ -109,11 +117,13 @@ def _is_packed(path: Path) -> bool:
     return is_quantised(read_json(path / "config.json"))
 
 
-def _fit(config: ModelConfig, weights: int, free: int, full: bool) -> Fit:
-    caches, work = cache_bytes(config, CONTEXT), work_bytes(config)
+def _fit(config: ModelConfig, weights: int, device: torch.device, full: bool, entry: int) -> Fit:
+    """`full`: in no scheme yet. `entry`: bytes of a number in its caches."""
+    own, of_packed = (cache_bytes(config, CONTEXT, size) for size in (entry, _entry_of_packed(device)))
+    work = work_bytes(config)
     rest = max(0, weights - text_bytes(config, None)) if full else 0  # the vision tower
-    packed = {name: Need(text_bytes(config, Scheme(name)) + rest, caches, work) for name in PREFERENCE if full}
-    return Fit(Need(weights, caches, work), free, packed)
+    packed = {name: Need(text_bytes(config, Scheme(name)) + rest, of_packed, work) for name in PREFERENCE if full}
+    return Fit(Need(weights, own, work), free_memory(device), packed)
 
 
 PREFERENCE = ("int8", "fp8", "mixed", "int4")  # the first that fits: more bits, fewer steps

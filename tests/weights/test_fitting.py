@@ -55,10 +55,20 @@ def test_the_released_model_fits_in_the_schemes_it_is_said_to(monkeypatch: pytes
     sizes = {name: text_bytes(config, Scheme(name)) / 1e9 for name in KINDS}
     assert text_bytes(config, None) / 1e9 == pytest.approx(50.5, abs=0.5)
     assert sizes["mixed"] < 16 and sizes["int4"] < sizes["mixed"] < sizes["int8"]
-    monkeypatch.setattr(fitting, "free_memory", lambda device: 18 * 10**9)
-    assert "scheme mixed" in fitting._fit(config, text_bytes(config, None), 18 * 10**9, True).advice("X")
-    assert "scheme int8" in fitting._fit(config, text_bytes(config, None), 30 * 10**9, True).advice("X")
-    assert "larger machine" in fitting._fit(config, text_bytes(config, None), 10**9, True).advice("X")
+    for free, scheme in ((18, "mixed"), (30, "int8")):
+        monkeypatch.setattr(fitting, "free_memory", lambda device, free=free: free * 10**9)
+        assert f"scheme {scheme}" in fitting._fit(config, text_bytes(config, None), CPU, True, 2).advice("X")
+    monkeypatch.setattr(fitting, "free_memory", lambda device: 10**9)
+    assert "larger machine" in fitting._fit(config, text_bytes(config, None), CPU, True, 2).advice("X")
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_caches_are_counted_in_what_the_processor_computes_in(monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
+    monkeypatch.setattr(fitting, "multiplies_bfloat16", lambda: fast)
+    config = ModelConfig()
+    found = fitting._fit(config, 10**9, CPU, True, 2)
+    assert found.need.caches == cache_bytes(config, CONTEXT)
+    assert found.schemes["int4"].caches == cache_bytes(config, CONTEXT, 2 if fast else 4)
 
 
 def test_doctor_says_before_loading(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
