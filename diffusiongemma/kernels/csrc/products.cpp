@@ -270,9 +270,13 @@ Block kept_of_rows(const float *shares, const float *least, int64_t rows, int64_
 
 #ifdef __AVX512F__
 typedef __m512 Vector;
+inline Vector vector_at(const float *x) { return _mm512_loadu_ps(x); }
+inline void put_vector(float *x, Vector v) { _mm512_storeu_ps(x, v); }
 inline Vector fused_all(Vector a, float b, Vector c) { return _mm512_fmadd_ps(a, _mm512_set1_ps(b), c); }
 #else
 typedef Eight Vector;
+inline Vector vector_at(const float *x) { return *(const Eight *)x; }
+inline void put_vector(float *x, Vector v) { *(Eight *)x = v; }
 inline Vector fused_all(Vector a, float b, Vector c) { return fused(a, all(b), c); }
 #endif
 constexpr int LANES = sizeof(Vector) / sizeof(float);
@@ -281,16 +285,12 @@ constexpr int LANES = sizeof(Vector) / sizeof(float);
 template <int VECTORS>
 inline void add_shares(const Share *shares, int64_t count, const float full[NEAR][SLICE], int k, float *to) {
   Vector sums[VECTORS];
-  memcpy(sums, to + k, sizeof(sums));
+  for (int v = 0; v < VECTORS; v++) sums[v] = vector_at(to + k + v * LANES);
   for (int64_t i = 0; i < count; i++) {
     const float *token = full[shares[i].at] + k;
-    for (int v = 0; v < VECTORS; v++) {
-      Vector part;
-      memcpy(&part, token + v * LANES, sizeof(part));
-      sums[v] = fused_all(part, shares[i].share, sums[v]);
-    }
+    for (int v = 0; v < VECTORS; v++) sums[v] = fused_all(vector_at(token + v * LANES), shares[i].share, sums[v]);
   }
-  memcpy(to + k, sums, sizeof(sums));
+  for (int v = 0; v < VECTORS; v++) put_vector(to + k + v * LANES, sums[v]);
 }
 
 // Inputs k0 .. k0 + kn of a block whose first token is `first`, added to out [rows, in] in the order of the tokens.
