@@ -27,7 +27,7 @@ REMEDIES = {
 round_alike()  # before the first product, as `load` does: some tests make their models themselves
 TESTS = Path(__file__).parent
 SLOW = (  # files whose tests take long together; single ones elsewhere are marked where they stand
-    "assets/", "bench/", "train/", "control/test_chain", "control/test_constrained_soak",
+    "assets/", "bench/", "cluster/test_ray", "train/", "control/test_chain", "control/test_constrained_soak",
     "engine/test_edit", "engine/test_generate_parity",
     "engine/test_infill", "engine/test_verify", "serve/test_serve_limits", "weights/test_lora",
 )  # fmt: skip

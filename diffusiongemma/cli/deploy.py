@@ -78,7 +78,7 @@ def _given(values: list[str]) -> dict[str, Any]:
     for value in values:
         key, equals, text = value.partition("=")
         if not (key and equals):
-            raise InputError("write NAME=VALUE", option="set", got=value)
+            raise InputError("write NAME=VALUE", option="set_", got=value)
         try:
             found[key] = json.loads(text)
         except ValueError:

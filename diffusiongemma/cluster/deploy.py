@@ -56,7 +56,7 @@ def _count(fleet: Fleet) -> dict[str, Any]:
             target_ongoing_requests=max(1, fleet.settings.max_requests // 2),
             upscale_delay_s=fleet.upscale_delay,
             downscale_delay_s=fleet.downscale_delay,
-            metrics_interval_s=min(1.0, fleet.upscale_delay),
+            metrics_interval_s=min(1.0, fleet.upscale_delay / 2),
             look_back_period_s=max(1.0, fleet.upscale_delay),
         )
     }

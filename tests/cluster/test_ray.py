@@ -87,13 +87,13 @@ def alone(model):
     """The texts of one process."""
 
     def texts(bodies) -> list[str]:
-        app = create_app(model, Settings(model_name="tiny"))
+        app = create_app(model, Settings(model_name="tiny", max_queue=300))
 
         async def run():
             async with app.router.lifespan_context(app):
-                return [(await post(app, "/v1/chat/completions", body))[2] for body in bodies]
+                return await asyncio.gather(*(post(app, "/v1/chat/completions", body) for body in bodies))
 
-        return [text_of(reply) for reply in asyncio.run(run())]
+        return [text_of(reply) for _, _, reply in asyncio.run(run())]
 
     return texts
 
