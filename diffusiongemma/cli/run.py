@@ -72,6 +72,8 @@ def run(
     _check_several(n, trace)
     loaded = open_model(model, loading, quiet)
     _check_sight(loaded, model, image, video)
+    if think and loaded.skills and "thinking" not in loaded.skills and not quiet:
+        say(f"{model} was not taught to think first: its answer may be worse for it", "yellow")
     board = None if image or video or think else _sudoku(loaded, text, options)
     if board is not None:
         text, options = respelt(loaded, board, text, options, quiet)

@@ -47,6 +47,13 @@ def test_a_schema_may_be_given_itself(cli, model, tmp_path):
     assert "it is not JSON" in cli("run", "hi", *model, "--json-schema", "{n}").err
 
 
+def test_a_model_that_was_not_taught_to_think_says_so(cli):
+    few = ("--steps", "1", "--max-new-tokens", "4")
+    assert "not taught to think" in cli("run", "hi", "--think", "--model", "nano", *few).err
+    assert cli("run", "hi", "--think", "--model", "nano", *few, "-q").err == ""
+    assert "taught" not in cli("run", "hi", "--model", "nano", *few).err
+
+
 @pytest.mark.parametrize("seed", ["-1", "1.5", "x", str(2**64)])
 def test_a_wrong_seed_is_told_of_random(cli, model, seed):
     assert "or random" in cli("run", "hi", *model, "--seed", seed).err
