@@ -87,11 +87,15 @@ def alone(model):
     """The texts of one process."""
 
     def texts(bodies) -> list[str]:
-        app = create_app(model, Settings(model_name="tiny", max_queue=300))
+        app, limit = create_app(model, Settings(model_name="tiny")), asyncio.Semaphore(16)
+
+        async def one(body):
+            async with limit:
+                return await post(app, "/v1/chat/completions", body)
 
         async def run():
             async with app.router.lifespan_context(app):
-                return await asyncio.gather(*(post(app, "/v1/chat/completions", body) for body in bodies))
+                return await asyncio.gather(*map(one, bodies))
 
         return [text_of(reply) for _, _, reply in asyncio.run(run())]
 
