@@ -19,9 +19,7 @@ from diffusiongemma.cli.serve import (
     Memory,
     ReplicaCpus,
     ReplicaGpus,
-    adapters_of,
-    bytes_of,
-    name_of,
+    settings_of,
 )
 from diffusiongemma.errors import InputError
 
@@ -73,17 +71,8 @@ def batch(
 ) -> None:
     """Answer a file of requests in OpenAI's batch format; the same command goes on where it was stopped."""
     from diffusiongemma.serve.batch.requests import RequestFile
-    from diffusiongemma.serve.settings import Settings
 
-    settings = Settings(
-        model_name=name_of(model),
-        aliases=tuple(alias or ()),
-        adapters=adapters_of(lora or []),
-        max_requests=max_requests,
-        max_queue=WIDE,
-        max_tokens=WIDE,
-        memory=bytes_of(memory),
-    )
+    settings = settings_of(model, alias, lora, memory, max_requests=max_requests, max_queue=WIDE, max_tokens=WIDE)
     if requests.resolve() == answers.resolve():
         raise InputError(f"{answers} holds the requests: name another file for the answers")
     asked = RequestFile(requests)

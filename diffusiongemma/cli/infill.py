@@ -27,10 +27,10 @@ def infill(
     model: given.Model = "nano",
     *,
     options: given.Options,
+    loading: given.Loading,
     in_place: given.InPlace = False,
     as_json: given.Json = False,
     quiet: given.Quiet = False,
-    loading: given.Loading,
 ) -> None:
     """Fill the holes of a text; the rest of it comes back as it is, byte for byte.
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from diffusiongemma.cli import options as given
 from diffusiongemma.errors import InputError
+
+if TYPE_CHECKING:
+    from diffusiongemma.serve.settings import Settings
 
 LIMITS, ACCESS, KEEPING, REPLICAS = "Limits", "Access", "Keeping", "Replicas"
 
@@ -101,20 +104,19 @@ def serve(
 ) -> None:
     """Serve a model: OpenAI's API, the streaming protocol for drafts, and a page to watch it."""
     from diffusiongemma.cli.running import open_model
-    from diffusiongemma.serve.settings import Settings
     from diffusiongemma.serve.transport.threads import in_own_thread
 
     if not 0 <= grace <= 3600:
         raise InputError("give seconds from 0 to 3600", option="grace", got=grace)
-    settings = Settings(
-        model_name=name_of(model),
-        aliases=tuple(alias or ()),
-        adapters=adapters_of(lora or []),
+    settings = settings_of(
+        model,
+        alias,
+        lora,
+        memory,
         lora_loading=lora_loading,
         max_requests=max_requests,
         max_queue=max_queue,
         max_tokens=max_tokens,
-        memory=bytes_of(memory),
         api_keys=keys_of(api_key or []),
         cors_origins=tuple(cors_origin or ()),
         allowed_hosts=(host, *(allowed_host or ())),
@@ -157,6 +159,16 @@ def _say_whether_it_fits(model: str, device: str) -> None:
 def name_of(model: str) -> str:
     """What a model is called in requests and replies."""
     return Path(model).name if Path(model).exists() else model
+
+
+def settings_of(
+    model: str, alias: list[str] | None, lora: list[str] | None, memory: float | None, **more: Any
+) -> Settings:
+    """The settings that serving and answering files have in common, and `more` of them. Raises `InputError`."""
+    from diffusiongemma.serve.settings import Settings
+
+    names = {"model_name": name_of(model), "aliases": tuple(alias or ()), "adapters": adapters_of(lora or [])}
+    return Settings(**names, memory=bytes_of(memory), **more)  # type: ignore[arg-type]
 
 
 def bytes_of(memory: float | None) -> int | None:

@@ -80,17 +80,17 @@ def test_numbers_of_replicas():
 @pytest.mark.parametrize(
     ("options", "what"),
     [
-        (["serve", "--replicas", "0"], "--replicas"),
-        (["serve", "--replicas", "2", "--replica-cpus", "-1"], "--replica-cpus"),
-        (["serve", "--replica-cpus", "1"], "add --replicas"),
-        (["deploy", "--replicas", "x"], "--replicas"),
-        (["deploy", "--set", "max_requests"], "--set"),
-        (["deploy", "--set", "nothing=1"], "unknown argument 'nothing'"),
-        (["deploy", "--set", "max_requests=0"], "max_requests"),
+        ("serve --replicas 0", "--replicas"),
+        ("serve --replicas 2 --replica-cpus -1", "--replica-cpus"),
+        ("serve --replica-cpus 1", "add --replicas"),
+        ("deploy --replicas x", "--replicas"),
+        ("deploy --set max_requests", "--set"),
+        ("deploy --set nothing=1", "unknown argument 'nothing'"),
+        ("deploy --set max_requests=0", "max_requests"),
     ],
 )
 def test_options_that_make_no_fleet(cli, options, what):
-    done = cli(*options)
+    done = cli(*options.split())
     assert done.code == 2 and what in done.err
 
 

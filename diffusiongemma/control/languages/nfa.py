@@ -191,12 +191,7 @@ class NfaBuilder:
     # -- subsets
 
     def determinised(self, start: int, accept: int) -> CharDfa:
-        by_identity = {id(allowed): allowed for moves in self.char_moves for allowed, _ in moves}  # hashing takes long
-        distinct = list(dict.fromkeys(by_identity.values()))
-        alphabet = alphabet_of([*distinct, chars("\n"), *([self.words] if self.words else [])])
-        atoms_of = {allowed: _mask(alphabet.atoms_in(allowed)) for allowed in distinct}
-        atoms_by_id = {key: atoms_of[allowed] for key, allowed in by_identity.items()}
-        moves = [[(atoms_by_id[id(allowed)], target * MASKS) for allowed, target in row] for row in self.char_moves]
+        alphabet, moves = self._moves_by_atoms()
         kinds = self._kinds(alphabet)
         looks_back = bool(self.words) or any(anchor == "line start" for moves in self.free_moves for anchor, _ in moves)
         closures: dict[tuple[int, int], frozenset[int]] = {}
@@ -231,12 +226,19 @@ class NfaBuilder:
                     states, targets = found.setdefault(part, ([], []))
                     states.append(state)
                     targets.append(numbers[threads, before])
-        table = np.full((len(order), alphabet.num_atoms), DEAD, np.int32)
-        for atoms, (states, targets) in found.items():
-            table[np.ix_(states, _members(atoms))] = np.array(targets, np.int32)[:, None]
         final = {accept * MASKS + mask for mask in range(MASKS) if mask & END}
         accepting = np.array([not final.isdisjoint(subset) for subset in order])
-        return CharDfa(alphabet, table, accepting)
+        return CharDfa(alphabet, _table_of(found, len(order), alphabet.num_atoms), accepting)
+
+    def _moves_by_atoms(self) -> tuple[Alphabet, list[list[tuple[int, int]]]]:
+        """The atoms that all moves are made of; of each state the atoms that it reads, and the threads they lead to."""
+        by_identity = {id(allowed): allowed for moves in self.char_moves for allowed, _ in moves}  # hashing takes long
+        distinct = list(dict.fromkeys(by_identity.values()))
+        alphabet = alphabet_of([*distinct, chars("\n"), *([self.words] if self.words else [])])
+        atoms_of = {allowed: _mask(alphabet.atoms_in(allowed)) for allowed in distinct}
+        atoms_by_id = {key: atoms_of[allowed] for key, allowed in by_identity.items()}
+        moves = [[(atoms_by_id[id(allowed)], target * MASKS) for allowed, target in row] for row in self.char_moves]
+        return alphabet, moves
 
     def _kinds(self, alphabet: Alphabet) -> dict[int, int]:
         """For each kind that reading an atom counts as, the atoms."""
@@ -272,6 +274,14 @@ def _reached(free: list[list[int]], state: int) -> set[int]:
 
 def _mask(atoms: Iterable[int]) -> int:
     return sum(1 << atom for atom in atoms)
+
+
+def _table_of(found: dict[int, tuple[list[int], list[int]]], states: int, atoms: int) -> np.ndarray:
+    """Where each state goes with each atom [states, atoms], from what is known by sets of atoms."""
+    table = np.full((states, atoms), DEAD, np.int32)
+    for part, (sources, targets) in found.items():
+        table[np.ix_(sources, _members(part))] = np.array(targets, np.int32)[:, None]
+    return table
 
 
 def _members(atoms: int) -> list[int]:

@@ -30,6 +30,7 @@ Status = Literal[
 ]  # fmt: skip
 ENDED = ("failed", "completed", "expired", "cancelled")
 ID = re.compile(r"(file-|batch_)[0-9a-f]{28}")
+Moment = int | None  # seconds since 1970
 Kept = TypeVar("Kept", "FileObject", "BatchObject")
 
 
@@ -41,7 +42,7 @@ class FileObject(Reply):
     filename: str
     purpose: Literal["batch", "batch_output"]
     status: Literal["processed"] = "processed"
-    expires_at: int | None = None
+    expires_at: Moment = None
 
 
 class BatchMistake(Reply):
@@ -73,14 +74,14 @@ class BatchObject(Reply):
     output_file_id: str | None = None
     error_file_id: str | None = None
     created_at: int = Field(default_factory=lambda: int(time.time()))
-    in_progress_at: int | None = None
+    in_progress_at: Moment = None
     expires_at: int
-    finalizing_at: int | None = None
-    completed_at: int | None = None
-    failed_at: int | None = None
-    expired_at: int | None = None
-    cancelling_at: int | None = None
-    cancelled_at: int | None = None
+    finalizing_at: Moment = None
+    completed_at: Moment = None
+    failed_at: Moment = None
+    expired_at: Moment = None
+    cancelling_at: Moment = None
+    cancelled_at: Moment = None
     request_counts: RequestCounts = Field(default_factory=RequestCounts)
     metadata: dict[str, str] | None = None
 

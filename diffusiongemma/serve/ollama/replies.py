@@ -6,17 +6,19 @@ from typing import Any, Literal
 
 from diffusiongemma.serve.body_types import Reply
 
+Nanoseconds = int | None
+
 
 class Timings(Reply):
-    """Of the last line: nanoseconds, and counts of tokens."""
+    """Of the last line."""
 
     done_reason: Literal["stop", "length", "load"] | None = None
-    total_duration: int | None = None
-    load_duration: int | None = None
+    total_duration: Nanoseconds = None
+    load_duration: Nanoseconds = None
     prompt_eval_count: int | None = None
-    prompt_eval_duration: int | None = None
+    prompt_eval_duration: Nanoseconds = None
     eval_count: int | None = None
-    eval_duration: int | None = None
+    eval_duration: Nanoseconds = None
 
 
 class OllamaReply(Timings):
