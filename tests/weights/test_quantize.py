@@ -56,7 +56,7 @@ def test_each_role_has_its_bits_and_the_logits_are_those_of_the_weights(quantise
     assert {(role_of(name), weight.kind) for name, weight in packed.items()} == set(KINDS[scheme].items())
     for name, weight in packed.items():
         full.get_parameter(name).data = weight.unpack()
-    torch.testing.assert_close(logits(model), logits(full), atol=1e-4, rtol=0)
+    torch.testing.assert_close(logits(model), logits(full), atol=2e-4, rtol=0)  # of up to 30
     assert (logits(model) - plain).abs().max() > 1e-3  # it is the quantised weights that were compared
     said = json.loads((quantised(scheme) / "config.json").read_text())
     assert said["packing"]["scheme"] == scheme and said["packing"]["roles"] == KINDS[scheme]
