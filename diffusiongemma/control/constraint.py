@@ -10,6 +10,7 @@ What runs on a canvas needs torch and is imported there: to compile, none is nee
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -60,8 +61,8 @@ class Constraint:
         return int(self.automaton.tokens_to_finish.max())
 
     def lattice(self, start: int, positions: int, **rules: Any) -> Lattice:
-        """`build_lattice` for this constraint; the latest results are kept."""
-        key = self, start, positions, *rules.values()
+        """`build_lattice` for this constraint; the latest results are kept, and do not keep the constraint."""
+        key = weakref.ref(self), start, positions, *rules.values()
         known = recent_lattices.get(key)
         return known or recent_lattices.put(key, build_lattice(self.automaton, self.bundles, start, positions, **rules))
 

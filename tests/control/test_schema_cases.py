@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
+import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,6 +75,15 @@ def test_a_canvas_with_too_many_moves_is_refused_before_it_is_built(monkeypatch)
     assert state.lattice(4).moves <= 30
     with pytest.raises(TooLarge, match="moves on one canvas, 30 are the most"):
         state.lattice(20)
+
+
+def test_kept_lattices_are_found_again_and_do_not_keep_their_constraint():
+    constraint = replace(compile_constraint(regex="[a-z]{1,40}", vocabulary=VOCABULARY, end_ids=[0]))
+    assert constraint.begin(20).lattice(4) is constraint.begin(20).lattice(4)
+    gone = weakref.ref(constraint)
+    del constraint
+    gc.collect()
+    assert gone() is None
 
 
 LONG_TOKENS = Vocabulary(

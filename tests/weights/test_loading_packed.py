@@ -10,6 +10,7 @@ import diffusiongemma as dg
 from diffusiongemma.cli import build
 from diffusiongemma.errors import InputError
 from diffusiongemma.kernels.native import kernels
+from diffusiongemma.kernels.rows import MULTIPLE
 from diffusiongemma.weights import packed_modules
 
 needs_kernels = pytest.mark.skipif(kernels()[0] is None, reason="needs a C++ compiler")
@@ -29,6 +30,17 @@ def test_a_packed_model_writes_the_same_alone_and_in_a_batch(packed):
     for prompt, result in zip(PROMPTS, together, strict=True):
         alone = packed.generate(prompt, **OPTIONS)
         assert (alone.tokens, alone.text) == (result.tokens, result.text)
+
+
+@needs_kernels
+def test_batches_are_filled_up_where_any_product_would_round_otherwise(packed):
+    assert packed.network.row_multiple == 1
+    plain = dg.load("nano", device="cpu", quantize="int4", activations="full")
+    mixed = dg.load("nano", device="cpu", quantize="int4", activations="full").network
+    width = mixed.config.hidden_size
+    mixed.backbone.layers[0].mlp.gate_proj = torch.nn.Linear(width, mixed.config.intermediate_size, bias=False)
+    packed_modules.multiply_in_8_bits(mixed)
+    assert plain.network.row_multiple == mixed.row_multiple == MULTIPLE
 
 
 @needs_kernels
