@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from diffusiongemma.config import ModelConfig
     from diffusiongemma.diffusion.decoding import Decoding
     from diffusiongemma.diffusion.samplers import Ancestral, Confidence, EntropyBound, FixedK
+    from diffusiongemma.engine.plans.decide import Decision
     from diffusiongemma.engine.plans.edit import EditResult
     from diffusiongemma.engine.plans.infill import InfillResult
     from diffusiongemma.errors import CheckpointError, InputError, ModelNotFound, UserError
@@ -36,6 +37,7 @@ _HOME = {
     "Finished": "events",
     "Result": "events",
     "TextDelta": "events",
+    "Decision": "engine.plans.decide",
     "EditResult": "engine.plans.edit",
     "InfillResult": "engine.plans.infill",
     "CheckpointError": "errors",
@@ -44,9 +46,9 @@ _HOME = {
     "UserError": "errors",
 }
 __all__ = [
-    "Ancestral", "CanvasCommitted", "CanvasStep", "CheckpointError", "Confidence", "Decoding", "DiffusionGemma",
-    "EditResult", "EntropyBound", "Event", "Finished", "FixedK", "InfillResult", "InputError", "ModelConfig",
-    "ModelNotFound", "Result", "TextDelta", "UserError", "load",
+    "Ancestral", "CanvasCommitted", "CanvasStep", "CheckpointError", "Confidence", "Decision", "Decoding",
+    "DiffusionGemma", "EditResult", "EntropyBound", "Event", "Finished", "FixedK", "InfillResult", "InputError",
+    "ModelConfig", "ModelNotFound", "Result", "TextDelta", "UserError", "load",
 ]  # fmt: skip
 
 

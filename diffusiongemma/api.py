@@ -27,6 +27,7 @@ from diffusiongemma.diffusion.samplers import Ancestral
 from diffusiongemma.engine.auto import Auto
 from diffusiongemma.engine.checks import checked
 from diffusiongemma.engine.engine import Engine
+from diffusiongemma.engine.plans.decide import Decision, decide_plan
 from diffusiongemma.engine.plans.edit import EditResult, Span, edit_plan
 from diffusiongemma.engine.plans.infill import InfillResult, Length, infill_plan
 from diffusiongemma.engine.plans.plan import Plan, PlanContext, drive, plan_config
@@ -415,6 +416,45 @@ class DiffusionGemma:
         # gone after one step. The exact reverse step keeps what the level says.
         options["sampler"] = options.get("sampler") or Ancestral()
         return edit_plan(self._plan_context(options), text, instruction, spans, strength)
+
+    def decide(
+        self,
+        state: Any,
+        questions: Mapping[str, Mapping[str, Any]],
+        *,
+        steps: int = 1,
+        samples: int = 1,
+        seed: int | None = 0,
+        images: Sequence[Any] = (),
+    ) -> Decision:
+        """Answer typed questions about a state (a text, or anything that JSON can say) with probabilities.
+
+        `questions` maps names to `{"type": "noul" | "choice" | "score", "instructions": …, "criteria": …}`: yes or no
+        (criteria `{"true": …, "false": …}`, optional), one of a few labels (`{label: what it stands for}`), or a level
+        (a list of 2 to 10 texts, the lowest first). Labels may have any number of tokens. The probabilities are exact
+        for the canvas after `steps` (1 to 8) denoise steps, and not calibrated; with `samples` (1 to 32) they are the
+        mean over so many canvases of noise. `images` are shown with the state. Raises `InputError`.
+        """
+        plan = self.decide_plan(state, questions, steps=steps, samples=samples, seed=seed, images=images)
+        return self._run(plan)
+
+    def decide_plan(
+        self,
+        state: Any,
+        questions: Mapping[str, Mapping[str, Any]],
+        *,
+        steps: int = 1,
+        samples: int = 1,
+        seed: int | None = 0,
+        images: Sequence[Any] = (),
+    ) -> Plan[Decision]:
+        """`decide`, as a plan."""
+        context = self._plan_context({"seed": seed})
+
+        def prompt_of(said: Any) -> Prompt:
+            return self.prompt([{"role": "user", "content": said}])
+
+        return decide_plan(context, prompt_of, state, questions, steps=steps, samples=samples, images=images)
 
     @cached_property
     def _text_tokens(self) -> TextTokens:

@@ -107,6 +107,7 @@ class Result:
     entropies: tuple[float, ...] = ()
     settled: tuple[int, ...] = ()
     alternatives: tuple[Alternatives, ...] = ()
+    label_logprobs: tuple[float, ...] = ()  # of the labels that a decision asked about, as the last step read them
     prompt_tokens: int = 0
     cached_tokens: int = 0  # prompt tokens that were already encoded
     thinking: str | None = None

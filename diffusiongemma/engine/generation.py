@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusiongemma.control.inference.labels import LabelReader
 from diffusiongemma.diffusion.adjust import UNSETTLED
 from diffusiongemma.diffusion.denoise import Canvas
 from diffusiongemma.diffusion.noise import SAMPLE, Noise
@@ -54,7 +55,8 @@ class Generation:
         canvas = Canvas.open(self.sequence, width, config.vocab_size, noise, decoding, device, pins)
         self.holds.begin(canvas, offset, config.vocab_size)
         canvas.shown = self.request.record or self.request.frames
-        canvas.reader = reader
+        labels = self.request.labels
+        canvas.reader = reader if labels is None else LabelReader(labels, reader)
         self.canvas = canvas
         return canvas
 

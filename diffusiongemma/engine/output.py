@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from diffusiongemma.chat import ReplyStream
+from diffusiongemma.control.inference.labels import LabelReader
 from diffusiongemma.diffusion.denoise import Canvas
 from diffusiongemma.diffusion.readout import Prediction
 from diffusiongemma.engine.request import Request
@@ -31,6 +32,7 @@ class Output:
         self.entropies: list[float] = []
         self.settled: list[int] = []
         self.alternatives: list[Alternatives] = []
+        self.label_logprobs: tuple[float, ...] = ()
         self.steps: list[int] = []
         self.converged: list[bool] = []
         self.checked = self.written_by_encoder = 0
@@ -66,6 +68,8 @@ class Output:
         self.entropies += canvas.entropy[: len(kept)].tolist()
         self.settled += canvas.settled[: len(kept)].tolist()
         self._add_alternatives(canvas.top, canvas.top_logprob, len(kept))
+        if isinstance(canvas.reader, LabelReader):
+            self.label_logprobs = canvas.reader.log_probabilities
         self.commit_canvas(canvas, len(kept))
         return kept
 
@@ -179,6 +183,7 @@ class Output:
             entropies=tuple(self.entropies),
             settled=tuple(self.settled),
             alternatives=tuple(self.alternatives),
+            label_logprobs=self.label_logprobs,
             prompt_tokens=len(self.request.prompt.ids),
             cached_tokens=self.cached_tokens,
             note=self.request.note,

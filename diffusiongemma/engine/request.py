@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from diffusiongemma.chat import Prompt
 from diffusiongemma.control.constraint import ConstraintState
 from diffusiongemma.control.inference.holding import Region, Start
+from diffusiongemma.control.inference.labels import Labels
 from diffusiongemma.control.tokens.bias import LogitBias
 from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.engine.branch import Branch
@@ -25,7 +26,7 @@ class Request:
     constraint each is to show a text that matches. `bias` is added to the logits. `chunks` says how what is not cached
     of the prompt is cut for encoding; None cuts it evenly. `branch` leaves the seed's path at a step. `adapter` names
     the one of `Engine.adapted` that it runs on; "" is the model itself. The text ends before the first
-    of `stops`.
+    of `stops`. Of `labels` the probabilities are read from the last step of each canvas.
 
     Positions of the answer, from 0 across canvases: `pins` (position -> token id) are held to their token, `regions`
     are written under a constraint of their own; `start` is the text to begin with in place of noise.
@@ -47,6 +48,7 @@ class Request:
     bias: LogitBias | None = None
     frames: bool = False
     stops: tuple[str, ...] = ()
+    labels: Labels | None = None
     adapter: str = ""
     id: int = 0
 
@@ -54,7 +56,7 @@ class Request:
     def plain(self) -> bool:
         """Whether the prompt's tokens and the config alone decide the answer."""
         held = self.constraint or self.branch or self.pins or self.regions or self.start or self.bias or self.stops
-        return not held and not self.prompt.images and not self.thinking
+        return not held and not self.prompt.images and not self.thinking and self.labels is None
 
     def with_seed(self, seed: int) -> Request:
         """The same with other random numbers: what has been checked stands."""
