@@ -45,10 +45,11 @@ from diffusiongemma.text.holes import split_at
 from diffusiongemma.text.seams import TextTokens
 from diffusiongemma.weights.adapter import load_adapter
 from diffusiongemma.weights.checkpoint import as_it_lies, built
-from diffusiongemma.weights.locate import choose_device, choose_dtype, locate_adapted
+from diffusiongemma.weights.locate import choose_device, choose_devices, choose_dtype, locate_adapted
 from diffusiongemma.weights.lora import require_plain
 from diffusiongemma.weights.opening import Checkpoint
 from diffusiongemma.weights.packed_modules import multiply_in_8_bits, packed_of
+from diffusiongemma.weights.placing import Placement
 from diffusiongemma.weights.saving import save_model
 from diffusiongemma.weights.schemes import Scheme
 from diffusiongemma.weights.skills import load_skills
@@ -67,6 +68,7 @@ class DiffusionGemma:
         self.network, self.tokenizer, self.generation = model, tokenizer, generation
         self.directory, self.media = directory, media
         self.auto = Auto(model)
+        self.placement: Placement | None = None  # of layers, where they are on several devices
 
     @classmethod
     def from_pretrained(
@@ -74,6 +76,7 @@ class DiffusionGemma:
         source: str | Path = "nano",
         *,
         device: str | torch.device = "auto",
+        devices: str | Sequence[str | torch.device] | None = None,
         dtype: str | torch.dtype = "auto",
         adapter: str | Path | None = None,
         quantize: str | None = None,
@@ -88,8 +91,10 @@ class DiffusionGemma:
         brings the base model it names.
         `quantize` "mixed", "int8", "int4" or "fp8" puts weights in few bits while loading, one at a time; the command
         `diffusiongemma quantize` writes them so, once for all.
-        `device` "auto" takes a GPU if there is one. `dtype` "auto" keeps the file's, but computes in float32 where a
-        small model runs on a CPU, and packed weights where the CPU has no products of bfloat16.
+        `device` "auto" takes a GPU if there is one. `devices`, as `["cuda:0", "cuda:1"]`, lays the layers over several
+        of one kind, by what is free on each; `placement` then says which is where. `dtype` "auto" keeps the file's, but
+        computes in float32 where a small model runs on a CPU, and packed weights where the CPU has no products of
+        bfloat16.
         `activations` "int8" rounds what packed weights are multiplied with to 8 bits, which a CPU multiplies several
         times as fast; "auto" does so where it can, "full" never. `kv` "int8" keeps keys and values in 8 bits.
         Raises `ModelNotFound`, `CheckpointError` or `InputError`.
@@ -97,18 +102,23 @@ class DiffusionGemma:
         round_alike()
         _check_choices(activations=activations, kv=kv)
         path, adapter_directory = locate_adapted(source, adapter)
-        checkpoint, where = Checkpoint.at(path), choose_device(device)
-        if activations == "int8" and where.type != "cpu":
-            raise InputError(f"there are no such products on {where}: give auto", option="activations", got=activations)
-        pack = as_it_lies if quantize is None else Scheme(quantize).packed
-        chosen = choose_dtype(dtype, path, where, packed=quantize is not None or checkpoint.packed)
-        model = built(checkpoint.config, checkpoint.tensors, chosen, where, pack)
-        if where.type == "cpu" and activations != "full":
+        checkpoint, places = Checkpoint.at(path), choose_devices(device, devices)
+        kind = places[0].type
+        if activations == "int8" and kind != "cpu":
+            raise InputError(f"there are no such products on {kind}: give auto", option="activations", got=activations)
+        scheme = None if quantize is None else Scheme(quantize)
+        chosen = choose_dtype(dtype, path, places[0], packed=scheme is not None or checkpoint.packed)
+        placement = None if len(places) == 1 else checkpoint.placement(places, chosen, scheme)
+        where = placement or (lambda name: places[0])
+        model = built(checkpoint.config, checkpoint.tensors, chosen, where, scheme.packed if scheme else as_it_lies)
+        if kind == "cpu" and activations != "full":
             multiply_in_8_bits(model, required=activations == "int8")
         model.eight_bit_cache = kv == "int8"
         if adapter_directory is not None:
             load_adapter(model, adapter_directory)
-        return cls(model, checkpoint.tokenizer(), checkpoint.decoding(), path, MediaSettings.from_checkpoint(path))
+        loaded = cls(model, checkpoint.tokenizer(), checkpoint.decoding(), path, MediaSettings.from_checkpoint(path))
+        loaded.placement = placement
+        return loaded
 
     @property
     def config(self) -> ModelConfig:
@@ -116,16 +126,17 @@ class DiffusionGemma:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Where the weights are; of several devices that of the vocabulary."""
         return self.network.device
 
     def to(self, device: str | torch.device) -> DiffusionGemma:
         """Move the weights to another device -> the model itself. Raises `InputError` for one that is not here, and
         where weights are packed."""
         where = choose_device(device)
-        if where != self.device and packed_of(self.network):
+        if {*self.network.backbone.places, self.device} != {where} and packed_of(self.network):
             raise InputError("packed weights stay where they were loaded: load the model with it", option="device")
         self.network.to(where)
+        self.placement = None
         return self
 
     @cached_property

@@ -124,15 +124,15 @@ def fleet_here(
     require_ray()
     least, most = replicas_of(replicas)
     cpus = max(1.0, (os.cpu_count() or 1) // max(1, most)) if cpus is None else cpus
-    gpus = _gpus(loading.device) if gpus is None else gpus
+    gpus = _gpus(loading) if gpus is None else gpus
     return Fleet(model, asdict(loading), settings, least, most, cpus, gpus)
 
 
-def _gpus(device: str) -> float:
-    """One for each engine, where the device is a GPU."""
-    from diffusiongemma.weights.locate import choose_device
+def _gpus(loading: given.Loading) -> float:
+    """As many as each engine has devices, where these are GPUs."""
+    from diffusiongemma.weights.locate import choose_devices
 
-    return float(str(choose_device(device)).startswith("cuda"))
+    return float(sum(device.type == "cuda" for device in choose_devices(loading.device, loading.devices)))
 
 
 def _free(host: str, port: int) -> int:

@@ -37,12 +37,17 @@ class Check:
     needed: bool = True
 
 
-def doctor(model: given.Model = "nano", device: given.Device = "auto", as_json: given.Json = False) -> None:
+def doctor(
+    model: given.Model = "nano",
+    device: given.Device = "auto",
+    devices: given.Devices = None,
+    as_json: given.Json = False,
+) -> None:
     """Check this installation and try a model.
 
     Exit code 0 if it can be used, 2 if not.
     """
-    checks = [*machine(), *trial(model, device)]
+    checks = [*machine(), *trial(model, device, devices)]
     usable = all(check.ok for check in checks if check.needed)
     if as_json:
         print(json.dumps({"usable": usable, "checks": [asdict(check) for check in checks]}, ensure_ascii=False))
@@ -69,18 +74,18 @@ def machine() -> list[Check]:
     ]
 
 
-def trial(name: str, device: str) -> list[Check]:
+def trial(name: str, device: str, devices: str | None = None) -> list[Check]:
     """Load a model, if it fits, and denoise one canvas."""
     try:
         from diffusiongemma.weights.fitting import fit
-        from diffusiongemma.weights.locate import choose_device
+        from diffusiongemma.weights.locate import choose_devices
 
-        found = fit(name, choose_device(device))
+        found = fit(name, *choose_devices(device, devices))
         if not found.fits:
             return [Check(f"memory for {name}", False, str(found), found.advice(name))]
         from diffusiongemma.api import load
 
-        loaded = load(name, device=device)
+        loaded = load(name, device=device, devices=devices)
         memory = Check(f"memory for {name}", True, str(found))
         return [memory, _loaded(name, loaded), *_layouts(loaded), _generation(loaded)]
     except UserError as error:
@@ -165,7 +170,7 @@ def _loaded(name: str, model: DiffusionGemma) -> Check:
     packed = sum(prod(weight.shape) for weight in packed_of(model.network).values())
     size = packed + sum(p.numel() for p in model.network.parameters())
     found = f"{size / 1e6:,.1f} M parameters in {str(model.network.dtype).removeprefix('torch.')}"
-    return Check(f"model {name}", True, f"{found} on {model.network.device}")
+    return Check(f"model {name}", True, f"{found} on {model.placement or model.device}")
 
 
 def _layouts(model: DiffusionGemma) -> list[Check]:

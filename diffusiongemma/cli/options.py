@@ -44,6 +44,10 @@ Model = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|…", help="Where to compute.", rich_help_panel=MODEL)]
+Devices = Annotated[
+    str | None,
+    typer.Option(metavar="cuda:0,cuda:1,…", help="Lay the model's layers over these.", rich_help_panel=MODEL),
+]
 Dtype = Annotated[str, typer.Option(metavar="|".join(DTYPES), help="What to compute in.", rich_help_panel=MODEL)]
 Activations = Annotated[
     str,
@@ -98,12 +102,13 @@ class Loading:
     """Where and how a model is loaded: `load`'s keywords."""
 
     device: str = "auto"
+    devices: str | None = None
     dtype: str = "auto"
     activations: str = "auto"
     kv: str = "full"
 
 
-_OF_LOADING = {"device": Device, "dtype": Dtype, "activations": Activations, "kv": Cache}
+_OF_LOADING = {"device": Device, "devices": Devices, "dtype": Dtype, "activations": Activations, "kv": Cache}
 
 
 def takes(surface: str | None) -> Callable[[Callable[..., None]], Callable[..., None]]:

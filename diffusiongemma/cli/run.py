@@ -133,7 +133,7 @@ class Answering:
         say(summary(result, paused))
         if self.verbose:
             steps = ", ".join(map(str, result.steps)) or "–"
-            say(f"{self.name} on {self.model.device} · seed {result.seed} · mode {result.mode}")
+            say(f"{self.name} on {self.model.placement or self.model.device} · seed {result.seed} · mode {result.mode}")
             say(f"{request.config.sampler} · {result.prompt_tokens} prompt tokens · steps of each canvas: {steps}")
         if self.board is not None and result.finish_reason != "cancelled":
             say(verdict(self.board, result.text), "")

@@ -89,7 +89,8 @@ def open_model(name: str, how: Loading, quiet: bool = False) -> DiffusionGemma:
             raise InputError(f"cannot read the model {name}: {error.strerror or error}") from error
         except (RuntimeError, AssertionError) as error:  # what torch raises for a device that is not there
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise InputError(f"cannot load {name} on device {how.device} ({reason}): try --device cpu") from error
+            where = how.devices or how.device
+            raise InputError(f"cannot load {name} on device {where} ({reason}): try --device cpu") from error
     if (took := time.monotonic() - started) > SLOW_LOADING and not quiet and sys.stderr.isatty():
         say(f"loaded {name} in {took:.0f} s")
     return loaded

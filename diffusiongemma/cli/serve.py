@@ -128,7 +128,7 @@ def serve(
         max_body=max_body * 2**20,
         grace=grace,
     )
-    _say_whether_it_fits(model, loading.device)
+    _say_whether_it_fits(model, loading)
     if replicas is not None:
         from diffusiongemma.cli.deploy import serve_replicas
 
@@ -143,13 +143,13 @@ def serve(
     run(loaded, settings, host, port)
 
 
-def _say_whether_it_fits(model: str, device: str) -> None:
+def _say_whether_it_fits(model: str, loading: given.Loading) -> None:
     """One line on stderr before a large model is loaded."""
     from diffusiongemma.cli.running import say
     from diffusiongemma.weights.fitting import LARGE, fit
-    from diffusiongemma.weights.locate import choose_device
+    from diffusiongemma.weights.locate import choose_devices
 
-    found = fit(model, choose_device(device))
+    found = fit(model, *choose_devices(loading.device, loading.devices))
     if not found.fits:
         say(f"{model} {found}: it will be slow or fail; {found.advice(model)}", "yellow")
     elif found.need.weights > LARGE:

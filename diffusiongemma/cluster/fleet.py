@@ -11,7 +11,7 @@ from typing import Any
 from diffusiongemma.errors import InputError
 from diffusiongemma.serve.settings import Settings
 
-LOADING = ("device", "dtype", "activations", "kv")
+LOADING = ("device", "devices", "dtype", "activations", "kv")
 
 
 @dataclass(frozen=True)

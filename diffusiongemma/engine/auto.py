@@ -79,6 +79,6 @@ def _median_seconds(work: Callable[[], object], model: Model, times: int = 5) ->
         started = time.perf_counter()
         work()
         if model.device.type == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(model.device)
         seconds.append(time.perf_counter() - started)
     return sorted(seconds[1:])[times // 2]  # the first warms up

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections import defaultdict
+from collections.abc import Iterator
 
 import torch
 
@@ -31,19 +33,37 @@ def room(config: Decoding, canvas_length: int) -> int:
 
 def cache_bytes(model: Model, tokens: int) -> int:
     """The most bytes a sequence of `tokens` tokens takes in the caches, with what they keep spare as they grow."""
+    return sum(layer_bytes(model, tokens))
+
+
+def layer_bytes(model: Model, tokens: int) -> Iterator[int]:
+    """`cache_bytes` of each layer."""
     config = model.config
-    total = 0
     for layer in range(config.num_layers):
         heads, head_dim = config.heads(layer)
         held = tokens + tokens // 4
         if config.is_sliding(layer):
             held = min(held, config.sliding_window + max(ENCODE_CHUNK, config.canvas_length))
-        total += 2 * heads * entry_bytes(head_dim, model.dtype, model.eight_bit_cache) * (held + BLOCK)
-    return total
+        yield 2 * heads * entry_bytes(head_dim, model.dtype, model.eight_bit_cache) * (held + BLOCK)
+
+
+def cache_budget(model: Model) -> int:
+    """Bytes for the caches of all layers: what is free on each device holds the share that its layers have in them."""
+    budget = None
+    for tokens in (1, model.config.max_position_embeddings):  # between which the shares lie at any other length
+        shares: dict[torch.device, int] = defaultdict(int)
+        for place, size in zip(model.backbone.places, layer_bytes(model, tokens), strict=True):
+            shares[place] += size
+        whole = sum(shares.values())
+        for place, size in shares.items():
+            room = free_bytes(place) * whole // size
+            budget = room if budget is None else min(budget, room)
+    assert budget is not None
+    return budget
 
 
 def free_bytes(device: torch.device) -> int:
-    """A budget for caches on this machine: a share of the memory that is free now."""
+    """What caches may take on a device: a share of the memory that is free now."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0] * GPU_SHARE)
     return int(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * CPU_SHARE)

@@ -121,14 +121,14 @@ class Encode:
     widths: list[int]
     window: int
     images: list[list[tuple[int, int]]] | None = None
-    _masks: dict[tuple[int, int, bool], Tensor] = field(default_factory=dict)
+    _masks: dict[tuple[int, int, bool, torch.device], Tensor] = field(default_factory=dict)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         out = []
         for i, (row, q_row, k_row, v_row) in enumerate(zip(self.rows, *_by_row(q, k, v, self.widths), strict=True)):
             cache = row.layers[layer]
             keys, values = cache.append(k_row, v_row)
-            mask, causal = self._mask(i, keys.shape[1], sliding=cache.keep is not None)
+            mask, causal = self._mask(i, keys.shape[1], sliding=cache.keep is not None, device=q.device)
             out.append(attend(q_row[None], keys[None], values[None], mask, causal)[0].transpose(0, 1))
         return torch.cat([*out, q[sum(self.widths) :]])
 
@@ -138,16 +138,16 @@ class Encode:
             row.length += width
             row.trim()
 
-    def _mask(self, row: int, visible: int, sliding: bool) -> tuple[Tensor | None, bool]:
+    def _mask(self, row: int, visible: int, sliding: bool, device: torch.device) -> tuple[Tensor | None, bool]:
         """(mask [T, visible] or None, whether plain causal is enough)."""
         width, spans = self.widths[row], (self.images[row] if self.images and sliding else [])
         if width == 1:
             return None, False  # the cache holds exactly what one more token may see
         if visible == width and not spans and (not sliding or width <= self.window):
             return None, True
-        key = (row, visible, sliding)
+        key = (row, visible, sliding, device)
         if key not in self._masks:
-            self._masks[key] = self._build_mask(width, visible, sliding, spans).to(self.rows[row].layers[0].keys.device)
+            self._masks[key] = self._build_mask(width, visible, sliding, spans).to(device)
         return self._masks[key], False
 
     def _build_mask(self, width: int, visible: int, sliding: bool, spans: list[tuple[int, int]]) -> Tensor:

@@ -10,7 +10,7 @@ from diffusiongemma.config import ModelConfig
 from diffusiongemma.kernels.native import kernels
 from diffusiongemma.model.attention import Attention, Context
 from diffusiongemma.model.layers import Experts, GatedMLP, RMSNorm, Router, SelfConditioner
-from diffusiongemma.model.rope import Rope, Rotation
+from diffusiongemma.model.rope import Rope, Rotation, moved
 
 
 class Layer(nn.Module):
@@ -98,10 +98,17 @@ class Backbone(nn.Module):
         return self._run(x, positions, context, encoding=False)
 
     def _run(self, x: Tensor, positions: Tensor, context: Context, encoding: bool) -> Tensor:
-        rotations = self.rope(positions, x.dtype)
-        for kind, layer in zip(self.config.layer_types, self.layers, strict=True):
+        rotations, home = self.rope(positions, x.dtype), x.device
+        for kind, layer, place in zip(self.config.layer_types, self.layers, self.places, strict=True):
+            if place != x.device:
+                x, rotations = x.to(place), moved(rotations, place)
             x = layer(x, rotations[kind], context, encoding)
-        return self.norm(x)
+        return self.norm(x.to(home))
+
+    @property
+    def places(self) -> list[torch.device]:
+        """The device of each layer; what stands outside them is on that of the vocabulary."""
+        return [layer.layer_scalar.device for layer in self.layers]  # type: ignore[misc]
 
     @property
     def eight_bits(self) -> bool:

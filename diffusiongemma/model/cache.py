@@ -10,7 +10,7 @@ needs no padding mask, and finished requests free their memory at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from copy import copy
 
 import torch
@@ -133,15 +133,17 @@ def in_full(stored: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class SequenceCache:
-    """All layers of one sequence; `length` tokens have been encoded."""
+    """All layers of one sequence, each on its device; `length` tokens have been encoded."""
 
-    def __init__(self, config: ModelConfig, dtype: torch.dtype, device: torch.device, eight_bits: bool = False):
+    def __init__(
+        self, config: ModelConfig, dtype: torch.dtype, devices: Sequence[torch.device], eight_bits: bool = False
+    ):
         self.length = 0
         self.layers = [
             LayerCache(
                 *config.heads(i), config.sliding_window - 1 if config.is_sliding(i) else None, dtype, device, eight_bits
             )
-            for i in range(config.num_layers)
+            for i, device in enumerate(devices)
         ]
 
     def copy(self) -> SequenceCache:

@@ -49,6 +49,7 @@ class Model(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Of what stands outside the layers, where token ids, embeddings and hidden states come in and go out."""
         return self.backbone.norm.weight.device  # type: ignore[union-attr]
 
     @property
@@ -56,7 +57,7 @@ class Model(nn.Module):
         return self.backbone.norm.weight.dtype  # type: ignore[union-attr]
 
     def new_sequence(self) -> SequenceCache:
-        return SequenceCache(self.config, self.dtype, self.device, self.eight_bit_cache)
+        return SequenceCache(self.config, self.dtype, self.backbone.places, self.eight_bit_cache)
 
     # Batches of equal shape: the public, tensor-level interface.
 

@@ -40,6 +40,10 @@ class Rope:
         return rotations
 
 
+def moved(rotations: dict[str, Rotation], device: torch.device) -> dict[str, Rotation]:
+    return {kind: (cos.to(device), sin.to(device)) for kind, (cos, sin) in rotations.items()}
+
+
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:  # [N, H, head_dim] -> [N, H, head_dim]
     cos, sin = (part[:, None] for part in rotation)
     half = x.shape[-1] // 2

@@ -60,6 +60,10 @@ class Tensors(Protocol):
 
     def tensor(self, name: str) -> Tensor | Packed: ...
 
+    def stored(self) -> dict[str, int]:
+        """Bytes of all that its files hold, by the names there."""
+        ...
+
 
 class Shards:
     """Memory-mapped tensors of a checkpoint directory, by name."""
@@ -92,7 +96,11 @@ class Shards:
     def tensor(self, name: str) -> Tensor:
         return self.files[self.where[name]].tensor(name)
 
+    def stored(self) -> dict[str, int]:
+        return {name: self.files[path].nbytes(name) for name, path in self.where.items()}
 
+
+Where = Callable[[str], torch.device]  # of each weight of a `Model`, by its name there
 Pack = Callable[[str, "Tensor | Packed"], "Tensor | Packed"]  # (name in the release, weight) -> weight, packed or not
 
 
@@ -101,7 +109,7 @@ def as_it_lies(name: str, weight: Tensor | Packed) -> Tensor | Packed:
 
 
 def load_weights(
-    model: Model, shards: Tensors, dtype: torch.dtype | None, device: torch.device, pack: Pack = as_it_lies
+    model: Model, shards: Tensors, dtype: torch.dtype | None, where: Where, pack: Pack = as_it_lies
 ) -> None:
     """Fill the text stack of `model`, built on the meta device.
 
@@ -112,7 +120,7 @@ def load_weights(
     expected = {file_name(name): name for name in model.state_dict()}
     sees = model.config.vision_config is not None
     check_names(shards, expected, {name for name in shards.where if sees and name.startswith(VISION)})
-    model.file_dtypes |= _fill(model, expected, shards, dtype, device, pack)
+    model.file_dtypes |= _fill(model, expected, shards, dtype, where, pack)
 
 
 def load_vision(shards: Tensors, dtype: torch.dtype | None, device: torch.device, model: Model) -> nn.Module:
@@ -123,7 +131,7 @@ def load_vision(shards: Tensors, dtype: torch.dtype | None, device: torch.device
         vision = Vision(model.config)
     expected = {file_name(f"vision.{name}"): name for name in vision.state_dict()}
     check_names(shards, expected, {name for name in shards.where if not name.startswith(VISION)})
-    model.file_dtypes |= _fill(vision, expected, shards, dtype, device, as_it_lies)
+    model.file_dtypes |= _fill(vision, expected, shards, dtype, lambda _: device, as_it_lies)
     _materialise_buffers(vision, device)
     return vision.eval()
 
@@ -133,7 +141,7 @@ def _fill(
     expected: dict[str, str],
     shards: Tensors,
     dtype: torch.dtype | None,
-    device: torch.device,
+    where: Where,
     pack: Pack,
 ) -> dict[str, torch.dtype]:
     """Put tensors of the file, by their names there, in their places -> their dtypes in the file."""
@@ -150,11 +158,11 @@ def _fill(
         tensor = pack(name, tensor)
         if isinstance(tensor, Packed):
             if can_be_packed(model, own):
-                packed[own] = on_device(_held(tensor, own, model), device)
+                packed[own] = on_device(_held(tensor, own, model), where(own))
                 continue
             tensor = tensor.unpack()
         dtypes[name] = tensor.dtype
-        tensor = tensor.to(device, dtype if tensor.is_floating_point() else None)
+        tensor = tensor.to(where(own), dtype if tensor.is_floating_point() else None)
         setattr(module, leaf, nn.Parameter(tensor, requires_grad=False) if isinstance(old, nn.Parameter) else tensor)
     if isinstance(model, Model):
         put(model, packed)
@@ -202,20 +210,20 @@ def open_checkpoint(path: Path) -> tuple[ModelConfig, Tensors]:
 
 def load_model(path: Path, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> Model:
     """The model in a checkpoint directory or GGUF file, ready for inference."""
-    return built(*open_checkpoint(path), dtype, torch.device(device))
+    return built(*open_checkpoint(path), dtype, lambda _: torch.device(device))
 
 
 def built(
     config: ModelConfig,
     shards: Tensors,
     dtype: torch.dtype | None,
-    device: torch.device,
+    where: Where,
     pack: Pack = as_it_lies,
 ) -> Model:
     """The model of an open checkpoint, ready for inference; `pack` may put each weight in few bits."""
     with torch.device("meta"):
-        model = Model(config, partial(load_vision, shards, dtype, device))
-    load_weights(model, shards, dtype, device, pack)
+        model = Model(config, partial(load_vision, shards, dtype, where("vision")))
+    load_weights(model, shards, dtype, where, pack)
     return model.eval()
 
 

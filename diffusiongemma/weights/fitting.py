@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,29 +13,44 @@ import torch
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.errors import UserError
 from diffusiongemma.host import multiplies_bfloat16
-from diffusiongemma.model.model import ENCODE_CHUNK, Model
 from diffusiongemma.weights.checkpoint import open_checkpoint
 from diffusiongemma.weights.choosing import choose_files
-from diffusiongemma.weights.locate import choose_dtype, locate, weight_bytes
-from diffusiongemma.weights.schemes import GROUP, KINDS, Scheme
+from diffusiongemma.weights.locate import choose_dtype, locate
+from diffusiongemma.weights.placing import Placement, placed
+from diffusiongemma.weights.schemes import KINDS, Scheme
+from diffusiongemma.weights.sizes import Sizes, cache_sizes, text_sizes, weight_sizes, work_bytes
 
 CONTEXT = 4096  # tokens whose keys and values are counted, with the canvas
-PROCESS = 400 * 10**6  # Python, torch and what else a process is made of
 LARGE = 2 * 10**9  # bytes of weights from which on a server speaks of them
 MEMORY = Path("/proc/meminfo")
 
 
 @dataclass(frozen=True)
+class Part:
+    """What a model takes of one device, and what is free there, in bytes."""
+
+    device: torch.device
+    needed: int
+    free: int
+
+
+@dataclass(frozen=True)
 class Need:
-    """Bytes of a model at work: its weights, the caches of one sequence of `CONTEXT` tokens, and all else."""
+    """Bytes of a model at work: its weights, the caches of one sequence of `CONTEXT` tokens, and all else; and how
+    they lie on the devices."""
 
     weights: int
     caches: int
     work: int
+    parts: tuple[Part, ...]
 
     @property
     def total(self) -> int:
         return self.weights + self.caches + self.work
+
+    @property
+    def fits(self) -> bool:
+        return all(part.needed <= part.free for part in self.parts)
 
     def __str__(self) -> str:
         return (
@@ -45,22 +61,27 @@ class Need:
 
 @dataclass(frozen=True)
 class Fit:
-    """What a model needs, what is free, and what it would need in each scheme; none where it is packed already."""
+    """What a model needs, and what it would need in each scheme; none where it is packed already."""
 
     need: Need
-    free: int
     schemes: Mapping[str, Need]
 
     @property
     def fits(self) -> bool:
-        return self.need.total <= self.free
+        return self.need.fits
 
     def __str__(self) -> str:
-        return f"needs {self.need}; {gigabytes(self.free)} GB are free"
+        if len(self.need.parts) == 1:
+            return f"needs {self.need}; {gigabytes(self.need.parts[0].free)} GB are free"
+        parts = (
+            f"{gigabytes(part.needed)} GB of the {gigabytes(part.free)} GB that are free on {part.device}"
+            for part in self.need.parts
+        )
+        return f"needs {self.need}: {', '.join(parts)}"
 
     def advice(self, model: str) -> str:
         """What to do where it does not fit."""
-        fitting = [name for name, need in self.schemes.items() if need.total <= self.free]
+        fitting = [name for name, need in self.schemes.items() if need.fits]
         if fitting:
             best = fitting[0]
             packed = gigabytes(self.schemes[best].total)
@@ -70,16 +91,32 @@ class Fit:
         return f"close other programs, or take a smaller file or a larger machine{packs}"
 
 
-def fit(source: str, device: torch.device) -> Fit:
+def fit(source: str, *devices: torch.device) -> Fit:
     """Of an embedded model, a path, or a hub id, of which no weights are fetched. Raises `UserError`."""
     path = _without_fetching(source)
     if path is None:
-        return _of_hub(source, device)
-    config, _ = open_checkpoint(path)
+        return _of_hub(source, devices)
+    config, tensors = open_checkpoint(path)
     full = path.is_dir() and not _is_packed(path)
-    entry = 4 if choose_dtype("auto", path, device, packed=not full) == torch.float32 else 2
-    weights = text_bytes(config, None, size=4) if full and entry == 4 else weight_bytes(path)
-    return _fit(config, weights, device, full, entry)
+    entry = 4 if choose_dtype("auto", path, devices[0], packed=not full) == torch.float32 else 2
+    weights = weight_sizes(config, tensors, size=4 if full and entry == 4 else None)
+    vision = weight_sizes(config, tensors).total - text_sizes(config, None).total if full else 0
+    return _fit(config, weights, devices, full, entry, max(0, vision))
+
+
+def placement_of(config: ModelConfig, weights: Sizes, devices: Sequence[torch.device], entry: int) -> Placement:
+    """Where the layers of a model go, by what is free now; `entry` is the bytes of a number in its caches.
+
+    Raises `InputError` for more devices than layers.
+    """
+    return _placed(config, weights, cache_sizes(config, CONTEXT, entry), devices, _free(devices))
+
+
+def _placed(
+    config: ModelConfig, weights: Sizes, caches: Sequence[int], devices: Sequence[torch.device], free: Sequence[int]
+) -> Placement:
+    layers = [size + cache for size, cache in zip(weights.layers, caches, strict=True)]
+    return placed(devices, free, layers, weights.outside, work_bytes(config))
 
 
 def _entry_of_packed(device: torch.device) -> int:
@@ -93,7 +130,7 @@ def _without_fetching(source: str) -> Path | None:
     return locate(source)
 
 
-def _of_hub(source: str, device: torch.device) -> Fit:
+def _of_hub(source: str, devices: Sequence[torch.device]) -> Fit:
     from diffusiongemma.config import read_json
     from diffusiongemma.weights.formats.quantised import is_quantised
     from diffusiongemma.weights.hub import peek, sizes
@@ -102,12 +139,16 @@ def _of_hub(source: str, device: torch.device) -> Fit:
     files = sizes(repo)
     choice = choose_files(repo, files, variant or None)
     if choice.gguf:  # of the released shape: what such a file says of it lies behind its vocabulary
-        size = sum(files[name] for name in choice.patterns)
-        return _fit(ModelConfig(), size, device, False, _entry_of_packed(device))
+        config = ModelConfig()
+        stored = text_sizes(config, None).scaled(sum(files[name] for name in choice.patterns))
+        return _fit(config, stored, devices, False, _entry_of_packed(devices[0]))
     raw = read_json(peek(repo, "config.json"))
-    weights = sum(size for name, size in files.items() if name.endswith(".safetensors"))
-    entry = _entry_of_packed(device) if is_quantised(raw) else 2
-    return _fit(ModelConfig.from_hf(raw), weights, device, not is_quantised(raw), entry)
+    config = ModelConfig.from_hf(raw)
+    total, text = sum(size for name, size in files.items() if name.endswith(".safetensors")), text_sizes(config, None)
+    if is_quantised(raw):
+        return _fit(config, text.scaled(total), devices, False, _entry_of_packed(devices[0]))
+    vision = max(0, total - text.total)
+    return _fit(config, Sizes(text.layers, total - sum(text.layers)), devices, True, 2, vision)
 
 
 def _is_packed(path: Path) -> bool:
@@ -117,50 +158,34 @@ def _is_packed(path: Path) -> bool:
     return is_quantised(read_json(path / "config.json"))
 
 
-def _fit(config: ModelConfig, weights: int, device: torch.device, full: bool, entry: int) -> Fit:
-    """`full`: in no scheme yet. `entry`: bytes of a number in its caches."""
-    own, of_packed = (cache_bytes(config, CONTEXT, size) for size in (entry, _entry_of_packed(device)))
-    work = work_bytes(config)
-    rest = max(0, weights - text_bytes(config, None)) if full else 0  # the vision tower
-    packed = {name: Need(text_bytes(config, Scheme(name)) + rest, of_packed, work) for name in PREFERENCE if full}
-    return Fit(Need(weights, own, work), free_memory(device), packed)
+def _fit(
+    config: ModelConfig, weights: Sizes, devices: Sequence[torch.device], full: bool, entry: int, vision: int = 0
+) -> Fit:
+    """`full`: in no scheme yet, when `vision` bytes stay as they are. `entry`: bytes of a number in its caches."""
+    free = _free(devices)
+
+    def need(weights: Sizes, entry: int) -> Need:
+        caches = cache_sizes(config, CONTEXT, entry)
+        placement = _placed(config, weights, caches, devices, free)
+        work = work_bytes(config)
+        layers = [size + cache for size, cache in zip(weights.layers, caches, strict=True)]
+        taken = placement.shared_out(layers, weights.outside)
+        parts = (Part(*one) for one in zip(devices, (size + work for size in taken), free, strict=True))
+        return Need(weights.total, sum(caches), work * len(devices), tuple(parts))
+
+    of_packed = _entry_of_packed(devices[0])
+    schemes = {name: text_sizes(config, Scheme(name)).with_outside(vision) for name in PREFERENCE if full}
+    return Fit(need(weights, entry), {name: need(sizes, of_packed) for name, sizes in schemes.items()})
 
 
 PREFERENCE = ("int8", "fp8", "mixed", "int4")  # the first that fits: more bits, fewer steps
 assert set(PREFERENCE) == set(KINDS)
 
 
-def text_bytes(config: ModelConfig, scheme: Scheme | None, size: int = 2) -> int:
-    """Bytes of the text stack's weights in a scheme, what it leaves as it is in `size` bytes each."""
-    with torch.device("meta"):
-        model = Model(config, lambda _: torch.nn.Module())
-    total = 0
-    for name, weight in model.state_dict().items():
-        width = weight.shape[-1]
-        rows = weight.numel() // width
-        kind = scheme.kind_of(name, width) if scheme else None
-        if kind is None:
-            total += weight.numel() * size
-        else:
-            total += weight.numel() // 2 + rows * width // GROUP * 2 if kind == "int4" else rows * (width + 4)
-    return total
-
-
-def cache_bytes(config: ModelConfig, tokens: int, size: int = 2) -> int:
-    """Keys and values of a sequence, and of its canvas."""
-    total = 0
-    for layer in range(config.num_layers):
-        heads, width = config.heads(layer)
-        held = min(tokens, config.sliding_window) if config.is_sliding(layer) else tokens
-        total += 2 * heads * width * size * (held + config.canvas_length)
-    return total
-
-
-def work_bytes(config: ModelConfig) -> int:
-    """The process, and what a chunk of a prompt passes through, in float32."""
-    expert = config.top_k_experts * (3 * config.moe_intermediate_size + config.hidden_size)
-    a_token = 6 * config.hidden_size + 3 * config.intermediate_size + expert
-    return PROCESS + 4 * ENCODE_CHUNK * a_token
+def _free(devices: Sequence[torch.device]) -> list[int]:
+    """What is free on each; one that is named twice is shared out."""
+    named = Counter(devices)
+    return [free_memory(device) // named[device] for device in devices]
 
 
 def free_memory(device: torch.device) -> int:

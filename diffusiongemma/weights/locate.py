@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,21 @@ def choose_device(device: str | torch.device) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"no device {str(device)!r} here: give auto, cpu, cuda, cuda:1 or mps") from error
     return chosen
+
+
+def choose_devices(device: str | torch.device, devices: Sequence[str | torch.device] | None) -> list[torch.device]:
+    """Those over which a model is laid by layers, or the one. Raises `InputError`, also where they are of two kinds."""
+    if not devices:
+        return [choose_device(device)]
+    if device != "auto":
+        raise InputError("give `device` or `devices`, not both", option="devices")
+    if isinstance(devices, str):
+        devices = devices.split(",")
+    found = [torch.empty(1, device=choose_device(one)).device for one in devices]  # of cuda, cuda:0
+    if len({one.type for one in found}) > 1:
+        named = ",".join(map(str, devices))
+        raise InputError("give devices of one kind, as cuda:0,cuda:1", option="devices", got=named)
+    return found
 
 
 def choose_dtype(

@@ -140,6 +140,10 @@ class TwoModeLayer(nn.Module):
         shared = {id(tensor): tensor for tensor in (*layer.parameters(), *layer.buffers())}
         self.denoise, self.encode = layer, copy.deepcopy(layer, shared)
 
+    @property
+    def layer_scalar(self) -> Tensor:
+        return self.denoise.layer_scalar  # type: ignore[return-value]
+
     def forward(self, x: Tensor, rotation: Rotation, context: Context, encoding: bool) -> Tensor:  # [N, D] -> [N, D]
         return (self.encode if encoding else self.denoise)(x, rotation, context, encoding)
 
@@ -201,7 +205,7 @@ def adaptable(model: Model) -> dict[str, Shape]:
 
 
 def attach(model: Model, name: str, lora: Lora, dropout: float = 0.0) -> None:
-    """Put one adapter beside the weight `name`, on the model's device."""
+    """Put one adapter beside the weight `name`, on its device."""
     parent, _, leaf = name.rpartition(".")
     holder = model.get_submodule(parent)
     if isinstance(holder, Experts):
@@ -209,7 +213,8 @@ def attach(model: Model, name: str, lora: Lora, dropout: float = 0.0) -> None:
         model.set_submodule(parent, holder)
     part = lora if isinstance(holder, LoraExperts) else LoraLinear(getattr(holder, leaf), lora, dropout)
     setattr(holder, leaf, part.train(model.training))
-    lora.to(model.device)
+    layer = re.match(r"backbone\.layers\.(\d+)\.", name)
+    lora.to(model.backbone.places[int(layer[1])] if layer else model.device)
 
 
 def adapters(model: Model) -> dict[str, Lora]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,14 @@ from diffusiongemma.config import ModelConfig
 from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.model.model import Model
 from diffusiongemma.weights.checkpoint import Tensors, open_checkpoint
+from diffusiongemma.weights.fitting import placement_of
 from diffusiongemma.weights.formats.gguf import GGUF, decoding_of
 from diffusiongemma.weights.formats.gguf_tokenizer import tokenizer_of
 from diffusiongemma.weights.generation import load_decoding
 from diffusiongemma.weights.locate import load_tokenizer, weight_bytes
+from diffusiongemma.weights.placing import Placement
+from diffusiongemma.weights.schemes import Scheme
+from diffusiongemma.weights.sizes import weight_sizes
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,12 @@ class Checkpoint:
         with torch.device("meta"):
             parameters = sum(p.numel() for p in Model(self.config, lambda _: torch.nn.Module()).parameters())
         return weight_bytes(self.path) < 1.5 * parameters  # bfloat16 takes twice as many
+
+    def placement(self, devices: Sequence[torch.device], dtype: torch.dtype | None, scheme: Scheme | None) -> Placement:
+        """Its layers over several devices, as it will be held there. Raises `InputError`."""
+        converted = None if dtype is None or self.packed else dtype.itemsize
+        weights = weight_sizes(self.config, self.tensors, scheme, converted)
+        return placement_of(self.config, weights, devices, 2 if dtype is None else dtype.itemsize)
 
     def tokenizer(self) -> Any:
         """None where there are no tokenizer files. Raises `CheckpointError` for broken ones."""

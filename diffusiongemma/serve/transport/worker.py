@@ -18,7 +18,7 @@ import torch
 
 from diffusiongemma.api import DiffusionGemma
 from diffusiongemma.engine.engine import Engine
-from diffusiongemma.engine.memory import free_bytes, give_back
+from diffusiongemma.engine.memory import cache_budget, give_back
 from diffusiongemma.engine.prefixes import Prefixes
 from diffusiongemma.engine.request import Request
 from diffusiongemma.errors import InputError
@@ -100,7 +100,7 @@ class Worker:
         self, model: DiffusionGemma, settings: Settings, observe: Callable[[WorkerEvent], None] = lambda _: None
     ):
         self.model, self.settings, self._observe = model, settings, observe
-        self.budget = free_bytes(model.network.device) if settings.memory is None else settings.memory
+        self.budget = cache_budget(model.network) if settings.memory is None else settings.memory
         prefixes = Prefixes(model.network, int(self.budget * settings.prefix_share))
         self.engine = Engine(
             model.network, model.tokenizer, settings.max_requests, budget=self.budget, prefixes=prefixes, isolate=True

@@ -74,6 +74,9 @@ class GGUF:
     def tensor(self, name: str) -> Tensor | Packed:
         return self._readers[name]()
 
+    def stored(self) -> dict[str, int]:
+        return {name: tensor.raw.nbytes for file in self.files for name, tensor in file.tensors.items()}
+
     def _known(self, tensor: Any) -> list[tuple[str, Callable[[], Tensor | Packed]]]:
         if tensor.name == ROPE_FACTORS or tensor.name.partition(".")[2].partition(".")[2] in SPLIT_EXPERTS:
             return []

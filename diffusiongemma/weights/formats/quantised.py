@@ -83,6 +83,9 @@ class QuantisedShards:
     def tensor(self, name: str) -> Tensor | Packed:
         return self._readers[name]() if name in self._readers else self._shards.tensor(name)
 
+    def stored(self) -> dict[str, int]:
+        return dict(self._shards.stored())
+
     def _find(self, names: set[str]) -> set[str]:
         """Note how each packed weight is read -> names of the other tensors."""
         for name in sorted(names):
