@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from PIL import ImageFont
@@ -61,6 +61,6 @@ def usable(path: Path) -> bool:
     return missing not in shapes and len({*shapes}) > 0.9 * len(shapes) and all(map(any, shapes))
 
 
-@cache
+@lru_cache(2000)
 def sized(path: Path, size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(path), size)
