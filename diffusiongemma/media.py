@@ -34,18 +34,24 @@ class ImageInput(NamedTuple):
 
 @dataclass(frozen=True)
 class MediaSettings:
-    """Tokens an image and a video frame may take, and whether prompts may name files of this machine."""
+    """Tokens an image and a video frame may take, whether prompts may name files of this machine, and how much longer
+    than the other one side of an image may be for it to be stretched to a square (1: never)."""
 
     image_tokens: int = 280
     video_tokens: int = 70
     local_files: bool = True
+    square_within: float = 1.0
 
     @classmethod
     def from_checkpoint(cls, folder: Path, local_files: bool = True) -> MediaSettings:
-        """As the checkpoint's processor files say; the release's defaults where they say nothing."""
+        """As the checkpoint's processor files say; the release's defaults where they say nothing.
+
+        `square_within` is this package's own: transformers keeps all proportions.
+        """
         image, video = _processor_file(folder)
         image_tokens = image.get("max_soft_tokens", cls.image_tokens)
-        return cls(image_tokens, video.get("max_soft_tokens", min(image_tokens, cls.video_tokens)), local_files)
+        video_tokens = video.get("max_soft_tokens", min(image_tokens, cls.video_tokens))
+        return cls(image_tokens, video_tokens, local_files, float(image.get("square_within", cls.square_within)))
 
 
 def _processor_file(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -105,6 +111,12 @@ def _grey(image: Image) -> Image:
     if isinstance(clear, int):
         grey.putalpha(Image.fromarray(np.where(samples == clear, 0, 255).astype(np.uint8)))
     return grey
+
+
+def squared(image: Image, within: float) -> Image:
+    """The image, stretched to a square if its longer side is at most `within` times the other."""
+    short, long = sorted(image.size)
+    return image.resize((long, long)) if short < long <= within * short else image
 
 
 def image_inputs(images: Sequence[Image], vision_config: Any, max_soft_tokens: int = 280) -> list[ImageInput]:

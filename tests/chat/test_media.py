@@ -15,7 +15,7 @@ import diffusiongemma as dg
 from diffusiongemma import media
 from diffusiongemma.chat import encode_prompt
 from diffusiongemma.errors import InputError, UserError
-from diffusiongemma.media import MediaSettings, image_inputs, load_image, sample_video
+from diffusiongemma.media import MediaSettings, image_inputs, load_image, sample_video, squared
 
 VISION = {"patch_size": 16, "pooling_kernel_size": 3}
 
@@ -198,3 +198,22 @@ def test_video_without_its_package_says_what_to_install(monkeypatch):
 
 def test_timestamps():
     assert [media.timestamp(seconds) for seconds in (0.9, 59.99, 60)] == ["00:00", "00:59", "01:00"]
+
+
+# --- nearly square ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "size, within, expected", [((50, 40), 1.25, (50, 50)), ((40, 50), 1.25, (50, 50)), ((60, 40), 1.25, (60, 40))]
+)
+def test_what_is_nearly_square_is_made_square_where_the_model_asks_for_it(size, within, expected):
+    assert squared(Image.new("RGB", size), within).size == expected
+    assert squared(Image.new("RGB", size), 1.0).size == size
+
+
+def test_a_checkpoint_says_what_is_made_square(tmp_path):
+    (tmp_path / "preprocessor_config.json").write_text('{"max_soft_tokens": 140, "square_within": 1.2}')
+    settings = MediaSettings.from_checkpoint(tmp_path)
+    assert settings.square_within == 1.2 and settings.image_tokens == 140
+    content = [{"type": "image", "image": Image.new("RGB", (500, 450))}]
+    assert encode_prompt([user(content)], nano(), vision(), media=settings).images[0].soft_tokens == 121
