@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import shutil
@@ -123,3 +124,22 @@ def saved(page: Any, button: Any) -> str:
     with page.expect_download() as download:
         button.click()
     return Path(download.value.path()).read_text(encoding="utf-8")
+
+
+def board(view: Any) -> list[str]:
+    return view.locator(".sudoku input").evaluate_all("cells => cells.map(cell => cell.value || '.')")
+
+
+DROP = """
+([data, type]) => {
+  const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([bytes], "board", { type }));
+  const event = new DragEvent("drop", { dataTransfer: transfer, bubbles: true });
+  document.querySelector("section[aria-label=Sudoku]").dispatchEvent(event);
+}
+"""
+
+
+def dropped(page: Any, data: bytes, kind: str) -> None:
+    page.evaluate(DROP, [base64.b64encode(data).decode(), kind])

@@ -67,7 +67,7 @@ def about(directory: Path) -> dict[str, Any]:
     """What the files of a checkpoint say. Raises `CheckpointError` where they cannot be read."""
     from diffusiongemma.config import ModelConfig
     from diffusiongemma.weights.generation import load_decoding
-    from diffusiongemma.weights.skills import load_skills
+    from diffusiongemma.weights.skills import load_skills, sees
 
     config = ModelConfig.from_file(directory / "config.json")
     decoding = load_decoding(directory, config)
@@ -79,7 +79,7 @@ def about(directory: Path) -> dict[str, Any]:
         "canvas": config.canvas_length,
         "context": config.max_position_embeddings,
         "vocabulary": config.vocab_size,
-        "vision": config.vision_config is not None and (not skills or "images" in skills),  # a tower alone sees nothing
+        "vision": config.vision_config is not None and sees(skills),  # a tower alone sees nothing
         "taught": list(skills),
         "steps": decoding.steps,
         "sampler": type(decoding.sampler).__name__,

@@ -67,11 +67,11 @@ def run(
 
     Without a prompt what is piped in is taken, and with nothing piped in a sudoku to show the model at work.
     """
-    text, demonstration = _prompt(prompt, file)
+    text, demonstration = _prompt(prompt, file, pictured=bool(image or video))
     check_watching(watch and not as_json, delay)
     _check_several(n, trace)
     loaded = open_model(model, loading, quiet)
-    _check_sight(loaded, model, image, video)
+    _check_sight(loaded, model, image, video, quiet)
     if think and loaded.skills and "thinking" not in loaded.skills and not quiet:
         say(f"{model} was not taught to think first: its answer may be worse for it", "yellow")
     board = None if image or video or think else _sudoku(loaded, text, options)
@@ -150,13 +150,19 @@ def _check_several(n: int, trace: Path | None) -> None:
         check_writable(trace)
 
 
-def _check_sight(model: DiffusionGemma, name: str, image: list[str] | None, video: list[str] | None) -> None:
-    if (image or video) and model.skills and "images" not in model.skills:
+def _check_sight(
+    model: DiffusionGemma, name: str, image: list[str] | None, video: list[str] | None, quiet: bool
+) -> None:
+    from diffusiongemma.weights.skills import IMAGES, SUDOKU_PICTURES, sees
+
+    if (image or video) and not sees(model.skills):
         raise InputError(f"{name} was never taught to see: leave it out", option="images" if image else "videos")
+    if image and SUDOKU_PICTURES in model.skills and IMAGES not in model.skills and not quiet:
+        say(f"{name} was taught square pictures of one sudoku: whatever else it sees, it makes something up", "yellow")
 
 
-def _prompt(argument: str | None, file: Path | None) -> tuple[str, bool]:
-    """The prompt, and whether it is the demonstration."""
+def _prompt(argument: str | None, file: Path | None, pictured: bool) -> tuple[str, bool]:
+    """The prompt, and whether it is the demonstration. Where something is `pictured`, none is needed."""
     if file is not None:
         if argument is not None:
             raise InputError("the prompt is given already: leave one of them out", option="file")
@@ -164,7 +170,7 @@ def _prompt(argument: str | None, file: Path | None) -> tuple[str, bool]:
     if argument == "-" or (argument is None and stdin_holds_text()):
         return checked_text(read_stdin(), "prompt on stdin"), False
     if argument is None:
-        return PROMPT, True
+        return ("", False) if pictured else (PROMPT, True)
     return checked_text(argument, "prompt"), False
 
 
@@ -181,7 +187,7 @@ def _sudoku(model: DiffusionGemma, text: str, options: given.Options) -> Board |
 def _messages(text: str, system: str | None, images: list[str], videos: list[str]) -> list[dict[str, Any]]:
     media = [{"type": "image", "image": path} for path in images]
     media += [{"type": "video", "video": path} for path in videos]
-    content: Any = [*media, {"type": "text", "text": text}] if media else text
+    content: Any = [*media, *([{"type": "text", "text": text}] if text else [])] if media else text
     leading = [{"role": "system", "content": checked_text(system, "system message")}] if system is not None else []
     return [*leading, {"role": "user", "content": content}]
 

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 SKILLS = "skills.json"
+IMAGES, SUDOKU_PICTURES = "images", "sudoku-pictures"
+
+
+def sees(skills: Sequence[str]) -> bool:
+    """Whether a model with a vision tower and these skills was taught to use it: it says so, or says nothing."""
+    return not skills or IMAGES in skills or SUDOKU_PICTURES in skills
 
 
 def load_skills(directory: Path) -> tuple[str, ...]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
+from PIL import Image
 
 import diffusiongemma as dg
+from diffusiongemma.weights.locate import ASSETS
 
 pytest_plugins = ["cli_fixtures"]
 
@@ -72,13 +75,40 @@ def test_a_random_seed_is_told(cli, model, tiny):
         (["--steps", 4, "--mode", "ar"], ["--steps", "token by token"]),
         (["--sampler", "ancestral", "--mode", "ar"], ["--sampler"]),
         (["--delay", 1], ["--watch"]),
-        (["--image", "a.png"], ["--image", "never taught to see"]),
         (["--trace", "t.npz", "--n", 2], ["--trace"]),
     ],
 )
 def test_options_without_effect_are_refused(cli, arguments, words):
     done = cli("run", "hello", *arguments)
     assert done.code == 2 and all(word in done.err for word in words), done.err
+
+
+@pytest.fixture
+def taught(tmp_path):
+    """nano, told that it was taught something else."""
+
+    def called(*skills: str):
+        path = tmp_path / "taught"
+        shutil.copytree(ASSETS / "nano", path)
+        (path / "skills.json").write_text(json.dumps(skills))
+        return path
+
+    return called
+
+
+def test_a_picture_is_refused_by_a_model_that_was_not_taught_to_see(cli, taught):
+    done = cli("run", "hello", "--image", "a.png", "--model", taught("sudoku"))
+    assert done.code == 2 and "--image" in done.err and "never taught to see" in done.err
+
+
+def test_a_picture_needs_no_prompt_and_a_model_of_one_skill_says_what_it_can_see(cli, taught, tmp_path):
+    path, image = taught("sudoku", "sudoku-pictures"), tmp_path / "a.png"
+    Image.new("RGB", (96, 96), "white").save(image)
+    done = cli("run", "--image", image, "--model", path, "--seed", 0, "--steps", 1)
+    message = {"role": "user", "content": [{"type": "image", "image": str(image)}]}
+    assert done.out == dg.load(path).generate([message], seed=0, steps=1).text + "\n"
+    assert "square pictures of one sudoku" in done.err
+    assert "vision yes" in " ".join(cli("show", path).out.split()) or cli("show", path, "--json").json["vision"]
 
 
 @pytest.fixture

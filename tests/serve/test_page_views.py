@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import numpy as np
+import pytest
 from browser import (
     STORY,
+    board,
     check_looks,
     counter,
+    dropped,
     generate,
     open_view,
     opened,
@@ -26,6 +29,9 @@ from browser import (
 )
 from PIL import Image
 from serving import wait_until
+
+from diffusiongemma.tasks.sudoku import is_valid_solution
+from diffusiongemma.weights.locate import ASSETS
 
 pytest_plugins = ["page_fixtures"]
 
@@ -136,13 +142,7 @@ def test_replay_opens_trace_files_and_refuses_others(page: Any, tmp_path: Path) 
     view.get_by_role("status").filter(has_text="not JSON to its end").wait_for()
 
 
-def board(view: Any) -> list[str]:
-    return view.locator(".sudoku input").evaluate_all("cells => cells.map(cell => cell.value || '.')")
-
-
 def test_sudoku_judges_boards_before_and_after(page: Any) -> None:
-    from diffusiongemma.tasks.sudoku import is_valid_solution
-
     view = open_view(page, "Sudoku")
     verdict = view.locator(".board-verdict")
     view.get_by_role("button", name="Unsolvable").click()
@@ -168,36 +168,39 @@ def test_sudoku_judges_boards_before_and_after(page: Any) -> None:
     check_looks(page)
 
 
-DROP = """
-([data, type]) => {
-  const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
-  const transfer = new DataTransfer();
-  transfer.items.add(new File([bytes], "board", { type }));
-  const event = new DragEvent("drop", { dataTransfer: transfer, bubbles: true });
-  document.querySelector("section[aria-label=Sudoku]").dispatchEvent(event);
-}
-"""
-
-
-def dropped(page: Any, data: bytes, kind: str) -> None:
-    page.evaluate(DROP, [base64.b64encode(data).decode(), kind])
-
-
 def picture() -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (96, 96), "white").save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def test_what_is_dropped_on_the_board_is_read_or_refused_with_the_reason(page: Any) -> None:
+def test_what_is_dropped_on_the_board_is_read(page: Any) -> None:
     view = open_view(page, "Sudoku")
-    before = board(view)
-    dropped(page, picture(), "image/png")
-    view.get_by_role("status").filter(has_text="nano was not taught to see").wait_for()
-    assert board(view) == before
     puzzle = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
     dropped(page, puzzle.encode(), "text/plain")
     wait_until(lambda: "".join(board(view)) == puzzle)
+
+
+@pytest.mark.parametrize(
+    "skills, words",
+    [
+        (["sudoku"], "was not taught to see"),
+        (["sudoku", "sudoku-pictures"], "Read from the picture and solved|Not solved"),
+    ],
+)
+def test_what_becomes_of_a_picture_depends_on_what_was_taught(
+    browser: Any, tmp_path: Path, skills: Any, words: str
+) -> None:
+    taught = shutil.copytree(ASSETS / "nano", tmp_path / "taught")
+    (taught / "skills.json").write_text(json.dumps(skills))
+    with page_server("--model", str(taught)) as address:
+        page = browser.new_page(base_url=address)
+        view = open_view(page, "Sudoku")
+        before = board(view)
+        dropped(page, picture(), "image/png")
+        view.get_by_role("status").filter(has_text=re.compile(words)).wait_for()
+        assert (board(view) == before) == (skills == ["sudoku"])
+        page.close()
 
 
 def test_a_picture_of_a_board_is_read_by_a_model_that_sees(browser: Any, tiny_directory: Path) -> None:

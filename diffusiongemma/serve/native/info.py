@@ -8,6 +8,7 @@ from diffusiongemma.options import MODES
 from diffusiongemma.serve.native.diffusion_field import SAMPLER_NAMES
 from diffusiongemma.serve.native.replies import Defaults, InfoReply, Limits, Machine
 from diffusiongemma.serve.settings import Settings
+from diffusiongemma.weights.skills import sees
 
 LINKS = {
     "About the model": "https://huggingface.co/docs/transformers/model_doc/diffusion_gemma",
@@ -24,7 +25,7 @@ def info_reply(model: DiffusionGemma, settings: Settings) -> InfoReply:
         canvas_length=config.canvas_length,
         vocab_size=config.vocab_size,
         context=config.max_position_embeddings,
-        images=config.vision_config is not None and (not model.skills or "images" in model.skills),
+        images=config.vision_config is not None and sees(model.skills),
         parameters=sum(parameter.numel() for parameter in model.network.parameters()),
         skills=list(model.skills),
         links=LINKS,

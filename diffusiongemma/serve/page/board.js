@@ -31,7 +31,7 @@ function lines(characters) {
 
 /** The prompt that the models are trained on (train/tasks/sudoku.py, `format_puzzle`). */
 export function puzzlePrompt(board) {
-  return `Solve this sudoku:\n${lines(board.map((digit) => digit || "."))}`;
+  return `${SOLVE_PROMPT}\n${lines(board.map((digit) => digit || "."))}`;
 }
 
 /** What an answer must match: the givens in their places, 1-9 elsewhere. */
@@ -42,6 +42,9 @@ export function answerPattern(board) {
 /** What the reading of a picture must match: nine lines of nine digits, or dots for blanks. */
 export const ANY_BOARD = Array(9).fill("[1-9.]{9}").join("\n");
 export const PICTURE_PROMPT = "Read the sudoku in this picture: nine lines of nine characters, a dot for each blank.";
+/** The same for a model that was taught to answer a picture with the solved board. */
+export const SOLVED_BOARD = Array(9).fill("[1-9]{9}").join("\n");
+export const SOLVE_PROMPT = "Solve this sudoku:";
 
 /** Cells whose digit stands twice in a row, column or box. */
 export function conflicts(board) {

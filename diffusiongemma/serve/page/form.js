@@ -92,7 +92,7 @@ export function abilities(info) {
   return `${info.model} has ${size} parameters and was taught ${listed(words)}. Whatever else you ask, it makes something up.`;
 }
 
-const SKILLS = { sudoku: "sudoku", extraction: "finding facts in a few sentences", repair: "mending and changing short texts", answers: "short answers to simple questions" };
+const SKILLS = { sudoku: "sudoku", "sudoku-pictures": "solving square pictures of sudokus", extraction: "finding facts in a few sentences", repair: "mending and changing short texts", answers: "short answers to simple questions" };
 
 function listed(words) {
   return words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} and ${words.at(-1)}`;

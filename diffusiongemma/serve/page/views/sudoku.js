@@ -1,7 +1,7 @@
 /** Sudoku: a grid to type a puzzle into, in which the canvas then settles. */
 
 import { chatBody, conversationBody, readBoard, watch } from "../api.js";
-import { ANY_BOARD, PICTURE_PROMPT, answerPattern, conflicts, countSolutions, isSolved, parseBoard, puzzlePrompt } from "../board.js";
+import { ANY_BOARD, PICTURE_PROMPT, SOLVED_BOARD, SOLVE_PROMPT, answerPattern, conflicts, countSolutions, isSolved, parseBoard, puzzlePrompt } from "../board.js";
 import { STATE_NAMES } from "../canvas.js";
 import { Options, Runner, examples, fileButton } from "../form.js";
 import { paintSquare, squaresOf } from "../grid.js";
@@ -33,7 +33,7 @@ export class SudokuView {
     this.options = new Options(info);
     this.runner = new Runner("Solve", (signal) => this.#solve(signal), (...message) => this.#say(...message));
     const form = el("form", { class: "sudoku-side", onsubmit: (event) => this.runner.toggle(event) },
-      el("p", { class: "hint" }, "Type digits, move with the arrow keys, or paste a puzzle as you have it: lines, one line, CSV, blanks of any kind.", info?.images ? " A file or a picture of a board can be dropped here." : " A file can be dropped here."),
+      el("p", { class: "hint" }, "Type digits, move with the arrow keys, or paste a puzzle as you have it: lines, one line, CSV, blanks of any kind.", info?.images ? " A file, or a picture cut to the board, can be dropped here." : " A file can be dropped here."),
       examples(PUZZLES, (text) => this.#set(parseBoard(text))), this.verdict,
       el("div", { class: "row" }, el("div", { class: "actions" }, fileButton("Open a file…", ".txt,.csv,text/*,image/*", (file) => this.#open(file)),
         el("button", { type: "button", class: "quiet", onclick: () => this.#set(this.#givens) }, "Clear the answer")), this.runner.button),
@@ -90,14 +90,16 @@ export class SudokuView {
       const why = this.info?.skills?.length ? "was not taught to see" : "has no eyes";
       return this.#say(`${this.info?.model ?? "This model"} ${why}, so it cannot read a picture of a board. Type the digits or paste them as text.`, true);
     }
+    const solves = this.info.skills?.includes("sudoku-pictures");
+    const [text, regex] = solves ? [SOLVE_PROMPT, SOLVED_BOARD] : [PICTURE_PROMPT, ANY_BOARD];
     this.#say("Reading the picture…");
     try {
-      const content = [{ type: "image_url", image_url: { url: await dataUrl(file) } }, { type: "text", text: PICTURE_PROMPT }];
-      const read = await watch("/v1/chat/completions", conversationBody([{ role: "user", content }], { max_tokens: 128, diffusion: { regex: ANY_BOARD } }));
+      const content = [{ type: "image_url", image_url: { url: await dataUrl(file) } }, { type: "text", text }];
+      const read = await watch("/v1/chat/completions", conversationBody([{ role: "user", content }], { max_tokens: 128, diffusion: { regex } }));
       const board = parseBoard(read.finalText);
       if (!board) return this.#say("The model read no board in that picture. Type the digits or paste them as text.", true);
       this.#set(board);
-      this.#say("Read from the picture. Compare it with yours before it is solved.");
+      this.#say(solves ? solvedFrom(board) : "Read from the picture. Compare it with yours before it is solved.");
     } catch (error) {
       this.#say(error.message, true);
     }
@@ -195,6 +197,11 @@ export class SudokuView {
     this.status.textContent = message;
     this.status.classList.toggle("error", isError);
   }
+}
+
+function solvedFrom(board) {
+  if (isSolved(board)) return "Read from the picture and solved at once. Compare its digits with yours.";
+  return "Not solved: the picture was read wrongly, or the puzzle was too hard. It must be cut to the board, and square.";
 }
 
 function paint(input, square) {
