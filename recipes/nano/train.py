@@ -64,6 +64,8 @@ def nano_config(tokenizer: Any) -> ModelConfig:
         pad_token_id=token("<pad>"), eos_token_id=token("<eos>"), bos_token_id=token("<bos>"),
         boi_token_id=token("<|image>"), image_token_id=token("<|image|>"), eoi_token_id=token("<image|>"),
         vision_config=VISION, dtype="bfloat16",
+        # Pictures are taught as tokens in order, each of which sees those before it.
+        use_bidirectional_attention=None,
     )  # fmt: skip
 
 

@@ -126,6 +126,29 @@ def test_images_equal_the_reference(images, window, tmp_path):
     torch.testing.assert_close(mine, expected, atol=TOLERANCE, rtol=0)
 
 
+@pytest.mark.parametrize("window", [5, 40])
+@torch.no_grad()
+def test_images_read_in_order_equal_the_reference(window, tmp_path):
+    """With `use_bidirectional_attention` null in `config.json`, through transformers' own forward pass."""
+    reference = build(7, 8, sliding_window=window, use_bidirectional_attention=None)
+    model = ours(reference, tmp_path)
+    assert model.config.use_bidirectional_attention is None
+    ids, spans, (pixels,), (positions,) = image_prompt(1)
+    canvas = torch.randint(0, 97, (1, 8))
+    expected = reference(
+        input_ids=torch.tensor([ids]),
+        pixel_values=pixels[None],
+        image_position_ids=positions[None],
+        mm_token_type_ids=torch.tensor([[int(spans[0][0] <= i < spans[0][1]) for i in range(len(ids))]]),
+        decoder_input_ids=canvas,
+    ).logits
+    row = model.new_sequence()
+    embeddings = model.backbone.embed(torch.tensor(ids))
+    embeddings[slice(*spans[0])] = model.image_features(pixels, positions)
+    model.encode_rows([row], [embeddings], [spans])
+    torch.testing.assert_close(model.denoise(canvas, KVCache([row])), expected, atol=TOLERANCE, rtol=0)
+
+
 @torch.no_grad()
 def test_rows_of_different_length_share_a_batch(tmp_path):
     reference = build(3, 8)
