@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from diffusiongemma.train.config import TrainConfig
+from diffusiongemma.train.muon import Muon
 from diffusiongemma.train.parallel import local_shard
 
 
@@ -38,7 +39,7 @@ def optimisers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimi
     others = [p for n, p in trained.items() if n not in matrices]
     made: list[torch.optim.Optimizer] = []
     if matrices:
-        muon = torch.optim.Muon(
+        muon = Muon(
             matrices.values(), lr=config.learning_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
         )
         made.append(muon)

@@ -29,11 +29,13 @@ from recipes.nano.sources import (
     verses,
     writing,
 )
+from recipes.nano.sources.pictured import Pictured
 from recipes.nano.sources.sentences import Sentences, of_definitions, of_writer
 
 Make = partial[Example]  # a generator of examples that lacks but the random numbers
 
 FEWEST_GIVENS, MOST_GIVENS = 21, 50  # of sudokus
+PICTURES = 0.15  # of them shown, not typed
 MANY_ANSWERS = (verses.generate, writing.generate)  # to one request
 
 
@@ -57,8 +59,8 @@ class Materials:
 def short_answers(materials: Materials) -> list[tuple[Make, float]]:
     """Questions and requests whose prompts and answers are short, with their shares."""
     return [
-        (partial(talk.generate, split="train"), 2.0),
-        (partial(knowledge.generate, split="train"), 4.0),
+        (partial(talk.generate, split="train"), 3.0),
+        (partial(knowledge.generate, split="train"), 5.0),
         (partial(explanations.generate, split="train"), 1.5),
         (partial(lists.generate, split="train"), 1.5),
         (partial(sums.generate, split="train"), 3.0),
@@ -95,24 +97,30 @@ def source(makers: list[tuple[Make, float]], tokenizer: Any, config: ModelConfig
 
 
 def board_source(tokenizer: Any, config: ModelConfig, seeds: sudoku.Seeds, most: int = MOST_GIVENS) -> Source:
-    """Sudokus in all spellings."""
+    """Sudokus in all spellings, a share of them as pictures."""
+    pictured = Pictured(tokenizer, config)
 
     def draw(rng: np.random.Generator, count: int, step: int) -> list[Tokenised]:
-        drawn = zip(*sudoku.sample_boards(seeds, count, rng, givens=(FEWEST_GIVENS, most)), strict=True)
-        return tokenise([boards.pair(rng, puzzle, solution) for puzzle, solution in drawn], tokenizer, config)
+        drawn = list(zip(*sudoku.sample_boards(seeds, count, rng, givens=(FEWEST_GIVENS, most)), strict=True))
+        shown = round(count * PICTURES + float(rng.random()) - 0.5)
+        typed = [boards.pair(rng, puzzle, solution) for puzzle, solution in drawn[shown:]]
+        return [
+            *(pictured.example(rng, puzzle, solution) for puzzle, solution in drawn[:shown]),
+            *tokenise(typed, tokenizer, config),
+        ]
 
     return draw
 
 
-def everyday_recipe(tokenizer: Any, config: ModelConfig, dirs: DataDirs, sudokus: float = 0.15) -> Mixture:
+def everyday_recipe(tokenizer: Any, config: ModelConfig, dirs: DataDirs, sudokus: float = 0.18) -> Mixture:
     """Everything at once; `sudokus` is their share, of which the encoder learns nothing."""
     materials = Materials.read(dirs)
     texts = 1 - sudokus
     return Mixture(
         (
             Part(board_source(tokenizer, config, _seeds(dirs)), sudokus, encoder=False),
-            Part(source(short_answers(materials), tokenizer, config), 0.55 * texts, length=160, runs=RUNS),
-            Part(source(longer_texts(materials), tokenizer, config), 0.45 * texts, length=320, runs=RUNS),
+            Part(source(short_answers(materials), tokenizer, config), 0.6 * texts, length=160, runs=RUNS),
+            Part(source(longer_texts(materials), tokenizer, config), 0.4 * texts, length=320, runs=RUNS),
         ),
         encoder_every=2,
     )

@@ -8,7 +8,7 @@ from diffusiongemma.tasks import sudoku
 from diffusiongemma.tasks.example import choose
 from recipes.nano.sources.phrasing import varied
 
-_REQUESTS = (
+REQUESTS = (
     "Solve this sudoku:",
     "Solve this sudoku.",
     "Can you solve this sudoku?",
@@ -46,7 +46,7 @@ def spelled(rng: np.random.Generator, puzzle: np.ndarray) -> str:
         text = "\n".join(",".join(row) for row in rows)
     if rng.random() < 0.3:
         return text
-    request = varied(rng, choose(rng, _REQUESTS), keep=0.7)
+    request = varied(rng, choose(rng, REQUESTS), keep=0.7)
     return f"{request}\n{text}" if rng.random() < 0.8 else f"{request}\n\n{text}"
 
 
