@@ -67,7 +67,7 @@ def short_answers(materials: Materials) -> list[tuple[Make, float]]:
         (partial(summing_up.generate, split="train"), 0.8),
         (partial(deciding.generate, split="train"), 1.2),
         (partial(mending.generate, split="train", sentences=materials.sentences), 5.0),
-        (partial(explanations.generate_definition, split="train", defined=materials.defined), 0.7),
+        (partial(explanations.generate_definition, split="train", defined=materials.defined), 0.3),
     ]
 
 

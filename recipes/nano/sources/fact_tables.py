@@ -14,26 +14,26 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in re.split(r"[,\n]", text) if word.strip())
 
 
-CAPITALS = table(
+CAPITALS = table(  # the best known first
     """
-    France/Paris, Germany/Berlin, Italy/Rome, Spain/Madrid, Portugal/Lisbon, Austria/Vienna, Switzerland/Bern,
-    Greece/Athens, Poland/Warsaw, Hungary/Budapest, Finland/Helsinki, Sweden/Stockholm, Norway/Oslo,
-    Denmark/Copenhagen, Iceland/Reykjavik, Ireland/Dublin, the United Kingdom/London, England/London,
-    Scotland/Edinburgh, Wales/Cardiff, Belgium/Brussels, the Netherlands/Amsterdam, Luxembourg/Luxembourg,
-    Russia/Moscow, Ukraine/Kyiv, Turkey/Ankara, Romania/Bucharest, Bulgaria/Sofia, Serbia/Belgrade, Croatia/Zagreb,
-    Slovenia/Ljubljana, Slovakia/Bratislava, the Czech Republic/Prague, Albania/Tirana, Estonia/Tallinn, Latvia/Riga,
-    Lithuania/Vilnius, Malta/Valletta, Cyprus/Nicosia, Egypt/Cairo, Morocco/Rabat, Algeria/Algiers, Tunisia/Tunis,
-    Libya/Tripoli, Sudan/Khartoum, Ethiopia/Addis Ababa, Kenya/Nairobi, Uganda/Kampala, Tanzania/Dodoma,
-    Rwanda/Kigali, Ghana/Accra, Nigeria/Abuja, Senegal/Dakar, Zambia/Lusaka, Zimbabwe/Harare, Angola/Luanda,
-    Mozambique/Maputo, Namibia/Windhoek, South Africa/Pretoria, Madagascar/Antananarivo, India/New Delhi,
-    Pakistan/Islamabad, Bangladesh/Dhaka, Nepal/Kathmandu, Sri Lanka/Colombo, China/Beijing, Japan/Tokyo,
-    South Korea/Seoul, North Korea/Pyongyang, Mongolia/Ulaanbaatar, Thailand/Bangkok, Vietnam/Hanoi,
-    Cambodia/Phnom Penh, Malaysia/Kuala Lumpur, Indonesia/Jakarta, the Philippines/Manila, Iran/Tehran, Iraq/Baghdad,
-    Syria/Damascus, Lebanon/Beirut, Jordan/Amman, Saudi Arabia/Riyadh, Qatar/Doha, Afghanistan/Kabul, Georgia/Tbilisi,
-    Armenia/Yerevan, Canada/Ottawa, the United States/Washington, Mexico/Mexico City, Cuba/Havana, Jamaica/Kingston,
-    Haiti/Port-au-Prince, Guatemala/Guatemala City, Panama/Panama City, Costa Rica/San Jose, Brazil/Brasilia,
-    Argentina/Buenos Aires, Chile/Santiago, Peru/Lima, Colombia/Bogota, Venezuela/Caracas, Ecuador/Quito,
-    Bolivia/La Paz, Paraguay/Asuncion, Uruguay/Montevideo, Australia/Canberra, New Zealand/Wellington
+    France/Paris, Germany/Berlin, Italy/Rome, Spain/Madrid, the United Kingdom/London, Japan/Tokyo, China/Beijing,
+    the United States/Washington, Russia/Moscow, England/London, India/New Delhi, Canada/Ottawa,
+    Australia/Canberra, Brazil/Brasilia, Egypt/Cairo, Mexico/Mexico City, Greece/Athens, Portugal/Lisbon,
+    Ireland/Dublin, the Netherlands/Amsterdam, Austria/Vienna, Switzerland/Bern, Sweden/Stockholm, Norway/Oslo,
+    Denmark/Copenhagen, Poland/Warsaw, Belgium/Brussels, Turkey/Ankara, Argentina/Buenos Aires, Finland/Helsinki,
+    South Korea/Seoul, Ukraine/Kyiv, Kenya/Nairobi, Thailand/Bangkok, Cuba/Havana, Peru/Lima, Chile/Santiago,
+    Scotland/Edinburgh, Iceland/Reykjavik, Hungary/Budapest, New Zealand/Wellington, South Africa/Pretoria,
+    Wales/Cardiff, Luxembourg/Luxembourg, Romania/Bucharest, Bulgaria/Sofia, Serbia/Belgrade, Croatia/Zagreb,
+    Slovenia/Ljubljana, Slovakia/Bratislava, the Czech Republic/Prague, Albania/Tirana, Estonia/Tallinn,
+    Latvia/Riga, Lithuania/Vilnius, Malta/Valletta, Cyprus/Nicosia, Morocco/Rabat, Algeria/Algiers, Tunisia/Tunis,
+    Libya/Tripoli, Sudan/Khartoum, Ethiopia/Addis Ababa, Uganda/Kampala, Tanzania/Dodoma, Rwanda/Kigali,
+    Ghana/Accra, Nigeria/Abuja, Senegal/Dakar, Zambia/Lusaka, Zimbabwe/Harare, Angola/Luanda, Mozambique/Maputo,
+    Namibia/Windhoek, Madagascar/Antananarivo, Pakistan/Islamabad, Bangladesh/Dhaka, Nepal/Kathmandu,
+    Sri Lanka/Colombo, North Korea/Pyongyang, Mongolia/Ulaanbaatar, Vietnam/Hanoi, Cambodia/Phnom Penh,
+    Malaysia/Kuala Lumpur, Indonesia/Jakarta, the Philippines/Manila, Iran/Tehran, Iraq/Baghdad, Syria/Damascus, Lebanon/Beirut,
+    Jordan/Amman, Saudi Arabia/Riyadh, Qatar/Doha, Afghanistan/Kabul, Georgia/Tbilisi, Armenia/Yerevan,
+    Jamaica/Kingston, Haiti/Port-au-Prince, Guatemala/Guatemala City, Panama/Panama City, Costa Rica/San Jose,
+    Colombia/Bogota, Venezuela/Caracas, Ecuador/Quito, Bolivia/La Paz, Paraguay/Asuncion, Uruguay/Montevideo
     """
 )
 LANGUAGES = table(

@@ -32,7 +32,7 @@ class Facts:
     table: dict[str, str]
 
     def draw(self, rng: np.random.Generator) -> Asked:
-        key = choose(rng, tuple(self.table))
+        key = choose_early(rng, tuple(self.table))
         value = self.table[key]
         shown = {
             "k": key,
@@ -43,6 +43,12 @@ class Facts:
             "A": capital(with_article(key)),
         }
         return capital(choose(rng, self.wordings).format(**shown)), self.answer.format(**shown)
+
+
+def choose_early(rng: np.random.Generator, keys: Sequence[str]) -> str:
+    """One of them, the earlier ones more often: of a hundred the first ten a third of the time. Tables begin with what
+    people ask for most."""
+    return keys[int(len(keys) * rng.random() ** 2)]
 
 
 def capital(text: str) -> str:
@@ -91,7 +97,7 @@ _HAVING = re.compile(r"(?P<thing>.+) (?:does|do) (?P<owner>.+?) have(?P<where> o
 
 
 def _counted(rng: np.random.Generator) -> Asked:
-    key = choose(rng, tuple(tables.COUNTS))
+    key = choose_early(rng, tuple(tables.COUNTS))
     value = tables.COUNTS[key]
     having = _HAVING.fullmatch(key)
     thing, inside, place = re.fullmatch(r"(.+?)(?: are (in|on) (.+))?", key).groups()  # type: ignore[union-attr]
@@ -346,7 +352,7 @@ MORE: dict[str, tuple[Callable[[np.random.Generator], Asked], float]] = {
     "quality": (_quality, 1.5),
     "able": (_able, 1.0),
     "group": (_grouped, 2.5),
-    "spelling": (_spelling, 3.0),
+    "spelling": (_spelling, 1.5),
 }
 _WEIGHTS = {
     "capital": 4.0,

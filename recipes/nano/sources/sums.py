@@ -94,7 +94,7 @@ class Sum:
 def draw_sum(rng: np.random.Generator) -> Sum:
     """Up to two digits, small numbers more often; what is divided comes out even, nothing is negative."""
     operation = choose(rng, ("plus", "plus", "plus", "minus", "minus", "times", "times", "divided by"))
-    most = choose(rng, (10, 20, 100))
+    most = choose(rng, (10, 10, 20, 100))
     if operation in ("times", "divided by"):
         a, b = int(rng.integers(1, 13)), int(rng.integers(1, 13))
         if operation == "times" and rng.random() < 0.25:
