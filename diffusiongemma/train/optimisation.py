@@ -39,9 +39,7 @@ def optimisers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimi
     others = [p for n, p in trained.items() if n not in matrices]
     made: list[torch.optim.Optimizer] = []
     if matrices:
-        muon = Muon(
-            matrices.values(), lr=config.learning_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
-        )
+        muon = Muon(matrices.values(), lr=config.learning_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
         made.append(muon)
     if others:
         made.append(torch.optim.Adam(others, lr=config.learning_rate, betas=config.betas))

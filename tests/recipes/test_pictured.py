@@ -1,5 +1,7 @@
 """Imitated pictures: what the text model is taught to see lies where the processor puts it."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from PIL import Image

@@ -30,7 +30,8 @@ CAPITALS = table(  # the best known first
     Ghana/Accra, Nigeria/Abuja, Senegal/Dakar, Zambia/Lusaka, Zimbabwe/Harare, Angola/Luanda, Mozambique/Maputo,
     Namibia/Windhoek, Madagascar/Antananarivo, Pakistan/Islamabad, Bangladesh/Dhaka, Nepal/Kathmandu,
     Sri Lanka/Colombo, North Korea/Pyongyang, Mongolia/Ulaanbaatar, Vietnam/Hanoi, Cambodia/Phnom Penh,
-    Malaysia/Kuala Lumpur, Indonesia/Jakarta, the Philippines/Manila, Iran/Tehran, Iraq/Baghdad, Syria/Damascus, Lebanon/Beirut,
+    Malaysia/Kuala Lumpur, Indonesia/Jakarta, the Philippines/Manila, Iran/Tehran, Iraq/Baghdad, Syria/Damascus,
+    Lebanon/Beirut,
     Jordan/Amman, Saudi Arabia/Riyadh, Qatar/Doha, Afghanistan/Kabul, Georgia/Tbilisi, Armenia/Yerevan,
     Jamaica/Kingston, Haiti/Port-au-Prince, Guatemala/Guatemala City, Panama/Panama City, Costa Rica/San Jose,
     Colombia/Bogota, Venezuela/Caracas, Ecuador/Quito, Bolivia/La Paz, Paraguay/Asuncion, Uruguay/Montevideo
