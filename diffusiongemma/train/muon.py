@@ -21,9 +21,12 @@ class Muon(torch.optim.Muon):
     """
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
-        """Move the weights against their averaged, orthogonalised gradients; those without a gradient stay."""
-        assert closure is None, "the loss is computed by the caller"
+    def step(self, closure: Any = None) -> Any:
+        """Move the weights against their averaged, orthogonalised gradients; those without a gradient stay.
+
+        `closure`, where given, computes the gradients first; what it returns, the loss, is returned.
+        """
+        loss = torch.enable_grad()(closure)() if closure is not None else None
         for group in self.param_groups:
             alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
             for weight in group["params"]:
@@ -37,6 +40,7 @@ class Muon(torch.optim.Muon):
                 rate = 0.2 * max(shape) ** 0.5 * group["lr"]
                 for (weight, _), move in zip(pairs, moves, strict=True):
                     weight.mul_(1 - group["lr"] * group["weight_decay"]).add_(move, alpha=-rate)
+        return loss
 
     def _averaged(self, weight: Tensor, group: dict[str, Any]) -> Tensor:
         """The gradient with its momentum, Nesterov's way."""
