@@ -17,6 +17,7 @@ from diffusiongemma.cli.serve import (
     Aliases,
     Loras,
     Memory,
+    Ray,
     ReplicaCpus,
     ReplicaGpus,
     settings_of,
@@ -41,10 +42,6 @@ SkipBad = Annotated[bool, typer.Option("--skip-bad-lines", help="Leave lines out
 AtOnce = Annotated[int, typer.Option(help="Requests computed together.", rich_help_panel=LIMITS)]
 
 
-Ray = Annotated[
-    str | None, typer.Option(metavar="local|auto|ray://HOST:PORT", help="Answer on a cluster of Ray.",
-                             rich_help_panel=REPLICAS)
-]  # fmt: skip
 EngineCount = Annotated[
     str | None, typer.Option("--replicas", metavar="N|LEAST-MOST", help="With --ray: so many engines. (default: 1)",
                              rich_help_panel=REPLICAS)
@@ -120,10 +117,7 @@ def _on_ray(fleet: Fleet, address: str) -> Answerer:
         from diffusiongemma.cluster import connection
         from diffusiongemma.cluster.batch import answer_file
 
-        if address == "local":
-            connection.start(fleet)
-        else:
-            connection.connect(address)
+        connection.reach(address, fleet)
         answer_file(fleet, asked, answers, step)
 
     return answering

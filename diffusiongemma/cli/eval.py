@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from diffusiongemma.cli import options as given
+from diffusiongemma.cli.answering import Here, OnRay, on_ray
 from diffusiongemma.cli.configuration import cache_path
 from diffusiongemma.cli.running import open_model, say
+from diffusiongemma.cli.serve import REPLICAS, Ray, ReplicaCpus, ReplicaGpus
 from diffusiongemma.errors import InputError
 from diffusiongemma.files import check_replaceable, write_whole
 from diffusiongemma.options import DECODING, check
@@ -63,6 +65,7 @@ VERIFY = _way(
     "Which canvases the encoder checks, as in `run`; repeat to compare. (default: the checkpoint's)",
 )
 CONSTRAINED = "sudoku, extraction: also with answers held to what is known of them: givens and digits, the schema."
+ENGINES = typer.Option("--replicas", metavar="N", min=1, help="With --ray: so many engines.", rich_help_panel=REPLICAS)
 SAVE = "Write every answer and its score, as JSON lines."
 
 
@@ -86,6 +89,10 @@ def evaluate(
     batch: Annotated[int, _way("N", "Questions answered at a time.")] = BATCH,
     save: Annotated[Path | None, typer.Option(metavar="FILE", help=SAVE, rich_help_panel=given.OUTPUT)] = None,
     as_json: given.Json = False,
+    ray: Ray = None,
+    replicas: Annotated[int | None, ENGINES] = None,
+    replica_cpus: ReplicaCpus = None,
+    replica_gpus: ReplicaGpus = None,
     loading: given.Loading,
 ) -> None:
     """Measure a model on questions that it was not trained on.
@@ -104,19 +111,14 @@ def evaluate(
     if save is not None:
         _check_writable(save)
     reads = task in ("text", "infill")
+    engines = on_ray(reads, model, loading, batch, ray, replicas, replica_cpus, replica_gpus)
     if task == "infill":
         _check_infill(mode, steps or [], verify or [], batch, continuations, save)
     asked = None if reads else _suite(task, limit, seed, file, givens)
     passages = _passages(task, limit, seed, file, corpora, source or []) if reads else []
-    measured = Measured(
-        open_model(model, loading),
-        model,
-        seed,
-        batch,
-        options,
-        as_json or not sys.stderr.isatty(),
-    )
-    ways = asked_ways(measured.model.generation)
+    answering = engines() if engines else Here(open_model(model, loading), batch)
+    measured = Measured(answering, model, seed, batch, options, as_json or not sys.stderr.isatty())
+    ways = asked_ways(answering.generation)
     if asked is not None:
         runs, report, shown = measured.skill(asked, ways)
     elif task == "infill":
@@ -193,7 +195,7 @@ def _passages(
 class Measured:
     """A model, and how it is to be asked."""
 
-    model: DiffusionGemma
+    answering: Here | OnRay
     name: str
     seed: int
     batch: int
@@ -203,6 +205,11 @@ class Measured:
     @property
     def about(self) -> dict[str, Any]:
         return {"model": self.name, "seed": self.seed, "batch": self.batch, **self.options}
+
+    @property
+    def model(self) -> DiffusionGemma:
+        assert isinstance(self.answering, Here), "what reads texts is asked here"
+        return self.answering.model
 
     def skill(self, suite: Suite, ways: list[Setting]) -> Outcome:
         from diffusiongemma.evaluation.report import report
@@ -244,11 +251,11 @@ class Measured:
         return [], report, [infilling_table(report)] if report["better"] is not None else []
 
     def _runs(self, suite: Suite, ways: list[Setting]) -> list[Run]:
-        from diffusiongemma.evaluation import ask, tally
+        from diffusiongemma.evaluation import tally
 
         runs = []
         for way in ways:
-            answers = ask(self.model, suite, way, seed=self.seed, batch=self.batch, **self.options)
+            answers = self.answering.ask(suite, way, seed=self.seed, **self.options)
             runs.append(tally(suite, way, self._watched(answers, len(suite.questions), f"{suite.name}, {way}")))
         return runs
 

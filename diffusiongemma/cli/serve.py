@@ -65,6 +65,10 @@ Replicas = Annotated[
     str | None, typer.Option(metavar="N|LEAST-MOST", help="So many engines, on Ray. Limits are each one's.",
                              rich_help_panel=REPLICAS)
 ]  # fmt: skip
+Ray = Annotated[
+    str | None, typer.Option(metavar="local|auto|ray://HOST:PORT", help="Answer on a cluster of Ray.",
+                             rich_help_panel=REPLICAS)
+]  # fmt: skip
 ReplicaCpus = Annotated[
     float | None, typer.Option(metavar="N", help="Cores of each. (default: all, shared out)", rich_help_panel=REPLICAS)
 ]

@@ -86,12 +86,19 @@ def settings(
 
 
 def ask(
-    model: DiffusionGemma, suite: Suite, setting: Setting, *, seed: int = 0, batch: int = 16, **options: Any
+    model: DiffusionGemma,
+    suite: Suite,
+    setting: Setting,
+    *,
+    seed: int = 0,
+    batch: int = 16,
+    numbers: Sequence[int] | None = None,
+    **options: Any,
 ) -> Iterator[tuple[int, Answer]]:
     """The number of each question and its answer, as they are finished; question i is generated with seed `seed` + i.
 
-    `options` are further options of decoding. Answers may be as long as the suite's `room`, rounded up to
-    whole canvases. Raises `InputError`.
+    With `numbers` only those questions are asked. `options` are further options of decoding. Answers may be as long as
+    the suite's `room`, rounded up to whole canvases. Raises `InputError`.
     """
     from diffusiongemma.engine.engine import Engine
 
@@ -104,6 +111,7 @@ def ask(
     requests = [
         model.request(question.prompt, id=i, seed=(seed + i) % 2**64, **decoding, **_held(question, setting))
         for i, question in enumerate(suite.questions)
+        if numbers is None or i in numbers
     ]
     yield from _answers(Engine(model.network, model.tokenizer, batch), requests, suite.questions, model.tokenizer)
 

@@ -283,3 +283,50 @@ def test_replicas_come_and_go_with_the_load(address, http, arguments, alone):
     assert [reply.status_code for reply in found] == [200] * len(found) and len(found) >= 48
     wait_until(lambda: len(replicas()) == 1, SLOW)
     assert text_of(http.post("/v1/chat/completions", json=bodies[0]).json()) == text_of(found[0].json())
+
+
+def test_an_evaluation_on_two_engines_has_the_answers_of_one(address, tmp_path):
+    deploy.remove(deploy.NAME)
+    where = ["--ray", ray.get_runtime_context().gcs_address, "--replicas", "2", "--replica-cpus", "1"]
+    command = [sys.executable, "-m", "diffusiongemma", "eval", "words", "--limit", "12", "--batch", "2"]
+    ways = ["--steps", "2", "--steps", "4", "--json", "--seed", "5"]
+
+    def run(name: str, *more: str) -> tuple[dict, list]:
+        done = subprocess.run(
+            [*command, *ways, "--save", name, *more], cwd=tmp_path, capture_output=True, text=True, timeout=2 * SLOW
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout), [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
+
+    (shared, theirs), (own, ours) = run("ray.jsonl", *where), run("one.jsonl")
+    assert theirs == ours and len(ours) == 24
+    took = {"seconds"}
+    assert {k: v for k, v in shared.items() if k not in {*took, "runs"}} == {
+        k: v for k, v in own.items() if k not in {*took, "runs"}
+    }
+    assert [run["steps"] for run in shared["runs"]] == [2, 4]
+
+
+def test_a_rolling_restart_refuses_nothing(address, http, arguments, alone):
+    """The same release, or another, in the place of the one that runs: while requests come without a pause."""
+    deploy.run(Fleet.of(arguments), deploy.NAME)
+    wait_until(lambda: len(replicas()) == 2, SLOW)
+    before = set(replicas())
+    bodies, found, enough = [chat(n, max_tokens=64) for n in range(48)], list[httpx.Response](), threading.Event()
+
+    def ask() -> None:
+        while not enough.is_set():
+            found.extend(ask_all(address, bodies, 8))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        wait_until(lambda: len(found) >= 48, SLOW)
+        deploy.run(Fleet.of(arguments | {"max_queue": 201}), deploy.NAME)  # another setting: all replicas are replaced
+        wait_until(lambda: len(replicas()) == 2 and not before & set(replicas()), SLOW)
+    finally:
+        enough.set()
+        asking.join(SLOW)
+    assert [reply.status_code for reply in found] == [200] * len(found) and len(found) >= 96
+    texts = alone(bodies)
+    assert [text_of(reply.json()) for reply in found] == texts * (len(found) // 48)

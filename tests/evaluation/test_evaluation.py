@@ -510,3 +510,23 @@ def test_held_out_passages_come_from_the_corpora(tmp_path, monkeypatch):
     assert all(held_out(p.text) for p in passages)
     assert passages == text.corpus_passages(tmp_path, [], 15, 0) != text.corpus_passages(tmp_path, [], 15, 1)
     assert len(text.corpus_passages(tmp_path, [], 10**6, 0)) == 2 * sum(map(held_out, documents))
+
+
+def test_asking_some_questions_gives_their_answers_of_all() -> None:
+    model, suite = dg.load("nano", device="cpu"), skill_suite("words", 5, 0)
+    way = Setting("diffusion", 2)
+    every = dict(ask(model, suite, way, seed=3))
+    assert dict(ask(model, suite, way, seed=3, numbers=[1, 4])) == {i: every[i] for i in (1, 4)}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["words", "--replicas", "2"], "add --ray"),
+        (["text", "--ray", "local", "--file", __file__], "--ray shares out questions"),
+    ],
+)
+def test_what_goes_with_engines_on_ray(capsys: pytest.CaptureFixture[str], options: list[str], words: str) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["eval", *options])
+    assert left.value.code == 2 and words in capsys.readouterr().err
