@@ -39,6 +39,10 @@ from diffusiongemma.media import MediaSettings
 from diffusiongemma.model.cache import KVCache, SequenceCache
 from diffusiongemma.model.model import Model
 from diffusiongemma.options import HOLE, LOADING, STRENGTH, DecodingOptions, by_name
+from diffusiongemma.parallel.following import follow
+from diffusiongemma.parallel.group import Processes, join, own_device
+from diffusiongemma.parallel.orders import lead
+from diffusiongemma.parallel.sharding import check_divisible, shard
 from diffusiongemma.request_options import RequestOptions
 from diffusiongemma.signatures import AnswerOptions, BatchOptions, GenerateOptions, StreamOptions
 from diffusiongemma.text.holes import split_at
@@ -46,7 +50,7 @@ from diffusiongemma.text.seams import TextTokens
 from diffusiongemma.weights.adapter import load_adapter
 from diffusiongemma.weights.checkpoint import as_it_lies, built
 from diffusiongemma.weights.locate import choose_device, choose_devices, choose_dtype, locate_adapted
-from diffusiongemma.weights.lora import require_plain
+from diffusiongemma.weights.lora import merge, require_plain, require_whole
 from diffusiongemma.weights.opening import Checkpoint
 from diffusiongemma.weights.packed_modules import multiply_in_8_bits, packed_of
 from diffusiongemma.weights.placing import Placement
@@ -82,6 +86,7 @@ class DiffusionGemma:
         quantize: str | None = None,
         activations: str = "auto",
         kv: str = "full",
+        tensor_parallel: int = 1,
     ) -> DiffusionGemma:
         """Load `"nano"`, a directory in the Hugging Face layout, a GGUF file, or a hub id (downloaded on first use).
 
@@ -97,25 +102,35 @@ class DiffusionGemma:
         bfloat16.
         `activations` "int8" rounds what packed weights are multiplied with to 8 bits, which a CPU multiplies several
         times as fast; "auto" does so where it can, "full" never. `kv` "int8" keeps keys and values in 8 bits.
+        `tensor_parallel` is the number of processes that torchrun has started, among which each layer is split. In the
+        first one this returns the model; the others work for it, and do not come back from here.
         Raises `ModelNotFound`, `CheckpointError` or `InputError`.
         """
         round_alike()
         _check_choices(activations=activations, kv=kv)
         path, adapter_directory = locate_adapted(source, adapter)
-        checkpoint, places = Checkpoint.at(path), choose_devices(device, devices)
+        checkpoint, processes = Checkpoint.at(path), None
+        if tensor_parallel != 1:
+            _check_splittable(checkpoint, tensor_parallel, devices=devices, quantize=quantize)
+            processes = join(tensor_parallel)
+            device = own_device() if device in ("auto", "cuda") else device
+        places = choose_devices(device, devices)
         kind = places[0].type
         if activations == "int8" and kind != "cpu":
             raise InputError(f"there are no such products on {kind}: give auto", option="activations", got=activations)
         scheme = None if quantize is None else Scheme(quantize)
         chosen = choose_dtype(dtype, path, places[0], packed=scheme is not None or checkpoint.packed)
         placement = None if len(places) == 1 else checkpoint.placement(places, chosen, scheme)
-        where = placement or (lambda name: places[0])
+        split = processes is not None  # which is done before the shares go to their devices
+        where = placement or (lambda name: torch.device("cpu") if split and name != "vision" else places[0])
         model = built(checkpoint.config, checkpoint.tensors, chosen, where, scheme.packed if scheme else as_it_lies)
         if kind == "cpu" and activations != "full":
             multiply_in_8_bits(model, required=activations == "int8")
         model.eight_bit_cache = kv == "int8"
         if adapter_directory is not None:
             load_adapter(model, adapter_directory)
+        if processes is not None:
+            _split(model, processes, places[0])
         loaded = cls(model, checkpoint.tokenizer(), checkpoint.decoding(), path, MediaSettings.from_checkpoint(path))
         loaded.placement = placement
         return loaded
@@ -133,6 +148,7 @@ class DiffusionGemma:
         """Move the weights to another device -> the model itself. Raises `InputError` for one that is not here, and
         where weights are packed."""
         where = choose_device(device)
+        require_whole(self.network)
         if {*self.network.backbone.places, self.device} != {where} and packed_of(self.network):
             raise InputError("packed weights stay where they were loaded: load the model with it", option="device")
         self.network.to(where)
@@ -487,10 +503,39 @@ class DiffusionGemma:
         Raises `InputError` while the model has an unmerged adapter.
         """
         require_plain(self.network)
+        require_whole(self.network)
         save_model(self.network, Path(directory), source=self.directory, dtype=dtype)
 
 
 load = DiffusionGemma.from_pretrained
+
+
+def _check_splittable(checkpoint: Checkpoint, processes: int, **others: Any) -> None:
+    """Raises `InputError` for what tensor parallelism does not go with."""
+    for name, value in others.items():
+        if value is not None:
+            raise InputError(f"leave `{name}` out, or this", option="tensor_parallel", got=processes)
+    if processes < 1:
+        raise InputError("give a number of processes", option="tensor_parallel", got=processes)
+    if checkpoint.packed:
+        raise InputError(
+            "weights in few bits are not split: use `devices`, or the full model", option="tensor_parallel"
+        )
+    check_divisible(checkpoint.config, processes)
+
+
+def _split(model: Model, processes: Processes, device: torch.device) -> None:
+    """Keep this process's share, with an adapter merged into it, on `device`. Of all but the first process this is the
+    rest of its life."""
+    merge(model)
+    shard(model, processes)
+    if processes.rank == 0:
+        model.to(device)
+        return lead(model, processes)
+    model.backbone.layers.to(device)
+    model.backbone.norm.to(device)
+    follow(model, processes)
+    raise SystemExit(0)
 
 
 def _check_choices(**given: str) -> None:

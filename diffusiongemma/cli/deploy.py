@@ -60,7 +60,7 @@ def deploy(
 
     require_ray()
     wanted = {"replicas": replicas, "replica_cpus": replica_cpus, "replica_gpus": replica_gpus, "model": model}
-    wanted |= {"model_name": name_of(model), "api_keys": keys_of(api_key or [])} | asdict(loading)
+    wanted |= {"model_name": name_of(model), "api_keys": keys_of(api_key or [])} | _of_one_process(loading)
     fleet = Fleet.of(wanted | _given(set_ or []))
     from diffusiongemma.cluster import deploy as cluster
     from diffusiongemma.cluster.connection import connect
@@ -125,7 +125,16 @@ def fleet_here(
     least, most = replicas_of(replicas)
     cpus = max(1.0, (os.cpu_count() or 1) // max(1, most)) if cpus is None else cpus
     gpus = _gpus(loading) if gpus is None else gpus
-    return Fleet(model, asdict(loading), settings, least, most, cpus, gpus)
+    return Fleet(model, _of_one_process(loading), settings, least, most, cpus, gpus)
+
+
+def _of_one_process(loading: given.Loading) -> dict[str, Any]:
+    """How each engine loads its model. Raises `InputError` where that takes several processes."""
+    how = asdict(loading)
+    if (processes := how.pop("tensor_parallel")) != 1:
+        message = "Ray gives each engine one process: use `devices`, or leave it out"
+        raise InputError(message, option="tensor_parallel", got=processes)
+    return how
 
 
 def _gpus(loading: given.Loading) -> float:

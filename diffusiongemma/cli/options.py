@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
@@ -61,6 +62,10 @@ Cache = Annotated[
     str,
     typer.Option("--kv", metavar="|".join(LOADING["kv"]), help="How keys and values are kept.", rich_help_panel=MODEL),
 ]
+TensorParallel = Annotated[
+    int,
+    typer.Option(metavar="N", min=1, help="Split each layer over N processes of torchrun.", rich_help_panel=MODEL),
+]
 System = Annotated[str | None, typer.Option(metavar="TEXT", help="System message.")]
 Think = Annotated[bool, typer.Option("--think", help="Let the model think first; thoughts go to stderr.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Show the canvas settling.", rich_help_panel=OUTPUT)]
@@ -106,9 +111,18 @@ class Loading:
     dtype: str = "auto"
     activations: str = "auto"
     kv: str = "full"
+    tensor_parallel: int = 1
+
+    @property
+    def follows(self) -> bool:
+        """Whether this process only has a share of a model that the first process runs."""
+        return self.tensor_parallel > 1 and os.environ.get("RANK", "0") != "0"
 
 
-_OF_LOADING = {"device": Device, "devices": Devices, "dtype": Dtype, "activations": Activations, "kv": Cache}
+_OF_LOADING = {
+    "device": Device, "devices": Devices, "dtype": Dtype, "activations": Activations, "kv": Cache,
+    "tensor_parallel": TensorParallel,
+}  # fmt: skip
 
 
 def takes(surface: str | None) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -128,7 +142,11 @@ def takes(surface: str | None) -> Callable[[Callable[..., None]], Callable[..., 
             if "options" in wanted:
                 values["options"] = checked({row.name: values.pop(row.parameter) for row in rows})
             if "loading" in wanted:
-                values["loading"] = Loading(**{name: values.pop(name) for name in _OF_LOADING})
+                values["loading"] = loading = Loading(**{name: values.pop(name) for name in _OF_LOADING})
+                if loading.follows:
+                    from diffusiongemma.cli.running import open_model
+
+                    open_model(values["model"], loading, quiet=True)  # which does not come back
             command(**values)
 
         own = [expanded.get(p.name, [p]) for p in wanted.values()]

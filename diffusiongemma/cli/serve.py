@@ -153,7 +153,8 @@ def _say_whether_it_fits(model: str, loading: given.Loading) -> None:
     from diffusiongemma.weights.fitting import LARGE, fit
     from diffusiongemma.weights.locate import choose_devices
 
-    found = fit(model, *choose_devices(loading.device, loading.devices))
+    devices = choose_devices(loading.device, loading.devices)
+    found = fit(model, *devices, processes=loading.tensor_parallel)
     if not found.fits:
         say(f"{model} {found}: it will be slow or fail; {found.advice(model)}", "yellow")
     elif found.need.weights > LARGE:

@@ -12,11 +12,10 @@ import ray
 from diffusiongemma.cluster.fleet import Fleet
 from diffusiongemma.errors import InputError
 
-# Ray's processes give way to all others (nice 15), it waits half a minute for its own start, and
-# starts another proxy where one is not up in five seconds: on a machine that others use as well, nothing would come up.
+# Ray's processes give way to all others (nice 15), and it starts another proxy where one is not up in five seconds: on
+# one machine that others use as well, nothing would come up.
 ENVIRONMENT = {
     "RAY_worker_niceness": "0",
-    "RAY_raylet_start_wait_time_s": "120",
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     "RAY_USAGE_STATS_ENABLED": "0",
 }

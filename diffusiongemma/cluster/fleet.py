@@ -19,7 +19,7 @@ class Fleet:
     """Raises `InputError` for numbers out of range."""
 
     model: str = "nano"
-    loading: Mapping[str, str] = field(default_factory=dict)  # `load`'s keywords
+    loading: Mapping[str, Any] = field(default_factory=dict)  # `load`'s keywords
     settings: Settings = field(default_factory=Settings)  # of each replica; limits are per replica
     least: int = 1  # replicas
     most: int = 1

@@ -40,7 +40,7 @@ def layer_bytes(model: Model, tokens: int) -> Iterator[int]:
     """`cache_bytes` of each layer."""
     config = model.config
     for layer in range(config.num_layers):
-        heads, head_dim = config.heads(layer)
+        heads, head_dim = model.backbone.heads(layer)
         held = tokens + tokens // 4
         if config.is_sliding(layer):
             held = min(held, config.sliding_window + max(ENCODE_CHUNK, config.canvas_length))

@@ -10,27 +10,13 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from diffusiongemma.model.cache import LayerCache, SequenceCache
+from diffusiongemma.model.cache import Block, SequenceCache
 from diffusiongemma.model.model import Model
 
 BLOCK = 256  # tokens
-
-
-@dataclass(frozen=True)
-class _Block:
-    """Keys and values [H, T, head_dim] of each layer; T is the block size, or the window where that is shorter."""
-
-    layers: list[tuple[Tensor, Tensor]]
-
-    @property
-    def nbytes(self) -> int:
-        return sum(keys.nbytes + values.nbytes for keys, values in self.layers)
 
 
 class Prefixes:
@@ -39,7 +25,7 @@ class Prefixes:
     def __init__(self, model: Model, budget: int, block: int = BLOCK):
         self.model, self.budget, self.block = model, budget, block
         self.nbytes = 0
-        self._blocks: OrderedDict[bytes, _Block] = OrderedDict()
+        self._blocks: OrderedDict[bytes, Block] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._blocks)
@@ -59,10 +45,7 @@ class Prefixes:
         self._touch(known)
         sequence = self.model.new_sequence()
         if known:
-            blocks = [self._blocks[key] for key in known]
-            for layer, parts in zip(sequence.layers, zip(*(b.layers for b in blocks), strict=True), strict=True):
-                _fill(layer, list(parts))
-            sequence.length = len(known) * self.block
+            sequence.restore([self._blocks[key] for key in known], len(known) * self.block)
         return sequence
 
     def keep(self, ids: list[int], sequence: SequenceCache) -> None:
@@ -71,8 +54,7 @@ class Prefixes:
             return
         keys = list(self._keys(ids[: sequence.length + 1]))
         if keys[-1] not in self._blocks and all(key in self._blocks for key in keys[:-1]):
-            block = _Block([_last(layer, self.block) for layer in sequence.layers])
-            self._blocks[keys[-1]] = block
+            block = self._blocks[keys[-1]] = sequence.block(self.block)
             self.nbytes += block.nbytes
         self._touch([key for key in keys if key in self._blocks])
         self.shrink(self.budget)
@@ -92,17 +74,3 @@ class Prefixes:
         # The first block last: a block is of no use without those before it, so it must not outlive them.
         for key in reversed(keys):
             self._blocks.move_to_end(key)
-
-
-def _last(layer: LayerCache, block: int) -> tuple[Tensor, Tensor]:
-    count = block if layer.keep is None else min(block, layer.keep)
-    held = slice(layer.end - count, layer.end)
-    return layer.keys[:, held].clone(), layer.values[:, held].clone()
-
-
-def _fill(layer: LayerCache, parts: list[tuple[Tensor, Tensor]]) -> None:
-    if layer.keep is not None and parts[0][0].shape[1]:
-        parts = parts[(-layer.keep) // parts[0][0].shape[1] :]  # the blocks that the window reaches
-    layer.keys = torch.cat([keys for keys, _ in parts], dim=1)
-    layer.values = torch.cat([values for _, values in parts], dim=1)
-    layer.end = layer.keys.shape[1]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,6 +12,7 @@ from torch import Tensor, nn
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.kernels.native import kernels
 from diffusiongemma.model.attention import Attention, Context
+from diffusiongemma.model.cache import LayerCache
 from diffusiongemma.model.layers import Experts, GatedMLP, RMSNorm, Router, SelfConditioner
 from diffusiongemma.model.rope import Rope, Rotation, moved
 
@@ -67,6 +71,14 @@ class Embedding(nn.Embedding):
         return probabilities.to(self.weight.dtype) @ self.weight
 
 
+class Lead(Protocol):
+    """Of other processes, each of which computes a share of the layers."""
+
+    def passing(self, x: Tensor, context: Context, encoding: bool) -> AbstractContextManager[None]:
+        """While embedded inputs x [N, D] pass through the layers here."""
+        ...
+
+
 class Backbone(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -76,6 +88,7 @@ class Backbone(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.self_conditioning = SelfConditioner(config)
         self.rope = Rope(config)
+        self.lead: Lead | None = None
 
     @property
     def embedding_scale(self) -> Tensor:
@@ -98,6 +111,13 @@ class Backbone(nn.Module):
         return self._run(x, positions, context, encoding=False)
 
     def _run(self, x: Tensor, positions: Tensor, context: Context, encoding: bool) -> Tensor:
+        if self.lead is None:
+            return self.through_layers(x, positions, context, encoding)
+        with self.lead.passing(x, context, encoding):
+            return self.through_layers(x, positions, context, encoding)
+
+    def through_layers(self, x: Tensor, positions: Tensor, context: Context, encoding: bool) -> Tensor:
+        """Embedded inputs x [N, D] at positions [N] -> final hidden states [N, D]."""
         rotations, home = self.rope(positions, x.dtype), x.device
         for kind, layer, place in zip(self.config.layer_types, self.layers, self.places, strict=True):
             if place != x.device:
@@ -109,6 +129,20 @@ class Backbone(nn.Module):
     def places(self) -> list[torch.device]:
         """The device of each layer; what stands outside them is on that of the vocabulary."""
         return [layer.layer_scalar.device for layer in self.layers]  # type: ignore[misc]
+
+    def new_caches(self, eight_bits: bool) -> list[LayerCache]:
+        """An empty one for each layer: of its heads, as far as it sees, on its device."""
+        assert self.norm.weight is not None
+        window, dtype = self.config.sliding_window - 1, self.norm.weight.dtype
+        return [
+            LayerCache(*self.heads(i), window if self.config.is_sliding(i) else None, dtype, place, eight_bits)
+            for i, place in enumerate(self.places)
+        ]
+
+    def heads(self, layer: int) -> tuple[int, int]:
+        """(key-value heads, their width) of a layer in this process."""
+        attention: Attention = self.layers[layer].self_attn  # type: ignore[assignment]
+        return attention.kv_heads, attention.head_dim
 
     @property
     def eight_bits(self) -> bool:

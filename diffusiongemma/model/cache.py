@@ -10,13 +10,12 @@ needs no padding mask, and finished requests free their memory at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from copy import copy
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-from diffusiongemma.config import ModelConfig
 
 BLOCK = 256  # tokens by which a buffer grows
 STRETCH = 256  # tokens
@@ -85,6 +84,19 @@ class LayerCache:
         clone.end = self.end - self.start
         return clone
 
+    def last(self, count: int) -> tuple[Tensor, Tensor]:
+        """A copy of the last tokens' keys and values, as far as the window reaches."""
+        held = slice(self.end - (count if self.keep is None else min(count, self.keep)), self.end)
+        return self.keys[:, held].clone(), self.values[:, held].clone()
+
+    def fill(self, parts: list[tuple[Tensor, Tensor]]) -> None:
+        """Hold what `last` has copied, part by part, as far as the window reaches."""
+        if self.keep is not None and parts[0][0].shape[1]:
+            parts = parts[(-self.keep) // parts[0][0].shape[1] :]
+        self.keys = torch.cat([keys for keys, _ in parts], dim=1)
+        self.values = torch.cat([values for _, values in parts], dim=1)
+        self.end = self.keys.shape[1]
+
     def _write(self, keys: Tensor, values: Tensor, start: int, end: int) -> tuple[Tensor, Tensor]:
         at, seen = slice(end - keys.shape[1], end), slice(start, end)
         if not self.eight_bits:
@@ -132,24 +144,26 @@ def in_full(stored: Tensor, dtype: torch.dtype) -> Tensor:
     return out
 
 
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Keys and values [H, T, head_dim] of each layer; T is the block size, or the window where that is shorter."""
+
+    layers: list[tuple[Tensor, Tensor]]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(keys.nbytes + values.nbytes for keys, values in self.layers)
+
+
 class SequenceCache:
     """All layers of one sequence, each on its device; `length` tokens have been encoded."""
 
-    def __init__(
-        self, config: ModelConfig, dtype: torch.dtype, devices: Sequence[torch.device], eight_bits: bool = False
-    ):
-        self.length = 0
-        self.layers = [
-            LayerCache(
-                *config.heads(i), config.sliding_window - 1 if config.is_sliding(i) else None, dtype, device, eight_bits
-            )
-            for i, device in enumerate(devices)
-        ]
+    def __init__(self, layers: list[LayerCache]):
+        self.length, self.layers = 0, layers
 
     def copy(self) -> SequenceCache:
         """An independent cache of the same tokens, for a branch or for a later return to this point."""
-        clone = SequenceCache.__new__(SequenceCache)
-        clone.length = self.length
+        clone = copy(self)
         clone.layers = [layer.copy() for layer in self.layers]
         return clone
 
@@ -158,6 +172,16 @@ class SequenceCache:
         self.length -= count
         for layer in self.layers:
             layer.forget(count)
+
+    def block(self, size: int) -> Block:
+        """A copy of the last `size` tokens, or of those in the window where that is shorter."""
+        return Block([layer.last(size) for layer in self.layers])
+
+    def restore(self, blocks: list[Block], length: int) -> None:
+        """Hold the `length` tokens of these blocks, in order, and nothing else."""
+        for layer, parts in zip(self.layers, zip(*(block.layers for block in blocks), strict=True), strict=True):
+            layer.fill(list(parts))
+        self.length = length
 
     def trim(self) -> None:
         for layer in self.layers:

@@ -13,7 +13,7 @@ from diffusiongemma.errors import InputError
 from diffusiongemma.kernels.rows import MULTIPLE, filled
 from diffusiongemma.model.attention import Denoise, Encode
 from diffusiongemma.model.backbone import Backbone
-from diffusiongemma.model.cache import KVCache, SequenceCache
+from diffusiongemma.model.cache import KVCache, LayerCache, SequenceCache
 
 ENCODE_CHUNK = 1024  # tokens encoded at a time: bounds activations and masks on long prompts
 Span = tuple[int, int]
@@ -32,6 +32,7 @@ class Model(nn.Module):
         self.file_dtypes: dict[str, torch.dtype] = {}  # of the checkpoint it came from, for saving
         self.repacked: dict[str, str] = {}  # layout in the file of packed weights that are held in another
         self.make_vision = make_vision
+        self.make_sequence: Callable[[list[LayerCache]], SequenceCache] = SequenceCache
         self.eight_bit_cache = False
         self.row_multiple = MULTIPLE  # batches are filled up to one, so that products round alike
         if config.vision_config is not None and make_vision is None:
@@ -57,7 +58,7 @@ class Model(nn.Module):
         return self.backbone.norm.weight.dtype  # type: ignore[union-attr]
 
     def new_sequence(self) -> SequenceCache:
-        return SequenceCache(self.config, self.dtype, self.backbone.places, self.eight_bit_cache)
+        return self.make_sequence(self.backbone.new_caches(self.eight_bit_cache))
 
     # Batches of equal shape: the public, tensor-level interface.
 
@@ -101,9 +102,8 @@ class Model(nn.Module):
                 )
         bidirectional = images if self.config.use_bidirectional_attention == "vision" else None
         context = Encode(list(rows), widths, self.config.sliding_window, bidirectional)
-        x, positions = torch.cat(list(embeddings)), self._positions(rows, widths)
-        filled_x, filled_positions = self._filled(x, positions)
-        hidden = self.backbone.encode(filled_x, filled_positions, context)[: len(x)]
+        x, positions = torch.cat(list(embeddings)), self.positions(rows, widths)
+        hidden = self.backbone.encode(filled(x, self.row_multiple), positions, context)[: len(x)]
         context.finish()
         return hidden
 
@@ -118,10 +118,9 @@ class Model(nn.Module):
             zeros = [torch.zeros(w, self.config.hidden_size, dtype=self.dtype, device=self.device) for w in widths]
             soft = torch.cat([zero if s is None else s for s, zero in zip(softs, zeros, strict=True)])
         context = Denoise(list(rows), widths)
-        tokens, positions = torch.cat(list(canvases)), self._positions(rows, widths)
+        tokens, positions = torch.cat(list(canvases)), self.positions(rows, widths)
         soft = None if soft is None else filled(soft, self.row_multiple)
-        filled_tokens, filled_positions = self._filled(tokens, positions)
-        return self.backbone.denoise(filled_tokens, soft, filled_positions, context)[: len(tokens)]
+        return self.backbone.denoise(filled(tokens, self.row_multiple), soft, positions, context)[: len(tokens)]
 
     @torch.no_grad()
     def image_features(self, pixels: Tensor, positions: Tensor) -> Tensor:
@@ -132,12 +131,10 @@ class Model(nn.Module):
         features: Tensor = vision(pixels[None].to(self.device), positions[None].to(self.device))
         return features
 
-    def _positions(self, rows: Sequence[SequenceCache], widths: list[int]) -> Tensor:
+    def positions(self, rows: Sequence[SequenceCache], widths: list[int]) -> Tensor:
+        """[N] of the new tokens behind what each cache holds, filled up as the batch is."""
         spans = [torch.arange(row.length, row.length + w) for row, w in zip(rows, widths, strict=True)]
-        return torch.cat(spans).to(self.device)
-
-    def _filled(self, *batch: Tensor) -> list[Tensor]:
-        return [filled(x, self.row_multiple) for x in batch]
+        return filled(torch.cat(spans).to(self.device), self.row_multiple)
 
     def _checked(self, ids: Tensor) -> Tensor:
         if ids.ndim != 2 or ids.shape[1] == 0:

@@ -37,6 +37,7 @@ from diffusiongemma.weights.lora import (
     adapters,
     attach,
     require_plain,
+    require_whole,
 )
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -71,6 +72,7 @@ def load_adapter(model: Model, directory: Path, trainable: bool = False) -> list
     with the model as it was, and `InputError` if the model has an adapter already.
     """
     require_plain(model)
+    require_whole(model)
     _ = model.vision  # may be adapted too
     settings = Settings.read(directory)
     loras = _read(model, directory, settings)  # by path

@@ -91,17 +91,18 @@ class Fit:
         return f"close other programs, or take a smaller file or a larger machine{packs}"
 
 
-def fit(source: str, *devices: torch.device) -> Fit:
-    """Of an embedded model, a path, or a hub id, of which no weights are fetched. Raises `UserError`."""
+def fit(source: str, *devices: torch.device, processes: int = 1) -> Fit:
+    """Of an embedded model, a path, or a hub id, of which no weights are fetched; of `processes` that split it,
+    what the first needs. Raises `UserError`."""
     path = _without_fetching(source)
     if path is None:
-        return _of_hub(source, devices)
+        return _of_hub(source, devices, processes)
     config, tensors = open_checkpoint(path)
     full = path.is_dir() and not _is_packed(path)
     entry = 4 if choose_dtype("auto", path, devices[0], packed=not full) == torch.float32 else 2
     weights = weight_sizes(config, tensors, size=4 if full and entry == 4 else None)
     vision = weight_sizes(config, tensors).total - text_sizes(config, None).total if full else 0
-    return _fit(config, weights, devices, full, entry, max(0, vision))
+    return _fit(config, weights, devices, full, entry, max(0, vision), processes)
 
 
 def placement_of(config: ModelConfig, weights: Sizes, devices: Sequence[torch.device], entry: int) -> Placement:
@@ -130,7 +131,7 @@ def _without_fetching(source: str) -> Path | None:
     return locate(source)
 
 
-def _of_hub(source: str, devices: Sequence[torch.device]) -> Fit:
+def _of_hub(source: str, devices: Sequence[torch.device], processes: int) -> Fit:
     from diffusiongemma.config import read_json
     from diffusiongemma.weights.formats.quantised import is_quantised
     from diffusiongemma.weights.hub import peek, sizes
@@ -148,7 +149,8 @@ def _of_hub(source: str, devices: Sequence[torch.device]) -> Fit:
     if is_quantised(raw):
         return _fit(config, text.scaled(total), devices, False, _entry_of_packed(devices[0]))
     vision = max(0, total - text.total)
-    return _fit(config, Sizes(text.layers, total - sum(text.layers)), devices, True, 2, vision)
+    stored = Sizes(text.layers, total - sum(text.layers))
+    return _fit(config, stored, devices, True, 2, vision, processes)
 
 
 def _is_packed(path: Path) -> bool:
@@ -159,13 +161,22 @@ def _is_packed(path: Path) -> bool:
 
 
 def _fit(
-    config: ModelConfig, weights: Sizes, devices: Sequence[torch.device], full: bool, entry: int, vision: int = 0
+    config: ModelConfig,
+    weights: Sizes,
+    devices: Sequence[torch.device],
+    full: bool,
+    entry: int,
+    vision: int = 0,
+    processes: int = 1,
 ) -> Fit:
     """`full`: in no scheme yet, when `vision` bytes stay as they are. `entry`: bytes of a number in its caches."""
-    free = _free(devices)
+    free = [
+        size // (1 if device.type == "cuda" else processes)
+        for device, size in zip(devices, _free(devices), strict=True)
+    ]
 
     def need(weights: Sizes, entry: int) -> Need:
-        caches = cache_sizes(config, CONTEXT, entry)
+        caches = cache_sizes(config, CONTEXT, entry, processes)
         placement = _placed(config, weights, caches, devices, free)
         work = work_bytes(config)
         layers = [size + cache for size, cache in zip(weights.layers, caches, strict=True)]
@@ -174,8 +185,9 @@ def _fit(
         return Need(weights.total, sum(caches), work * len(devices), tuple(parts))
 
     of_packed = _entry_of_packed(devices[0])
-    schemes = {name: text_sizes(config, Scheme(name)).with_outside(vision) for name in PREFERENCE if full}
-    return Fit(need(weights, entry), {name: need(sizes, of_packed) for name, sizes in schemes.items()})
+    names = PREFERENCE if full and processes == 1 else ()
+    schemes = {name: text_sizes(config, Scheme(name)).with_outside(vision) for name in names}
+    return Fit(need(weights.split(processes), entry), {name: need(sizes, of_packed) for name, sizes in schemes.items()})
 
 
 PREFERENCE = ("int8", "fp8", "mixed", "int4")  # the first that fits: more bits, fewer steps

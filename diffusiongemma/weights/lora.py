@@ -144,6 +144,10 @@ class TwoModeLayer(nn.Module):
     def layer_scalar(self) -> Tensor:
         return self.denoise.layer_scalar  # type: ignore[return-value]
 
+    @property
+    def self_attn(self) -> nn.Module:
+        return self.denoise.self_attn  # type: ignore[return-value]
+
     def forward(self, x: Tensor, rotation: Rotation, context: Context, encoding: bool) -> Tensor:  # [N, D] -> [N, D]
         return (self.encode if encoding else self.denoise)(x, rotation, context, encoding)
 
@@ -191,6 +195,12 @@ def require_full(model: Model) -> None:
     """Raises `InputError` for weights in few bits: they and adapters beside them can be run, not trained."""
     if packed_of(model):
         raise InputError("the model's weights are in few bits: train the full-precision model, then quantise that")
+
+
+def require_whole(model: Model) -> None:
+    """Raises `InputError` for a model of which other processes hold a share."""
+    if model.backbone.lead is not None:
+        raise InputError("other processes hold a share of this model: load it without `tensor_parallel`")
 
 
 def adaptable(model: Model) -> dict[str, Shape]:

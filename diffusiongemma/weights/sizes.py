@@ -31,6 +31,10 @@ class Sizes:
     def with_outside(self, more: int) -> Sizes:
         return Sizes(self.layers, self.outside + more)
 
+    def split(self, processes: int) -> Sizes:
+        """A process's share of the layers, and all else."""
+        return Sizes(tuple(-(-size // processes) for size in self.layers), self.outside)
+
     def scaled(self, total: int) -> Sizes:
         """The same proportions of another total."""
         factor = total / self.total
@@ -77,13 +81,14 @@ def _by_layer(named: Iterable[tuple[str, int]], count: int) -> Sizes:
     return Sizes(tuple(layers), outside)
 
 
-def cache_sizes(config: ModelConfig, tokens: int, size: int = 2) -> tuple[int, ...]:
-    """Keys and values of a sequence, and of its canvas, layer by layer, in numbers of `size` bytes."""
+def cache_sizes(config: ModelConfig, tokens: int, size: int = 2, processes: int = 1) -> tuple[int, ...]:
+    """Keys and values of a sequence, and of its canvas, layer by layer, in numbers of `size` bytes: those of one of the
+    processes over which the heads are split."""
     found = []
     for layer in range(config.num_layers):
         heads, width = config.heads(layer)
         held = min(tokens, config.sliding_window) if config.is_sliding(layer) else tokens
-        found.append(2 * heads * width * size * (held + config.canvas_length))
+        found.append(2 * max(1, heads // processes) * width * size * (held + config.canvas_length))
     return tuple(found)
 
 
