@@ -108,9 +108,10 @@ def test_an_adapter_is_merged_before_the_split(tmp_path: Path) -> None:
     for lora in adapters(base).values():
         lora.B.data.normal_(0, 0.1)
     save_adapter(base, tmp_path / "adapter", "nano")
-    adapted = {"adapter": str(tmp_path / "adapter"), "kv": "int8"}
+    adapted = {"adapter": str(tmp_path / "adapter")}
     (two, _), (one, _) = written_by(tmp_path, **adapted), written_by_one(**adapted)
-    assert (two - one).abs().mean() < 0.01 < (written_by_one()[0] - one).abs().mean()
+    torch.testing.assert_close(two, one, atol=2e-4, rtol=1e-4)
+    assert (written_by_one()[0] - one).abs().mean() > 0.1
 
 
 def test_torchrun_speaks_with_one_voice() -> None:
