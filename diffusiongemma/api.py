@@ -453,6 +453,7 @@ class DiffusionGemma:
         samples: int = 1,
         seed: int | None = 0,
         images: Sequence[Any] = (),
+        think: bool = False,
     ) -> Decision:
         """Answer typed questions about a state (a text, or anything that JSON can say) with probabilities.
 
@@ -460,10 +461,11 @@ class DiffusionGemma:
         (criteria `{"true": …, "false": …}`, optional), one of a few labels (`{label: what it stands for}`), or a level
         (a list of 2 to 10 texts, the lowest first). Labels may have any number of tokens. The probabilities are exact
         for the canvas after `steps` (1 to 8) denoise steps, and not calibrated; with `samples` (1 to 32) they are the
-        mean over so many canvases of noise. `images` are shown with the state. Raises `InputError`.
+        mean over so many canvases of noise. `images` are shown with the state; with `think` a thought comes
+        first. Raises `InputError`.
         """
-        plan = self.decide_plan(state, questions, steps=steps, samples=samples, seed=seed, images=images)
-        return self._run(plan)
+        options: dict[str, Any] = dict(steps=steps, samples=samples, seed=seed, images=images, think=think)
+        return self._run(self.decide_plan(state, questions, **options))
 
     def decide_plan(
         self,
@@ -474,14 +476,16 @@ class DiffusionGemma:
         samples: int = 1,
         seed: int | None = 0,
         images: Sequence[Any] = (),
+        think: bool = False,
     ) -> Plan[Decision]:
         """`decide`, as a plan."""
         context = self._plan_context({"seed": seed})
 
         def prompt_of(said: Any) -> Prompt:
-            return self.prompt([{"role": "user", "content": said}])
+            return self.prompt([{"role": "user", "content": said}], think=think)
 
-        return decide_plan(context, prompt_of, state, questions, steps=steps, samples=samples, images=images)
+        options: dict[str, Any] = dict(steps=steps, samples=samples, images=images, think=think)
+        return decide_plan(context, prompt_of, state, questions, **options)
 
     @cached_property
     def _text_tokens(self) -> TextTokens:

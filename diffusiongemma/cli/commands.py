@@ -30,6 +30,7 @@ COMMANDS = {
     "sudoku": Command("sudoku:sudoku", "Solve sudoku puzzles and say whether the answer is right."),
     "infill": Command("infill:infill", "Fill the holes of a text; the rest of it comes back as it is, byte for byte."),
     "edit": Command("edit:edit", "Change a text, starting from the text itself."),
+    "decide": Command("decide:decide", "Answer typed questions about a text with probabilities."),
     "serve": Command(
         "serve:serve", "Serve a model: OpenAI's API, the streaming protocol for drafts, and a page to watch it."
     ),

@@ -26,7 +26,18 @@ from diffusiongemma.serve.openai.replies import ChatChunk, CompletionChunk
 from diffusiongemma.serve.operation import operation_router
 from diffusiongemma.serve.service import Service
 from diffusiongemma.serve.settings import Settings
+from diffusiongemma.serve.systemone.endpoints import systemone_router
 from diffusiongemma.serve.transport.middleware import BodyLimit, HostChecked, KeyRequired, Lenient, Logged, PlainBodies
+
+ROUTERS = (
+    openai_router,
+    native_router,
+    anthropic_router,
+    ollama_router,
+    llamacpp_router,
+    systemone_router,
+    operation_router,
+)
 
 
 def create_app(model: DiffusionGemma, settings: Settings) -> FastAPI:
@@ -43,7 +54,7 @@ def create_app(model: DiffusionGemma, settings: Settings) -> FastAPI:
     )
     app.state.service = service
     error_responses.install(app)
-    for router in (openai_router, native_router, anthropic_router, ollama_router, llamacpp_router, operation_router):
+    for router in ROUTERS:
         app.include_router(router(service))
     if settings.batch_dir is not None:
         app.state.batches = Store(settings.batch_dir)
@@ -62,7 +73,7 @@ def create_app(model: DiffusionGemma, settings: Settings) -> FastAPI:
             allow_origins=list(settings.cors_origins),
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["*"],  # OpenAI's JavaScript client sends a dozen of its own, x-stainless-…
-            expose_headers=["x-request-id", "retry-after", "x-ignored-fields"],
+            expose_headers=["x-request-id", "retry-after", "x-ignored-fields", "server-timing"],
         )
     app.add_middleware(Logged, metrics=service.metrics)
     return app

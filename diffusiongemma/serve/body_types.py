@@ -31,7 +31,7 @@ def _writable_text(text: str) -> str:
     return text
 
 
-def _writable_json(value: Any) -> Any:
+def writable_json(value: Any) -> Any:
     try:
         json.dumps(value, allow_nan=False, ensure_ascii=False).encode("utf-8")
     except RecursionError:
@@ -42,7 +42,7 @@ def _writable_json(value: Any) -> Any:
 
 
 Text = Annotated[str, AfterValidator(_writable_text)]
-JsonObject = Annotated[dict[str, Any], AfterValidator(_writable_json)]
+JsonObject = Annotated[dict[str, Any], AfterValidator(writable_json)]
 
 
 def _whole(value: Any) -> Any:

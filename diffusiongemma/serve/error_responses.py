@@ -16,6 +16,7 @@ from diffusiongemma.serve.invalid import invalid
 from diffusiongemma.serve.llamacpp.errors import llamacpp_error
 from diffusiongemma.serve.ollama.errors import ollama_error
 from diffusiongemma.serve.openai.errors import error_body
+from diffusiongemma.serve.systemone.errors import PATH, systemone_error, wrong_shape
 from diffusiongemma.serve.transport.page_files import page_file
 
 _SHAPES: dict[str, Callable[[ApiError], BaseModel]] = {
@@ -23,6 +24,7 @@ _SHAPES: dict[str, Callable[[ApiError], BaseModel]] = {
     "/api/": ollama_error,
     "/infill": llamacpp_error,
     "/props": llamacpp_error,
+    PATH: systemone_error,
 }
 
 
@@ -39,6 +41,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def bad_body(request: Request, error: RequestValidationError) -> Response:
+        if request.url.path == PATH:
+            return Response(wrong_shape(error.errors()).model_dump_json(), 422, media_type="application/json")
         return error_response(invalid(error.errors(), error.body, 1), request.url.path)
 
     @app.exception_handler(HTTPException)

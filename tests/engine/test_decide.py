@@ -107,6 +107,29 @@ def test_a_model_that_knows_is_sure():
     assert result.label_logprobs[1] > math.log(0.99) and sum(map(math.exp, result.label_logprobs)) == pytest.approx(1)
 
 
+def thoughts_of(model, said):
+    """The prompts that are read behind such an answer to the first turn."""
+    plan = model.decide_plan("x", {"q": QUESTIONS["team"]}, think=True, samples=2)
+    first = next(plan)
+    assert [request.config.steps for request in first] == [8, 8] and all(request.thinking for request in first)
+    thought = dg.Result("", tuple(said), "stop", "diffusion", 0, 1, (8,), 8, 0.1)
+    readings = plan.send([thought] * 2)
+    assert [reading.config.steps for reading in readings] == [1, 1]
+    return [reading.prompt.ids[len(request.prompt.ids) :] for request, reading in zip(first, readings, strict=True)]
+
+
+def test_a_thought_comes_before_the_label(model):
+    known = model.tokenizer.get_vocab()
+    opening, closing = known["<|channel>"], known["<channel|>"]
+    end = model.generation.eos_token_ids[0]
+    assert thoughts_of(model, [opening, 70, 71, closing, 80, end]) == [[opening, 70, 71, closing]] * 2
+    assert thoughts_of(model, [opening, 70, 71, end]) == [[opening, 70, 71, closing]] * 2, "closed where it was not"
+    assert thoughts_of(model, [80, 81, end]) == [[], []], "there is none"
+    decision = model.decide("x", {"q": QUESTIONS["team"]}, think=True)
+    assert sum(decision.answers["q"].probabilities.values()) == pytest.approx(1)
+    assert "<|think|>" in model.tokenizer.decode(next(model.decide_plan("x", QUESTIONS, think=True))[0].prompt.ids)
+
+
 @pytest.mark.parametrize(
     ("question", "told"),
     [
@@ -149,6 +172,7 @@ def test_what_cannot_be_asked_is_told(model, question, told):
         ({"steps": 9}, "steps"),
         ({"samples": 33}, "samples"),
         ({"samples": True}, "samples"),
+        ({"think": "yes"}, "think"),
         ({"seed": -1}, "seed"),
         ({"images": ["nowhere.png"]}, "images"),
         ({"images": 5}, "images"),

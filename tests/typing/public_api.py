@@ -55,6 +55,10 @@ edited = model.edit("I has a dog.", "Correct it.", spans=[(2, 5)], strength=0.5,
 assert_type(edited, dg.EditResult)
 model.edit("I has a dog.", json_schema={})  # type: ignore[call-arg]
 
+decision = model.decide({"a": 1}, {"q": {"type": "noul", "instructions": "?"}}, samples=2)
+assert_type(decision, dg.Decision)
+assert_type(decision.answers["q"].value, float | str)
+
 cache = model.encode(torch.tensor([[2, 105]]))
 assert_type(cache, KVCache)
 assert_type(model.denoise(torch.zeros(1, 96, dtype=torch.long), cache), Tensor)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from diffusiongemma.chat import Prompt
+from diffusiongemma.chat.messages import THOUGHT
 from diffusiongemma.control.compiling import compile_constraint
 from diffusiongemma.control.constraint import Constraint
 from diffusiongemma.control.inference.labels import Labels
@@ -19,9 +20,9 @@ from diffusiongemma.engine.plans.questions import Question, questions_of, state_
 from diffusiongemma.engine.request import Request
 from diffusiongemma.errors import InputError
 from diffusiongemma.events import Result
-from diffusiongemma.options import LARGEST_SEED, Whole
+from diffusiongemma.options import LARGEST_SEED, Switch, Whole
 
-STEPS, SAMPLES = Whole(1, 8), Whole(1, 32)
+STEPS, SAMPLES, THINK = Whole(1, 8), Whole(1, 32), Switch()
 TOGETHER = 16  # requests of one turn; between turns those of others have theirs
 
 PromptOf = Callable[[Any], Prompt]  # of what a user says: a text, or parts with images
@@ -106,22 +107,24 @@ def decide_plan(
     steps: int = 1,
     samples: int = 1,
     images: Sequence[Any] = (),
+    think: bool = False,
 ) -> Plan[Decision]:
     """Read how probable the labels of each question are.
 
     Each question has a canvas of its own, of full width, behind a prompt with the state and the question. After `steps`
     denoise steps the exact distribution over its labels is read (`control.inference.labels`); where there are several,
     the canvas is held to the labels meanwhile. With `samples` that is done from so many canvases of noise, with
-    the seeds from `seed` on, and averaged. Raises `InputError`.
+    the seeds from `seed` on, and averaged. With `think` each reading has a thought of its own before it, which is
+    written as in any answer. Raises `InputError`.
     """
-    for name, bounds, value in (("steps", STEPS, steps), ("samples", SAMPLES, samples)):
+    for name, bounds, value in (("steps", STEPS, steps), ("samples", SAMPLES, samples), ("think", THINK, think)):
         if not bounds.takes(value):
             raise InputError(f"give {bounds}", option=name, got=value)
     if isinstance(images, (str, bytes)) or not isinstance(images, Sequence):
         raise InputError("give a list of images", option="images", got=images)
     text = state_text(state)
     asked = [_asked(context, prompt_of, question, text, images, int(steps)) for question in questions_of(questions)]
-    return _decide(context, asked, int(steps), int(samples))
+    return _decide(context, asked, int(steps), int(samples), _thought_ids(context) if think else None)
 
 
 def _asked(
@@ -136,22 +139,56 @@ def _asked(
     return Asked(question, prompt_of(content if images else message), labels, held)
 
 
-def _decide(context: PlanContext, asked: list[Asked], steps: int, samples: int) -> Plan[Decision]:
+def _decide(
+    context: PlanContext, asked: list[Asked], steps: int, samples: int, thought: tuple[int, int] | None
+) -> Plan[Decision]:
     rules = context.config.with_options(steps=steps, min_tokens=0)
     work = [(one, sample) for one in asked for sample in range(samples)]
     results: list[Result] = []
+    written = 0
     for first in range(0, len(work), TOGETHER):
-        turn = enumerate(work[first : first + TOGETHER])
-        results += yield [_reading(context, one, _seeded(rules, sample), id) for id, (one, sample) in turn]
+        turn = work[first : first + TOGETHER]
+        prompts = [one.prompt for one, _ in turn]
+        if thought is not None:
+            free = context.config
+            said = yield [_thinking(context, one.prompt, _seeded(free, i), id) for id, (one, i) in enumerate(turn)]
+            thoughts = [_cut(result.tokens, thought, free.eos_token_ids) for result in said]
+            prompts = [replace(prompt, ids=prompt.ids + own) for prompt, own in zip(prompts, thoughts, strict=True)]
+            written += sum(map(len, thoughts))
+        ready = enumerate(zip(turn, prompts, strict=True))
+        results += yield [_reading(context, one, prompt, _seeded(rules, i), id) for id, ((one, i), prompt) in ready]
     answers = {one.question.name: one.answer(results[i * samples : (i + 1) * samples]) for i, one in enumerate(asked)}
     read = sum(len(one.prompt.ids) for one in asked)
-    return Decision(answers, rules.seed, steps, samples, read, results=tuple(results))
+    return Decision(answers, rules.seed, steps, samples, read, written, tuple(results))
 
 
 def _seeded(rules: Decoding, sample: int) -> Decoding:
     return rules.with_options(seed=(rules.seed + sample) & LARGEST_SEED)
 
 
-def _reading(context: PlanContext, asked: Asked, rules: Decoding, id: int) -> Request:
+def _reading(context: PlanContext, asked: Asked, prompt: Prompt, rules: Decoding, id: int) -> Request:
     fields: dict[str, Any] = {"config": rules, "labels": asked.labels, "max_new_tokens": context.canvas_length}
-    return context.request(asked.prompt, id, asked.constraint, **fields)
+    return context.request(prompt, id, asked.constraint, **fields)
+
+
+# --- a thought before ------------------------------------------------------------------------------------------------
+
+
+def _thinking(context: PlanContext, prompt: Prompt, rules: Decoding, id: int) -> Request:
+    return context.request(prompt, id, config=rules, thinking=True, max_new_tokens=rules.max_new_tokens)
+
+
+def _thought_ids(context: PlanContext) -> tuple[int, int]:
+    known = context.tokens.tokenizer.get_vocab()
+    if not known.keys() >= set(THOUGHT):
+        raise InputError("this tokenizer has no tokens for a thought: leave it out", option="think")
+    return known[THOUGHT[0]], known[THOUGHT[1]]
+
+
+def _cut(tokens: Sequence[int], thought: tuple[int, int], ends: Sequence[int]) -> list[int]:
+    """The thought that an answer begins with, closed where it was not; none where there is none."""
+    opening, closing = thought
+    if not tokens or tokens[0] != opening:
+        return []
+    own = tokens[: tokens.index(closing)] if closing in tokens else [token for token in tokens if token not in ends]
+    return [*own, closing]

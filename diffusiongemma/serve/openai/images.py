@@ -47,7 +47,11 @@ def _count_images(messages: list[dict[str, Any]], settings: Settings) -> None:
 
 
 def _image(part: ImagePart, settings: Settings) -> bytes:
-    url = part.image_url if isinstance(part.image_url, str) else part.image_url.url
+    return image_bytes(part.image_url if isinstance(part.image_url, str) else part.image_url.url, settings)
+
+
+def image_bytes(url: str, settings: Settings) -> bytes:
+    """What a data: URL or a web address holds, looked at and found harmless. Raises `ApiError`."""
     if url.startswith("data:"):
         data = _decoded(url)
     elif url.startswith(("http://", "https://")):
