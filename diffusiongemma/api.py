@@ -38,7 +38,7 @@ from diffusiongemma.host import round_alike
 from diffusiongemma.media import MediaSettings
 from diffusiongemma.model.cache import KVCache, SequenceCache
 from diffusiongemma.model.model import Model
-from diffusiongemma.options import HOLE, LOADING, STRENGTH, DecodingOptions, by_name
+from diffusiongemma.options import HOLE, LOADING, STRENGTH, DecodingOptions, by_name, check_arguments
 from diffusiongemma.parallel.following import follow
 from diffusiongemma.parallel.group import Processes, join, own_device
 from diffusiongemma.parallel.orders import lead
@@ -110,6 +110,7 @@ class DiffusionGemma:
         _check_choices(activations=activations, kv=kv)
         path, adapter_directory = locate_adapted(source, adapter)
         checkpoint, processes = Checkpoint.at(path), None
+        check_arguments(tensor_parallel=tensor_parallel)
         if tensor_parallel != 1:
             _check_splittable(checkpoint, tensor_parallel, devices=devices, quantize=quantize)
             processes = join(tensor_parallel)
@@ -171,14 +172,20 @@ class DiffusionGemma:
 
     def encode(self, ids: Tensor, cache: KVCache | None = None) -> KVCache:
         """Causal pass over ids [B, S], appended to `cache` in place if given -> KV cache."""
+        _check_kind(ids, Tensor, "ids")
+        _check_kind(cache, KVCache | None, "cache")
         return self.network.encode(ids, cache)
 
     def denoise(self, canvas: Tensor, cache: KVCache, soft: Tensor | None = None) -> Tensor:
         """canvas [B, C], soft [B, C, D] or None -> soft-capped float32 logits [B, C, V]."""
+        _check_kind(canvas, Tensor, "canvas")
+        _check_kind(cache, KVCache, "cache")
+        _check_kind(soft, Tensor | None, "soft")
         return self.network.denoise(canvas, cache, soft)
 
     def soft_embedding(self, shaped_logits: Tensor) -> Tensor:
         """[B, C, V] logits divided by the temperature -> [B, C, D], what the next step is conditioned on."""
+        _check_kind(shaped_logits, Tensor, "shaped_logits")
         return self.network.soft_embedding(shaped_logits)
 
     # Text level.
@@ -198,6 +205,7 @@ class DiffusionGemma:
         Raises `InputError` for what cannot be encoded.
         """
         _check_prompt(prompt)
+        check_arguments(tools=tools, think=think, raw=raw)
         if isinstance(prompt, Tensor):
             prompt = cast(list[int], prompt.flatten().tolist())
         if not isinstance(prompt, str) and all(isinstance(item, int) for item in prompt):
@@ -234,6 +242,7 @@ class DiffusionGemma:
         it does with `trace`. `cache` holds the beginning of the prompt; `constraint` is a form that has been compiled
         already. Raises `InputError` for what cannot be guaranteed or does not fit `max_new_tokens`.
         """
+        check_arguments(id=id, trace=trace, frames=frames)
         asked, decoding = RequestOptions.split({**options})
         config, note = self._decoding(decoding)
         if not isinstance(prompt, Prompt):
@@ -295,6 +304,7 @@ class DiffusionGemma:
         self, asked: RequestOptions, compiled: Constraint | None, end_ids: Sequence[int]
     ) -> Constraint | None:
         structure = asked.structure
+        _check_kind(compiled, Constraint | None, "constraint")
         if compiled is not None and structure:
             raise InputError("the answer has a form already: leave it out", option=next(iter(structure)))
         if not structure:
@@ -329,6 +339,7 @@ class DiffusionGemma:
         one value per prompt. A request gives the same text alone or in any batch. Raises `InputError`.
         """
         _check_prompt(prompt)
+        check_arguments(max_batch=max_batch)
         several, options = _is_batch(prompt), by_name(options)
         prompts = cast("Sequence[PromptLike | Prompt]", prompt if several else [prompt])
         requests = [self.request(one, id=i, **_options_of(options, i, len(prompts))) for i, one in enumerate(prompts)]
@@ -386,6 +397,7 @@ class DiffusionGemma:
         `length` is a number of tokens, a range (least, most), or "auto": then the model chooses. An `instruction` says
         what to write. Raises `InputError`.
         """
+        check_arguments(prefix=prefix, suffix=suffix)
         return self._run(self.infill_plan([prefix, suffix], instruction=instruction, length=length, **options))
 
     def infill_text(
@@ -399,6 +411,7 @@ class DiffusionGemma:
     ) -> InfillResult:
         """`infill` for a text with one or more holes in it, marked by `hole`. Raises `InputError`, also where the
         marker is missing or stands twice in a row."""
+        check_arguments(text=text, hole=hole)
         texts = split_at(text, hole)
         return self._run(self.infill_plan(texts, instruction=instruction, length=length, **options))
 
@@ -411,6 +424,7 @@ class DiffusionGemma:
         **options: Unpack[DecodingOptions],
     ) -> Plan[InfillResult]:
         """`infill` of the holes between `texts`, as a plan."""
+        check_arguments(texts=texts, instruction=instruction)
         return infill_plan(self._plan_context(options), texts, instruction, length)
 
     def edit(
@@ -439,6 +453,7 @@ class DiffusionGemma:
         **options: Unpack[DecodingOptions],
     ) -> Plan[EditResult]:
         """`edit`, as a plan."""
+        check_arguments(text=text, instruction=instruction)
         # The entropy bound would renoise all that is not quite certain, however low the noise level: the text would be
         # gone after one step. The exact reverse step keeps what the level says.
         options["sampler"] = options.get("sampler") or Ancestral()
@@ -506,6 +521,8 @@ class DiffusionGemma:
 
         Raises `InputError` while the model has an unmerged adapter.
         """
+        _check_kind(directory, str | Path, "directory")
+        _check_kind(dtype, torch.dtype | None, "dtype")
         require_plain(self.network)
         require_whole(self.network)
         save_model(self.network, Path(directory), source=self.directory, dtype=dtype)
@@ -519,8 +536,6 @@ def _check_splittable(checkpoint: Checkpoint, processes: int, **others: Any) -> 
     for name, value in others.items():
         if value is not None:
             raise InputError(f"leave `{name}` out, or this", option="tensor_parallel", got=processes)
-    if processes < 1:
-        raise InputError("give a number of processes", option="tensor_parallel", got=processes)
     if checkpoint.packed:
         raise InputError(
             "weights in few bits are not split: use `devices`, or the full model", option="tensor_parallel"
@@ -546,6 +561,13 @@ def _check_choices(**given: str) -> None:
     for name, value in given.items():
         if value not in LOADING[name]:
             raise InputError(f"give {', '.join(LOADING[name])}", option=name, got=value)
+
+
+def _check_kind(value: Any, kind: Any, option: str) -> None:
+    """Raises `InputError` for a value of another type."""
+    if not isinstance(value, kind):
+        wanted = str(getattr(kind, "__name__", kind)).replace("NoneType", "None")
+        raise InputError(f"give {wanted}", option=option, got=value)
 
 
 def _check_prompt(prompt: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+LONGEST_VALUE = 200  # characters of a value that a message shows
 _NAME = re.compile(r"`([a-z_]+)`")
 
 
@@ -43,8 +44,17 @@ class InputError(UserError):
         text = _NAME.sub(lambda found: spelling(found[1]), self.message)
         if self.option is None:
             return text
-        value = "" if self.got is _Nothing else f" is {self.got!r}"
+        value = "" if self.got is _Nothing else f" is {_shown(self.got)}"
         return f"{spelling(self.option)}{value}: {text}"
+
+
+def _shown(value: object) -> str:
+    """A value in one line, whatever it is."""
+    try:
+        text = re.sub(r"\s*\n\s*", " ", repr(value))
+    except Exception:  # whatever an object of somebody else does there
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
 
 
 class ContextExceeded(InputError):

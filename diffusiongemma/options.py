@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from secrets import randbits
@@ -121,18 +121,38 @@ class Switch:
 
 @dataclass(frozen=True)
 class Other:
-    """What is looked at where it is used: texts, a schema, a mapping."""
+    """What is looked at where it is used: texts, a schema, a mapping. `kind` only tells its type."""
 
     what: str
+    kind: Callable[[Any], bool] = lambda _: True
 
     def takes(self, value: Any) -> bool:
-        return True
+        return self.kind(value)
 
     def __str__(self) -> str:
         return self.what
 
 
-TEXT, TEXTS, SOME_TEXTS, SCHEMA = (Other(what) for what in ("a text", "texts", "at least one text", "a JSON Schema"))
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _are_texts(value: Any) -> bool:
+    """A single one is told apart, or taken, by whoever uses them."""
+    several = isinstance(value, Collection) and not isinstance(value, (bytes, bytearray))
+    return isinstance(value, str) or (several and all(isinstance(text, str) for text in value))
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _are_mappings(value: Any) -> bool:
+    return isinstance(value, Sequence) and all(isinstance(one, Mapping) for one in value)
+
+
+TEXT, TEXTS, SOME_TEXTS = Other("a text", _is_text), Other("texts", _are_texts), Other("at least one text", _are_texts)
+SCHEMA = Other("a JSON Schema")
 MANY = (TEXTS, SOME_TEXTS)
 Values = Whole | Number | Word | Rule | Ids | Switch | Other
 
@@ -314,12 +334,12 @@ _ROWS = (
         "stop", TEXTS, "The answer ends before this.", "", ANSWER, "TEXT", field="stop", panel=STRUCTURE,
     ),
     Option(
-        "logit_bias", Other("tokens with what is added to their logits"), "Makes tokens likelier or less likely.", "",
-        "http", field="logit_bias", panel=STRUCTURE,
+        "logit_bias", Other("tokens with what is added to their logits", _is_mapping),
+        "Makes tokens likelier or less likely.", "", "http", field="logit_bias", panel=STRUCTURE,
     ),
     Option(
-        "pins", Other("positions of the answer with their tokens"), "Tokens of the answer that stand.", "", "http",
-        panel=STRUCTURE,
+        "pins", Other("positions of the answer with their tokens", _is_mapping),
+        "Tokens of the answer that stand.", "", "http", panel=STRUCTURE,
     ),
 )  # fmt: skip
 OPTIONS: Mapping[str, Option] = {row.name: row for row in _ROWS}
@@ -389,6 +409,28 @@ class BatchDecodingOptions(TypedDict, total=False):
     early_entropy: float | list[float]
     top_logprobs: int | list[int]
     eos_token_ids: Sequence[int] | list[Sequence[int]]
+
+
+# What the methods of the Python interface take beside options.
+ARGUMENTS: Mapping[str, Values] = {
+    **dict.fromkeys(["think", "raw", "show_schema", "trace", "frames"], Switch()),
+    **dict.fromkeys(["text", "prefix", "suffix", "hole"], TEXT),
+    **dict.fromkeys(
+        ["instruction", "system"], Other("a text, or None", lambda value: value is None or _is_text(value))
+    ),
+    "texts": Other("a list of texts", lambda value: _are_texts(value) and not isinstance(value, (str, set, Mapping))),
+    "tools": Other("a list of tools, each an object, or None", lambda value: value is None or _are_mappings(value)),
+    "max_batch": Whole(1),
+    "tensor_parallel": Whole(1),
+    "id": Whole(),
+}
+
+
+def check_arguments(**given: Any) -> None:
+    """Raises `InputError` for an argument of the wrong type."""
+    for name, value in given.items():
+        if not (values := ARGUMENTS[name]).takes(value):
+            raise InputError(f"give {values}", option=name, got=value)
 
 
 # Names that the command line has for options of Python; Python takes both.

@@ -8,7 +8,7 @@ from typing import Any
 
 from diffusiongemma.engine.branch import Branch
 from diffusiongemma.errors import InputError
-from diffusiongemma.options import OF_DECODING, by_name, refuse_unknown
+from diffusiongemma.options import ARGUMENTS, OF_DECODING, OPTIONS, by_name, check_arguments, refuse_unknown
 
 FORMS = ("json_schema", "regex", "choices", "template")  # each is the form of a whole answer
 WORDS = ("banned_words", "required_words")
@@ -46,6 +46,16 @@ class RequestOptions:
     pins: Mapping[int, int | str] | None = None
     branch: Branch | None = None
     stop: str | Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in ARGUMENTS:
+                check_arguments(**{field.name: value})
+            elif field.name in OPTIONS and value is not None:
+                OPTIONS[field.name].check(value)
+        if self.branch is not None and not isinstance(self.branch, Branch):
+            raise InputError("give a Branch", option="branch", got=self.branch)
 
     @classmethod
     def split(cls, options: dict[str, Any]) -> tuple[RequestOptions, dict[str, Any]]:

@@ -32,7 +32,7 @@ SLOW = (  # files whose tests take long together; single ones elsewhere are mark
     "engine/test_generate_parity", "engine/test_infill",
     "engine/test_verify", "parallel/test_two_processes", "serve/test_batch", "serve/test_clients",
     "serve/test_compiling", "serve/test_serve_limits", "serve/test_serve_schema", "serve/test_served_adapters",
-    "test_docs", "test_examples", "weights/test_checkpoint", "weights/test_lora",
+    "test_docs", "test_examples", "test_wrong_types", "weights/test_checkpoint", "weights/test_lora",
 )  # fmt: skip
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "preprocessor_config.json")
 

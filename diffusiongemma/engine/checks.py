@@ -13,7 +13,7 @@ from diffusiongemma.engine.holds import Holds
 from diffusiongemma.engine.memory import room
 from diffusiongemma.engine.request import Request
 from diffusiongemma.errors import ContextExceeded, InputError
-from diffusiongemma.model.cache import BLOCK
+from diffusiongemma.model.cache import BLOCK, SequenceCache
 
 
 def checked(request: Request, model: ModelConfig, compiled: Callable[[], Constraint | None] = lambda: None) -> Request:
@@ -22,6 +22,8 @@ def checked(request: Request, model: ModelConfig, compiled: Callable[[], Constra
     In the order of what it costs: the numbers and positions, the prompt and the room behind it, and only then the
     constraint, which `compiled` makes. Raises `InputError`.
     """
+    if not isinstance(request.cache, SequenceCache | None):
+        raise InputError("give a SequenceCache, or leave it out", option="cache", got=request.cache)
     _check_modes(request, model)
     _check_pins(request, model)
     _check_canvas(request, model)

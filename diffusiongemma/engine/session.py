@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from diffusiongemma.events import Event, Finished, Result
 from diffusiongemma.model.cache import SequenceCache
+from diffusiongemma.options import check_arguments
 from diffusiongemma.signatures import Content, GenerateOptions
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ class Session:
     """
 
     def __init__(self, model: DiffusionGemma, system: str | None, options: GenerateOptions):
+        check_arguments(system=system)
         self.model, self.options = model, options
         self.messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
         self._cache: SequenceCache | None = None

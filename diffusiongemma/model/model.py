@@ -78,12 +78,18 @@ class Model(nn.Module):
     def denoise(self, canvas: Tensor, cache: KVCache, soft: Tensor | None = None) -> Tensor:
         """Bidirectional pass: canvas [B, C], soft [B, C, D] or None -> soft-capped float32 logits [B, C, V]."""
         canvas = self._checked(canvas)
+        wanted = (*canvas.shape, self.config.hidden_size)
+        if soft is not None and soft.shape != wanted:
+            raise InputError(f"give {wanted}, what `soft_embedding` makes", option="soft", got=tuple(soft.shape))
         rows = list(soft) if soft is not None else [None] * len(canvas)
         hidden = self.denoise_rows(cache.rows, list(canvas), rows)
         return self.backbone.logits(hidden).view(*canvas.shape, -1)
 
     def soft_embedding(self, shaped_logits: Tensor) -> Tensor:
         """What the next step is conditioned on: temperature-shaped logits [B, C, V] -> [B, C, D]."""
+        if shaped_logits.ndim < 1 or shaped_logits.shape[-1] != self.config.vocab_size:
+            message = f"its last dimension is the vocabulary's {self.config.vocab_size:,}: give what `denoise` makes"
+            raise InputError(message, option="shaped_logits", got=tuple(shaped_logits.shape))
         return self.backbone.soft_embedding(shaped_logits.softmax(-1, dtype=torch.float32))
 
     # Rows of any length, packed: what the engine uses.

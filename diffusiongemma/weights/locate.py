@@ -121,19 +121,21 @@ def choose_device(device: str | torch.device) -> torch.device:
     try:
         chosen = torch.device(device)
         torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
         raise InputError(f"no device {str(device)!r} here: give auto, cpu, cuda, cuda:1 or mps") from error
     return chosen
 
 
 def choose_devices(device: str | torch.device, devices: Sequence[str | torch.device] | None) -> list[torch.device]:
     """Those over which a model is laid by layers, or the one. Raises `InputError`, also where they are of two kinds."""
-    if not devices:
+    if devices is None or (isinstance(devices, (str, list, tuple)) and not devices):
         return [choose_device(device)]
     if device != "auto":
         raise InputError("give `device` or `devices`, not both", option="devices")
     if isinstance(devices, str):
         devices = devices.split(",")
+    if not isinstance(devices, Sequence) or isinstance(devices, bytes):
+        raise InputError("give a list of devices, or auto", option="devices", got=devices)
     found = [torch.empty(1, device=choose_device(one)).device for one in devices]  # of cuda, cuda:0
     if len({one.type for one in found}) > 1:
         named = ",".join(map(str, devices))

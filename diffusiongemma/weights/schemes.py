@@ -42,7 +42,7 @@ class Scheme:
     keep: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.name not in KINDS:
+        if not isinstance(self.name, str) or self.name not in KINDS:
             raise InputError(f"choose {', '.join(KINDS)}", option="scheme", got=self.name)
         for role in self.keep:
             if role not in ROLES:
