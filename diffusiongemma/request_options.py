@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -12,6 +12,14 @@ from diffusiongemma.options import ARGUMENTS, OF_DECODING, OPTIONS, by_name, che
 
 FORMS = ("json_schema", "regex", "choices", "template")  # each is the form of a whole answer
 WORDS = ("banned_words", "required_words")
+
+
+def check_stops(choices: Collection[str] | None, stops: Collection[str]) -> None:
+    """Raises `InputError` where a choice could never be told whole, as its text is ended within."""
+    for choice in choices or ():
+        if cut := next((stop for stop in stops if stop in choice), None):
+            message = f"{cut!r} stands in {choice!r} of `choices`, which would be cut there: leave one of them out"
+            raise InputError(message, option="stop")
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,7 @@ class RequestOptions:
         given = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         if not all(isinstance(text, str) and text for text in given):
             raise InputError("give texts that are not empty", option="stop", got=self.stop)
+        check_stops(self.choices, given)
         return given
 
     @property

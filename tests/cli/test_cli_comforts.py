@@ -30,6 +30,9 @@ def test_stop_strings_end_the_answer_and_are_not_shown(cli, model, tiny):
     assert cli("run", "hello", *model, "--seed", 5, "--stop", stop).out.rstrip("\n") == text[: text.find(stop)].rstrip(
         "\n"
     )
+    cut = cli("run", "hello", *model, "--choice", "a b", "--choice", "c", "--stop", "b")
+    assert cut.code == 2 and "--stop: 'b' stands in 'a b' of --choice" in cut.err and cut.err.count("\n") == 1
+    assert cli("run", "hello", *model, "--choice", "a b", "--stop", "c").code == 0
     assert cli("run", "hello", *model, "--stop", "").code == 2
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import subprocess
 import sys
 from re import _parser
 
@@ -185,3 +186,17 @@ def test_pythons_private_parser_still_says(pattern, nodes):
         found += [str(member[0]) for member in argument] if str(operation) == "IN" else []
         found += [str(argument)] if str(operation) == "AT" else []
     assert " ".join(found) == nodes, f"Python {sys.version.split()[0]} reads {pattern!r} as {found}: see regex.py"
+
+
+def test_patterns_of_tomorrow_are_read_in_silence():
+    """What Python warns of (`[[a]`) is nothing that whoever serves such a schema could change."""
+    program = "\n".join(
+        [
+            "from diffusiongemma.control.structure import Structure",
+            "for part in ('[[a]', '[a||b]', '[a&&b]', '[a~~b]', '[[:alpha:]]', '(x([[a]))'):",
+            "    Structure(regex=part).language()",
+            '    Structure(json_schema=\'{"type": "string", "pattern": "\' + part + \'"}\').language()',
+        ]
+    )
+    done = subprocess.run([sys.executable, "-W", "default", "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -171,10 +171,19 @@ def test_nothing_is_valid_after_an_error(quiet: Any) -> None:
     view.get_by_role("button", name="Generate").click()
     view.get_by_role("status").filter(has_text="Generated ").wait_for()
     assert view.locator(".result").is_visible()
-    view.get_by_label("Schema or expression").fill("{")
-    view.get_by_role("button", name="Generate").click()
-    view.get_by_role("alert").filter(has_text="not JSON").wait_for()
-    assert not view.locator(".result").is_visible() and view.locator(".badge:visible").count() == 0
+    for source, said in (("{", "not JSON"), ('{"$ref": "https://example.com/a.json"}', "example.com")):
+        assert view.locator(".stage .cell:not(.swatch)").count() > 0
+        view.get_by_label("Schema or expression").fill(source)
+        view.get_by_role("button", name="Generate").click()
+        view.get_by_role("alert").filter(has_text=said).wait_for()
+        quiet.keyboard.press("End")  # nor can it be called back
+        assert not view.locator(".result").is_visible() and view.locator(".badge:visible").count() == 0
+        assert view.locator(".stage .cell:not(.swatch), .mark").count() == 0
+        assert view.locator(".stage .visually-hidden").inner_text() == ""
+        assert set(view.locator(".counters dd").all_inner_texts()) == {"–"}
+        view.get_by_role("button", name="Person").click()
+        view.get_by_role("button", name="Generate").click()
+        view.get_by_role("status").filter(has_text="Generated ").wait_for()
 
 
 def test_a_wrong_key_is_told(browser: Any) -> None:

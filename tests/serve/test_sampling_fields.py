@@ -125,3 +125,12 @@ def test_only_allowed_tools_are_called(server):
     with server.http as http:
         named[0]["function"]["name"] = "other"
         assert http.post("/v1/chat/completions", json=body).json()["error"]["param"] == "tool_choice"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_a_choice_that_a_stop_would_cut_is_refused(server, path):
+    body = {"messages": user("hi")} if "chat" in path else {"prompt": "hi"}
+    with server.http as http:
+        reply = http.post(path, json=body | {"stop": ["b"], "diffusion": {"choices": ["a b", "c"]}})
+    error = reply.json()["error"]
+    assert reply.status_code == 400 and error["param"] == "stop" and "diffusion.choices" in error["message"]

@@ -6,6 +6,7 @@ import gc
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,9 @@ from safetensors.torch import load_file, save_file
 from serving import running, user
 
 import diffusiongemma as dg
+from diffusiongemma.engine.engine import Engine
 from diffusiongemma.errors import CheckpointError
+from diffusiongemma.serve.adapters import adapted
 from diffusiongemma.serve.transport.metrics import resident_bytes
 from diffusiongemma.weights.adapter import CONFIG, ORDER_KEY, WEIGHTS, load_adapter, save_adapter
 from diffusiongemma.weights.checkpoint import load_model
@@ -24,15 +27,18 @@ NAMES = ("one", "two", "three")
 
 @pytest.fixture(scope="module")
 def folders(tiny_directory, tmp_path_factory):
-    """Three adapters that change answers visibly, by name."""
-    folder = tmp_path_factory.mktemp("adapters")
+    return three_adapters(tiny_directory, tmp_path_factory.mktemp("adapters"))
+
+
+def three_adapters(directory, folder, strength=0.3):
+    """Those of a model, which change answers visibly, by name."""
     for seed, name in enumerate(NAMES):
-        model = load_model(tiny_directory)
+        model = load_model(directory)
         add_lora(model, LoraConfig(rank=3, experts=True), seed)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for lora in adapters(model).values():
-                lora.B.normal_(0, 0.3, generator=generator)
+                lora.B.normal_(0, strength, generator=generator)
         save_adapter(model, folder / name, "tiny")
     return {name: folder / name for name in NAMES}
 
@@ -62,6 +68,28 @@ def test_adapters_in_one_batch_give_what_each_gives_alone(tiny_directory, folder
         if name == "two":
             assert fill.choices[0].text == alone.infill("The cat", " on.", length=(1, 4), seed=2).fills[0]
     assert len(set(together)) == len(together)
+
+
+@pytest.mark.parametrize("mode", ["diffusion", "ar"])
+def test_adapters_of_nano_in_one_batch_are_each_as_alone_bit_for_bit(tmp_path, mode):
+    nano = dg.load("nano")
+    folders = three_adapters(nano.directory, tmp_path, strength=0.02)
+    models = {name: adapted(nano.network, folder) for name, folder in folders.items()}
+
+    def results(names):
+        engine = Engine(nano.network, nano.tokenizer, len(names))
+        engine.adapted = models
+        asked = [
+            nano.request("Tell me the color of an emerald.", id=i, seed=3, mode=mode, max_new_tokens=12)
+            for i in range(len(names))
+        ]
+        return engine.results([replace(one, adapter=name) for one, name in zip(asked, names, strict=True)])
+
+    together = results(["", *NAMES])
+    for name, result in zip(["", *NAMES], together, strict=True):
+        (alone,) = results([name])
+        assert (alone.tokens, alone.logprobs, alone.entropies) == (result.tokens, result.logprobs, result.entropies)
+    assert len({result.logprobs for result in together}) == 4
 
 
 def test_adapters_come_and_go(tiny_directory, folders):

@@ -1,4 +1,4 @@
-"""Patterns of ECMA-262, which JSON Schema's `pattern` is in, in the words of Python's.
+r"""Patterns of ECMA-262, which JSON Schema's `pattern` is in, in the words of Python's.
 
 What differs: `\d`, `\w` and `\b` are ASCII, `\s` has its own list, `.` excludes four line ends, `$` is the end only,
 `{,3}` is literal, unknown escapes stand for themselves, groups and code points are written differently, and there are

@@ -7,6 +7,7 @@ and Unicode tables are its own. What a finite automaton cannot say is refused by
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +20,9 @@ from diffusiongemma.control.languages.charset import charset as charset_of
 from diffusiongemma.control.languages.dfa import TooLarge
 from diffusiongemma.control.recursion import deep_recursion
 from diffusiongemma.errors import InputError
+
+# What Python may come to read otherwise, such as `[[a]`, it reads as it does today; nobody here can change the pattern.
+warnings.filterwarnings("ignore", "Possible (nested set|set )", FutureWarning, r"diffusiongemma\.")
 
 REFUSED = {
     "GROUPREF": r"a back-reference such as \1",

@@ -6,6 +6,7 @@ from typing import Any
 
 from diffusiongemma.api import DiffusionGemma
 from diffusiongemma.chat import Prompt
+from diffusiongemma.request_options import check_stops
 from diffusiongemma.serve.body_types import by_number, seed_of
 from diffusiongemma.serve.errors import refusal
 from diffusiongemma.serve.model_names import check_model
@@ -63,6 +64,7 @@ def decoding(body: Common, model: DiffusionGemma) -> dict[str, Any]:
     if body.logit_bias:
         options["logit_bias"] = by_number(body.logit_bias, "logit_bias", model.config.vocab_size)
     options |= diffusion_options(body.diffusion, model)
+    check_stops(options.get("choices"), stops_of(body))
     if body.diffusion is not None and body.diffusion.branch is not None:
         options["branch"] = branch_of(body.diffusion.branch, options.get("mode", model.generation.mode))
     return options

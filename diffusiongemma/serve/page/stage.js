@@ -46,6 +46,8 @@ export class Stage {
   load(timeline, { live = false, playing = true } = {}) {
     this.timeline = timeline;
     this.canvas.clear();
+    this.text.textContent = "";
+    this.counters.clear();
     this.inspector.look(null, null, null);
     this.empty.hidden = true;
     this.heat.show(timeline);
@@ -131,6 +133,10 @@ export class Counters {
   constructor() {
     this.values = COUNTED.map(() => el("dd", {}, "–"));
     this.root = el("dl", { class: "counters" }, COUNTED.map(([name, title], i) => el("div", { title }, el("dt", {}, name), this.values[i])));
+  }
+
+  clear() {
+    this.values.forEach((value) => (value.textContent = "–"));
   }
 
   draw(timeline, moment) {

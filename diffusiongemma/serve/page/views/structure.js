@@ -80,18 +80,18 @@ export class StructureView {
   }
 
   async #run(signal) {
-    this.stage.player.pause(); // else it would show the draft before again, which nothing may be taken for
-    this.result.hidden = true;
-    this.#structure = this.#read();
-    const { schema, regex } = this.#structure;
-    const { diffusion, ...options } = this.options.values();
-    const format = schema === undefined ? {} : { response_format: { type: "json_schema", json_schema: { name: "answer", schema } } };
-    const body = chatBody(this.prompt.value, { ...options, ...format, diffusion: { ...diffusion, regex } });
+    // Before anything can be wrong: beside a mistake, the draft before would be taken for its own.
     const timeline = new Timeline();
-    this.marks.replaceChildren();
     this.stage.load(timeline, { live: true });
-    this.stage.say("The schema is being compiled…");
+    this.marks.replaceChildren();
+    this.result.hidden = true;
     try {
+      this.#structure = this.#read();
+      const { schema, regex } = this.#structure;
+      const { diffusion, ...options } = this.options.values();
+      const format = schema === undefined ? {} : { response_format: { type: "json_schema", json_schema: { name: "answer", schema } } };
+      const body = chatBody(this.prompt.value, { ...options, ...format, diffusion: { ...diffusion, regex } });
+      this.stage.say("The schema is being compiled…");
       await watch("/v1/chat/completions", body, { signal, timeline, onEvent: () => this.#grown(true) });
     } finally {
       this.#grown(false);
