@@ -169,7 +169,7 @@ def test_what_cannot_be_split_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
     quantize(NANO, tmp_path / "packed", Scheme("int8"))
     refused: list[tuple[Any, int, dict[str, Any], str]] = [
         ("nano", 3, {}, "4 attention heads cannot be shared out evenly"),
-        ("nano", 0, {}, "give a number of processes"),
+        ("nano", 0, {}, "give a whole number of at least 1"),
         ("nano", 2, {"quantize": "int8"}, "leave `?quantize`? out"),
         ("nano", 2, {"devices": "cpu,cpu"}, "leave `?devices`? out"),
         (tmp_path / "packed", 2, {}, "weights in few bits are not split"),
