@@ -144,7 +144,8 @@ def test_a_thought_comes_before_the_label(model):
         ({"type": "choice", "instructions": "x", "criteria": ["a", "b"]}, "criteria are an object"),
         ({"type": "choice", "instructions": "x", "criteria": {"a": ""}}, "1 labels: give 2 to 256"),
         ({"type": "choice", "instructions": "x", "criteria": {"": "", "a": ""}}, "empty label"),
-        ({"type": "choice", "instructions": "x", "criteria": {"b": 3, "a": ""}}, "no text"),
+        ({"type": "noul", "criteria": {"true": None}}, "instructions are empty"),
+        ({"type": "choice", "instructions": "x", "criteria": {"b": {1}, "a": ""}}, "written as JSON"),
         ({"type": "choice", "instructions": "x", "criteria": {"b" * 99: "", "a": ""}}, "cannot be written"),
         ({"type": "choice", "instructions": "x", "criteria": {"\ud800": "", "a": ""}}, "surrogate"),
         ({"type": "score", "instructions": "x", "criteria": "abc"}, "criteria are a list"),
@@ -183,6 +184,22 @@ def test_wrong_options_are_told(model, options, option):
     with pytest.raises(dg.InputError) as error:
         model.decide(asked.pop("state"), asked.pop("questions"), **asked)
     assert error.value.option == option
+
+
+def test_what_is_said_of_a_question_may_be_anything_or_nothing(model):
+    """As the interface's own library sends it: contents are texts or JSON, and instructions may be absent."""
+    levels = [{"mood": "calm"}, ["cross", 1]]
+    asked = {
+        "bare": {"type": "choice", "criteria": {"a": None, "b": {"when": ["x"]}}},
+        "levels": {"type": "score", "instructions": {"rate": "tone"}, "criteria": levels},
+        "meant": {"type": "noul", "criteria": {"true": "it is red"}},
+    }
+    answers = model.decide("x", asked).as_object()["answers"]
+    assert set(answers["bare"]["probabilities"]) == {"a", "b"}
+    assert answers["levels"]["legend"] == {"0": levels[0], "1": levels[1]}
+    assert 0 < answers["meant"]["noul"] < 1
+    (request, *_) = next(model.decide_plan("x", asked))
+    assert 'b: {"when": ["x"]}' in model.tokenizer.decode(request.prompt.ids)
 
 
 def test_images_are_shown_with_the_state(model):

@@ -100,6 +100,22 @@ def test_a_state_may_be_anything(server):
     assert len({answer["answers"]["q"]["noul"] for answer in answers}) == 5
 
 
+def test_labels_without_a_description_stay_labels(server):
+    """TypeSafe's library sends null for them."""
+    asked = {"type": "choice", "instructions": "Which?", "criteria": {"calm": None, "angry": None, "x": {"a": None}}}
+    answer = told(server, BODY | {"questions": {"q": asked}})["answers"]["q"]
+    assert list(answer["probabilities"]) == ["calm", "angry", "x"]
+    levels = {"type": "score", "criteria": [{"a": None}, "b"]}
+    assert told(server, BODY | {"questions": {"q": levels}})["answers"]["q"]["legend"] == {"0": {"a": None}, "1": "b"}
+
+
+def test_models_are_listed_for_both_kinds_of_clients(server):
+    with server.http as http:
+        listed = http.get("/v1/models").json()
+    assert [model["name"] for model in listed["models"]] == [model["id"] for model in listed["data"]] == ["tiny"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", listed["models"][0]["release_date"])
+
+
 def test_a_thought_may_come_first(server):
     body = {"state": "x", "questions": {"q": NOUL}}
     plain, thought = told(server, body), told(server, body | {"think": True})
@@ -129,7 +145,6 @@ def test_images_belong_to_the_state(server):
         ({"state": ...}, ["body", "state"]),
         ({"questions": ...}, ["body", "questions"]),
         ({"questions": []}, ["body", "questions"]),
-        ({"questions": {"q": {"type": "noul"}}}, ["body", "questions", "q", "instructions"]),
         ({"questions": {"q": {"instructions": "x"}}}, ["body", "questions", "q", "type"]),
         ({"questions": {"q": NOUL | {"type": "choice"}}}, ["body", "questions", "q"]),
         ({"questions": {"q": NOUL | {"type": "score", "criteria": {"a": "b"}}}}, ["body", "questions", "q"]),
@@ -164,6 +179,8 @@ def test_what_is_no_json_is_a_wrong_shape(server):
         ({"questions": {"q": NOUL | {"type": "rank"}}}, "no type 'rank'"),
         ({"questions": {}}, "give 1 to 64"),
         ({"questions": {"q": NOUL | {"instructions": ""}}}, "instructions are empty"),
+        ({"questions": {"q": {"type": "noul"}}}, "instructions are empty"),
+        ({"questions": {"q": NOUL | {"type": "box"}}}, "no type 'box'"),
         ({"questions": {"q": NOUL | {"type": "choice", "criteria": {"a": "b"}}}}, "1 labels"),
         ({"questions": {"q": NOUL | {"type": "score", "criteria": list("abcdefghijk")}}}, "11 levels"),
         ({"questions": {"q": NOUL | {"type": "choice", "criteria": {"a" * 99: "", "b": ""}}}}, "canvas of 16"),

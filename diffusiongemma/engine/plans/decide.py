@@ -36,7 +36,7 @@ class Answer:
     type: str
     probabilities: Mapping[str, float]
     spread: Mapping[str, float]
-    legend: Mapping[str, str] | None = None
+    legend: Mapping[str, Any] | None = None
 
     @property
     def value(self) -> float | str:

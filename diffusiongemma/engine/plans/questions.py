@@ -17,14 +17,14 @@ FEWEST, MOST_LEVELS, MOST_LABELS, MOST_QUESTIONS = 2, 10, 256, 64
 @dataclass(frozen=True)
 class Question:
     """`labels` are the texts that the model may answer, `keys` what each of them is called in the answer, `criteria`
-    what is said of each ("" for nothing)."""
+    what is said of each (None for nothing): texts, or anything that JSON can say, as `instructions` may be."""
 
     name: str
     type: str
-    instructions: str
+    instructions: Any
     labels: tuple[str, ...]
     keys: tuple[str, ...]
-    criteria: tuple[str, ...]
+    criteria: tuple[Any, ...]
 
     @classmethod
     def of(cls, name: str, asked: Any) -> Question:
@@ -36,27 +36,26 @@ class Question:
         kind, instructions = asked.get("type"), asked.get("instructions")
         if kind not in TYPES:
             raise _refusal(name, f"there is no type {kind!r}: give noul, choice or score")
-        if not isinstance(instructions, str) or not instructions.strip():
-            raise _refusal(name, "its instructions are empty: say what is to be decided")
         read = {"noul": _noul, "choice": _choice, "score": _score}[kind]
         question = cls(name, kind, instructions, *read(name, asked.get("criteria")))
-        if any(not _is_text(text) for text in (instructions, *question.labels, *question.criteria)):
-            raise _refusal(name, "half a surrogate pair is no character: convert it first")
+        said = [_said(name, content) for content in (instructions, *question.labels, *question.criteria)]
+        if kind == "noul" and not (said[0].strip() or any(said[3:])):
+            raise _refusal(name, "its instructions are empty: say what is to be decided")
         return question
 
     @property
-    def legend(self) -> dict[str, str] | None:
+    def legend(self) -> dict[str, Any] | None:
         """What each level of a score stands for."""
         return dict(zip(self.keys, self.criteria, strict=True)) if self.type == "score" else None
 
     def message(self, state: str) -> str:
         """As a user asks it; the state comes first, so that questions about the same one begin alike."""
-        said = zip(self.labels, self.criteria, strict=True)
+        said = zip(self.labels, (content_text(criterion) for criterion in self.criteria), strict=True)
         lines = [f"{label}: {criterion}" for label, criterion in said if criterion]
         shown = ", ".join(self.labels[:-1]) + f" or {self.labels[-1]}"
         asked = {"noul": "Answer yes or no.", "choice": f"Choose one: {shown}", "score": f"Score: {shown}?"}
-        parts = [state, "\n".join([self.instructions, *lines, asked[self.type]])]
-        return "\n\n".join(part for part in parts if part)
+        question = [content_text(self.instructions), *lines, asked[self.type]]
+        return "\n\n".join(part for part in (state, "\n".join(filter(None, question))) if part)
 
 
 def questions_of(asked: Any) -> list[Question]:
@@ -71,22 +70,30 @@ def questions_of(asked: Any) -> list[Question]:
 def state_text(state: Any) -> str:
     """What is decided about: a text as it is, anything else as JSON. Raises `InputError`."""
     try:
-        text = state if isinstance(state, str) else json.dumps(state, ensure_ascii=False, allow_nan=False)
+        return "null" if state is None else content_text(state)
+    except ValueError as error:
+        raise InputError(str(error), option="state") from error
+
+
+def content_text(content: Any) -> str:
+    """A text as it is, anything else as JSON, "" for None. Raises `ValueError`."""
+    try:
+        text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"it can't be written as JSON: {error}", option="state") from error
-    if not _is_text(text):
-        raise InputError("half a surrogate pair is no character: convert it first", option="state")
-    return text
+        raise ValueError(f"it can't be written as JSON: {error}") from error
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        raise ValueError("half a surrogate pair is no character: convert it first")
+    return "" if content is None else text
 
 
-Parts = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]  # labels, keys, criteria
+Parts = tuple[tuple[str, ...], tuple[str, ...], tuple[Any, ...]]  # labels, keys, criteria
 
 
 def _noul(name: str, criteria: Any) -> Parts:
     said = {} if criteria is None else criteria
     if not isinstance(said, Mapping) or not set(said) <= {"true", "false"}:
         raise _refusal(name, "its criteria are an object with true and false: name these, or leave it out")
-    return ("Yes", "No"), ("true", "false"), _texts(name, [said.get("true"), said.get("false")])
+    return ("Yes", "No"), ("true", "false"), (said.get("true"), said.get("false"))
 
 
 def _choice(name: str, criteria: Any) -> Parts:
@@ -97,7 +104,7 @@ def _choice(name: str, criteria: Any) -> Parts:
         raise _refusal(name, f"it has {len(labels)} labels: give {FEWEST} to {MOST_LABELS}")
     if "" in labels:
         raise _refusal(name, "an empty label can't be told from no answer: give every label some text")
-    return labels, labels, _texts(name, criteria.values())
+    return labels, labels, tuple(criteria.values())
 
 
 def _score(name: str, criteria: Any) -> Parts:
@@ -106,18 +113,14 @@ def _score(name: str, criteria: Any) -> Parts:
     if not FEWEST <= len(criteria) <= MOST_LEVELS:
         raise _refusal(name, f"it has {len(criteria)} levels: give {FEWEST} to {MOST_LEVELS}")
     numbers = tuple(str(level) for level in range(len(criteria)))
-    return numbers, numbers, _texts(name, criteria)
+    return numbers, numbers, tuple(criteria)
 
 
-def _texts(name: str, criteria: Any) -> tuple[str, ...]:
-    texts = tuple("" if text is None else text for text in criteria)
-    if not all(isinstance(text, str) for text in texts):
-        raise _refusal(name, "a criterion is no text: write what it means")
-    return texts
-
-
-def _is_text(text: str) -> bool:
-    return not any("\ud800" <= char <= "\udfff" for char in text)
+def _said(name: str, content: Any) -> str:
+    try:
+        return content_text(content)
+    except ValueError as error:
+        raise _refusal(name, str(error)) from error
 
 
 def _refusal(name: str, message: str) -> InputError:

@@ -21,6 +21,7 @@ from diffusiongemma.serve.openai.replies import (
     CompletionReply,
     ModelCard,
     ModelList,
+    NamedModel,
 )
 from diffusiongemma.serve.openai.responses import RESPONSES, ResponsesReply
 from diffusiongemma.serve.openai.responses_bodies import ResponsesRequest
@@ -57,7 +58,9 @@ def openai_router(service: Service) -> APIRouter:
 
     @router.get("/models")
     async def models() -> ModelList:
-        return ModelList(object="list", data=[card(name) for name in names_of(service.settings)])
+        names, day = names_of(service.settings), time.strftime("%Y-%m-%d", time.gmtime(started))
+        said = [NamedModel(name=name, description="diffusiongemma", release_date=day) for name in names]
+        return ModelList(object="list", data=[card(name) for name in names], models=said)
 
     @router.get("/models/{name:path}")
     async def one_model(name: str) -> ModelCard:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from diffusiongemma.serve.body_types import Reply
 from diffusiongemma.serve.native.summary import DiffusionSummary
 from diffusiongemma.serve.openai.usage import Usage
@@ -134,6 +136,15 @@ class ModelCard(Reply):
     owned_by: str
 
 
+class NamedModel(Reply):
+    """As clients of System One read it."""
+
+    name: str
+    description: str
+    release_date: str = Field(description="the day on which this server was started")
+
+
 class ModelList(Reply):
     object: Literal["list"]
     data: list[ModelCard]
+    models: list[NamedModel] = Field(description="the same, for clients of System One")

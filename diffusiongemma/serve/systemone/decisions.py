@@ -17,14 +17,15 @@ from diffusiongemma.serve.openai.images import image_bytes
 from diffusiongemma.serve.service import Service
 from diffusiongemma.serve.tolerance import ANY, Asking, Tolerant, also
 
+Content = Annotated[Any, AfterValidator(writable_json)]  # a text, or any JSON
 NAMES = ("jev-latest", "jev-preview")  # that clients of the interface ask for
 
 
 class SystemOneQuestion(Tolerant):
     harmless = also(alone=ANY)  # each question has a canvas of its own anyhow
     type: Text = Field(description="noul, choice or score")
-    instructions: Text
-    criteria: dict[Text, Text | None] | list[Text] | None = Field(
+    instructions: Content = Field(None, description="a text, or any JSON")
+    criteria: dict[Text, Content] | list[Content] | None = Field(
         None,
         description="noul: what true and false mean; choice: the labels with what they stand for; score: the levels",
     )
@@ -39,7 +40,7 @@ class SystemOneQuestion(Tolerant):
 
 class SystemOneRequest(Asking):
     model: Text | None = None
-    state: Annotated[Any, AfterValidator(writable_json)] = Field(description="a text, or any JSON")
+    state: Content = Field(description="a text, or any JSON")
     questions: dict[Text, SystemOneQuestion]
     images: list[Text] | None = Field(None, description="data: URLs, shown with the state")
     steps: Whole | None = Field(None, ge=1, le=8, description="denoise steps before the probabilities are read")
@@ -55,7 +56,7 @@ class SystemOneAnswer(Reply):
     noul: float | None = None
     choice: str | None = None
     score: float | None = None
-    legend: dict[str, str] | None = Field(None, description="the levels of a score by their numbers")
+    legend: dict[str, Any] | None = Field(None, description="the levels of a score by their numbers")
     probabilities: dict[str, float] | None = None
     confidence: float | None = Field(None, description="1 - H(p) / ln K")
     spread: dict[str, float] | None = Field(None, description="standard deviations over several samples")
@@ -77,7 +78,7 @@ def decision_job(body: SystemOneRequest, service: Service) -> Job:
     settings = service.settings
     if body.model and body.model not in (*NAMES, *names_of(settings)) and ANY_NAME not in settings.aliases:
         raise ApiError(400, f"no model {body.model[:100]!r} here: ask for {settings.model_name!r} or {NAMES[0]!r}")
-    questions = {name: question.model_dump(exclude_none=True) for name, question in body.questions.items()}
+    questions = {name: question.model_dump() for name, question in body.questions.items()}
     if len(body.images or ()) > settings.max_images:
         raise ApiError(400, f"{len(body.images or ())} images, at most {settings.max_images} in a request")
     images = [image_bytes(url, settings) for url in body.images or ()]

@@ -16,7 +16,7 @@ from diffusiongemma.serve.systemone.errors import PATH, SystemOneError
 def systemone_router(service: Service) -> APIRouter:
     router = APIRouter(tags=["System One"], responses=errors_as(SystemOneError))
 
-    @router.post(PATH, response_model=SystemOneReply, response_model_exclude_none=True)
+    @router.post(PATH, response_model=SystemOneReply, response_model_exclude_unset=True)
     async def systemone(body: SystemOneRequest, http: Request, response: Response) -> Any:
         started = time.perf_counter()
         reply = await service.answer(http, SYSTEMONE, body)
