@@ -34,24 +34,39 @@ class ImageInput(NamedTuple):
 
 @dataclass(frozen=True)
 class MediaSettings:
-    """Tokens an image and a video frame may take, whether prompts may name files of this machine, and how much longer
-    than the other one side of an image may be for it to be stretched to a square (1: never)."""
+    """Tokens an image and a video frame may take, and whether prompts may name files of this machine.
+
+    For models that know images of one kind: how much longer than the other one side may be for an image to be stretched
+    to a square (1: never), and whether one that is mostly dark is shown as its negative.
+    """
 
     image_tokens: int = 280
     video_tokens: int = 70
     local_files: bool = True
     square_within: float = 1.0
+    dark_on_light: bool = False
 
     @classmethod
     def from_checkpoint(cls, folder: Path, local_files: bool = True) -> MediaSettings:
         """As the checkpoint's processor files say; the release's defaults where they say nothing.
 
-        `square_within` is this package's own: transformers keeps all proportions.
+        `square_within` and `dark_on_light` are this package's own: transformers shows images as they are.
         """
         image, video = _processor_file(folder)
         image_tokens = image.get("max_soft_tokens", cls.image_tokens)
         video_tokens = video.get("max_soft_tokens", min(image_tokens, cls.video_tokens))
-        return cls(image_tokens, video_tokens, local_files, float(image.get("square_within", cls.square_within)))
+        return cls(
+            image_tokens,
+            video_tokens,
+            local_files,
+            float(image.get("square_within", cls.square_within)),
+            bool(image.get("dark_on_light", cls.dark_on_light)),
+        )
+
+    def shown(self, image: Image) -> Image:
+        """An image as the model is to see it."""
+        image = squared(image, self.square_within)
+        return dark_on_light(image) if self.dark_on_light else image
 
 
 def _processor_file(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -117,6 +132,13 @@ def squared(image: Image, within: float) -> Image:
     """The image, stretched to a square if its longer side is at most `within` times the other."""
     short, long = sorted(image.size)
     return image.resize((long, long)) if short < long <= within * short else image
+
+
+def dark_on_light(image: Image) -> Image:
+    """The image, or its negative if more than half of it is dark."""
+    from PIL import ImageOps, ImageStat
+
+    return ImageOps.invert(image) if ImageStat.Stat(image.convert("L")).median[0] < 128 else image
 
 
 def image_inputs(images: Sequence[Image], vision_config: Any, max_soft_tokens: int = 280) -> list[ImageInput]:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from diffusiongemma.chat.messages import GUARD, Messages, canonical, render
 from diffusiongemma.errors import CheckpointError, InputError
-from diffusiongemma.media import ImageInput, MediaSettings, image_inputs, load_image, sample_video, squared, timestamp
+from diffusiongemma.media import ImageInput, MediaSettings, image_inputs, load_image, sample_video, timestamp
 
 VIDEO_TOKEN = "<|video|>"  # only ever in rendered text: in the prompt a video is its frames
 
@@ -96,7 +96,7 @@ def _with_media(
 
 def _frames(kind: str, source: Any, media: MediaSettings) -> list[tuple[str, Any]]:
     if kind == "image":
-        return [("", squared(load_image(source, media.local_files), media.square_within))]
+        return [("", media.shown(load_image(source, media.local_files)))]
     return [(timestamp(seconds) + " ", image) for seconds, image in sample_video(source, media.local_files)]
 
 

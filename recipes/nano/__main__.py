@@ -6,9 +6,17 @@ import argparse
 from collections.abc import Sequence
 
 from diffusiongemma.errors import UserError
-from recipes.nano import first_words, mean, tokenizer, train
+from recipes.nano import first_words, mean, refit, sight, tokenizer, tower, train
 
-STAGES = {"tokenizer": tokenizer, "train": train, "mean": mean, "first-words": first_words}
+STAGES = {
+    "tokenizer": tokenizer,
+    "train": train,
+    "mean": mean,
+    "tower": tower,
+    "refit": refit,
+    "pictures": sight,
+    "first-words": first_words,
+}
 
 
 def parser() -> argparse.ArgumentParser:

@@ -16,11 +16,18 @@ PRINTED = (
     "fonts-cantarell", "fonts-crosextra-carlito", "fonts-crosextra-caladea", "fonts-courier-prime", "fonts-hack",
     "fonts-inconsolata", "fonts-clear-sans", "fonts-dosis", "fonts-cabin", "fonts-eurofurence", "fonts-firacode",
     "fonts-comic-neue", "fonts-averia-serif-gwf", "fonts-open-sans", "fonts-roboto-unhinted", "fonts-quicksand",
-    "fonts-linuxlibertine",
+    "fonts-linuxlibertine", "fonts-arkpandora", "fonts-b612", "fonts-comfortaa", "fonts-croscore", "fonts-ebgaramond",
+    "fonts-go", "fonts-inter", "fonts-jetbrains-mono", "fonts-karla", "fonts-junction", "fonts-jura", "fonts-manrope",
+    "fonts-mononoki", "fonts-opendin", "fonts-opendyslexic", "fonts-osifont", "fonts-play", "fonts-quattrocento",
+    "fonts-roboto-slab", "fonts-sil-andika", "fonts-sora", "fonts-adf-gillius", "fonts-adf-universalis",
+    "fonts-beteckna", "fonts-gnutypewriter", "fonts-ocr-b", "fonts-paratype", "fonts-century-catalogue",
+    "fonts-league-spartan", "fonts-tuffy", "fonts-vollkorn",
 )  # fmt: skip
 HANDWRITTEN = (
     "fonts-dkg-handwriting", "fonts-breip", "fonts-bwht", "fonts-femkeklaver", "fonts-humor-sans",
-    "fonts-dancingscript", "fonts-isabella",
+    "fonts-dancingscript", "fonts-isabella", "fonts-ecolier-court", "fonts-klee", "fonts-kristi", "fonts-kaushanscript",
+    "fonts-rufscript", "fonts-dustin", "fonts-lobstertwo", "fonts-pecita", "fonts-tomsontalks", "fonts-staypuft",
+    "fonts-summersby",
 )  # fmt: skip
 _NEEDED = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.,:"
 

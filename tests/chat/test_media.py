@@ -211,9 +211,20 @@ def test_what_is_nearly_square_is_made_square_where_the_model_asks_for_it(size, 
     assert squared(Image.new("RGB", size), 1.0).size == size
 
 
+def test_what_is_mostly_dark_is_shown_as_its_negative_where_the_model_asks_for_it():
+    night = Image.new("RGB", (40, 40), "#102030")
+    night.paste("white", (0, 0, 10, 10))
+    day = MediaSettings(dark_on_light=True).shown(night)
+    assert day.getpixel((20, 20)) == (0xEF, 0xDF, 0xCF) and day.getpixel((5, 5)) == (0, 0, 0)
+    assert MediaSettings(dark_on_light=True).shown(day).tobytes() == day.tobytes()
+    assert MediaSettings().shown(night).tobytes() == night.tobytes()
+
+
 def test_a_checkpoint_says_what_is_made_square(tmp_path):
-    (tmp_path / "preprocessor_config.json").write_text('{"max_soft_tokens": 140, "square_within": 1.2}')
+    (tmp_path / "preprocessor_config.json").write_text(
+        '{"max_soft_tokens": 140, "square_within": 1.2, "dark_on_light": true}'
+    )
     settings = MediaSettings.from_checkpoint(tmp_path)
-    assert settings.square_within == 1.2 and settings.image_tokens == 140
+    assert settings == MediaSettings(140, 70, square_within=1.2, dark_on_light=True)
     content = [{"type": "image", "image": Image.new("RGB", (500, 450))}]
     assert encode_prompt([user(content)], nano(), vision(), media=settings).images[0].soft_tokens == 121
