@@ -104,7 +104,7 @@ class Groups(Packed):
         if self.kind not in ("int4", "fp4"):
             return self.codes.float()
         codes = torch.stack([self.codes & 15, self.codes >> 4], dim=-1).flatten(-2)
-        return torch.tensor(FP4)[codes.long()] if self.kind == "fp4" else codes.float()
+        return torch.tensor(FP4, device=codes.device)[codes.long()] if self.kind == "fp4" else codes.float()
 
     def __getitem__(self, index: int | slice | Tensor) -> Groups:
         offsets = None if self.offsets is None else self.offsets[index]
@@ -133,7 +133,9 @@ class Blocks(Packed):
     def unpack(self) -> Tensor:
         from gguf import GGMLQuantizationType, dequantize
 
-        return torch.from_numpy(dequantize(self.raw.contiguous().numpy(), GGMLQuantizationType[self.kind]))
+        return torch.from_numpy(dequantize(self.raw.contiguous().cpu().numpy(), GGMLQuantizationType[self.kind])).to(
+            self.raw.device
+        )
 
     def __getitem__(self, index: int | slice | Tensor) -> Blocks:
         return Blocks(self.kind, self.raw[index])

@@ -6,8 +6,10 @@ Every check takes its device, so that it can be called with "cpu" too.
 from __future__ import annotations
 
 import copy
+import dataclasses
 from pathlib import Path
 
+import gguf
 import pytest
 import torch
 from reference import build, new_cache, ours
@@ -20,6 +22,7 @@ from diffusiongemma.kernels.experts import expert_mlp, grouped_expert_mlp, sorte
 from diffusiongemma.model.cache import KVCache
 from diffusiongemma.train.objective import Draw, Objective, loss
 from diffusiongemma.weights.checkpoint import load_model
+from diffusiongemma.weights.packed import Blocks, fp8, int4, int8
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
 MANY_EXPERTS = dict(num_experts=16, top_k_experts=3)  # the other forms of the expert product
@@ -219,3 +222,21 @@ def check_training_step(device, **changes):
 @pytest.mark.parametrize("changes", [{}, dict(num_experts=8, top_k_experts=2)], ids=["few experts", "many experts"])
 def test_a_training_step_equals_that_of_the_cpu(changes):
     check_training_step("cuda", **changes)
+
+
+# --- packed weights -------------------------------------------------------------------------------------------------
+
+
+def moved(packed, device):
+    return dataclasses.replace(
+        packed,
+        **{name: x.to(device) for name, x in vars(packed).items() if isinstance(x, Tensor)},
+    )
+
+
+def test_packed_weights_unpack_alike(device="cuda"):
+    weight = torch.randn(6, 64, generator=torch.Generator().manual_seed(0))
+    quantised = torch.from_numpy(gguf.quantize(weight.numpy(), gguf.GGMLQuantizationType.Q8_0))
+    for packed in (int4(weight), int8(weight), fp8(weight), Blocks("Q8_0", quantised)):
+        there = moved(packed, device).unpack()
+        assert there.device.type == device and torch.equal(there.cpu(), packed.unpack())

@@ -199,3 +199,8 @@ def test_definitions_of_wordnets_files(tmp_path: Path):
     assert explanations.definitions(tmp_path) == [
         ("snail", "noun", "Snail: freshwater or marine creature with a shell.")
     ]
+
+
+def test_a_remark_of_marks_alone_is_never_emptied():
+    rng = np.random.default_rng(0)
+    assert all(varied(rng, "??", keep=0).strip() for _ in range(200))

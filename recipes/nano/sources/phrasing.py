@@ -124,7 +124,7 @@ def varied(rng: np.random.Generator, request: str, keep: float = 0.45) -> str:
     if chance(rng, 0.08) and not rest:
         first += choose(rng, _AFTER)
     if chance(rng, 0.4):
-        first = first.rstrip("?.!" if not rest else "?.")
+        first = first.rstrip("?.!" if not rest else "?.") or first  # a remark may be nothing but its mark
     if chance(rng, 0.35):
         first = first.lower()
     elif chance(rng, 0.1):
