@@ -69,6 +69,8 @@ def test_what_is_not_run():
         ("docs/evaluation.md", "minutes"),
         ("docs/evaluation.md", "downloads a model"),
         ("docs/quantization.md", "downloads a model"),
+        ("docs/scaling.md", "needs two GPUs"),
+        ("docs/scaling.md", "needs torchrun's processes"),
         ("docs/scaling.md", "a server that stays"),
         ("docs/scaling.md", "needs a cluster"),
         ("docs/serving.md", "a server that stays"),

@@ -55,3 +55,33 @@ def test_long_runs_are_minimised_to_the_same():
     accepting[shuffle[:-1]] = np.tile(single.accepting, 2)
     again = minimised(trimmed(CharDfa(single.alphabet, table, accepting)))
     assert (again.next == single.next).all() and (again.accepting == single.accepting).all()
+
+
+def plainly_minimised(dfa) -> int:
+    """The number of states of the smallest equivalent automaton, a round of refinement at a time."""
+    labels = [int(accepting) for accepting in dfa.accepting]
+    while True:
+        rows = [
+            (label, *(labels[t] if t >= 0 else -1 for t in row))
+            for label, row in zip(labels, dfa.next.tolist(), strict=True)
+        ]
+        numbers = {row: number for number, row in enumerate(dict.fromkeys(rows))}
+        finer = [numbers[row] for row in rows]
+        if len(set(finer)) == len(set(labels)):
+            return len(set(finer))
+        labels = finer
+
+
+def test_counters_of_many_characters_a_step_are_minimised_to_the_same():
+    """Such as an array's items: rounds tell one count from the next only, distances all of them."""
+    item = lang.sequence(lang.literal("<"), lang.repeat(lang.Chars(chars("ab")), 0, None), lang.literal(">"))
+    for least, most, tail in ((0, 50, 30), (7, 60, 60), (40, 40, 3)):
+        expression = lang.either(
+            lang.sequence(lang.literal("x"), lang.repeat(item, least, most)),
+            lang.sequence(lang.literal("y"), lang.repeat(lang.sequence(item, lang.literal(";")), 0, tail)),
+        )
+        builder = NfaBuilder()
+        accept = builder.new_state()
+        large = trimmed(builder.determinised(run(builder.build(expression, accept)), accept))
+        assert minimised(large).num_states == plainly_minimised(large)
+        assert minimised(large).matches("x" + "<ab>" * most) and not minimised(large).matches("x" + "<>" * (most + 1))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -18,7 +19,8 @@ from diffusiongemma.errors import InputError
 
 DEAD = -1
 UNREACHABLE = np.iinfo(np.int32).max
-SLOW_ROUNDS = 12  # of refinement: after so many, runs are looked at
+SLOW_ROUNDS = 12  # of refinement: after so many, runs are looked at, and distances whenever it is so many more
+NEWEST = 8  # classes to which distances are taken
 LARGEST_DFA = 20_000  # states; beyond it a constraint is refused, it would take minutes and gigabytes
 
 
@@ -260,6 +262,7 @@ def minimised(dfa: CharDfa) -> CharDfa:
     label_key = random.integers(1, 2**63, size=dfa.num_states + 1, dtype=np.uint64)
     _, labels = np.unique(chars_to_end(dfa), return_inverse=True)  # equivalent states are equally far from the end
     count = rounds = 0
+    before = labels
     while True:
         padded = np.append(labels, dfa.num_states)  # index -1, the dead state, has a label of its own
         hashes = (label_key[padded[dfa.next]] * column_key).sum(1) ^ (label_key[labels] >> np.uint64(1))
@@ -269,6 +272,9 @@ def minimised(dfa: CharDfa) -> CharDfa:
         count, rounds = len(representative), rounds + 1
         if rounds == SLOW_ROUNDS:
             labels = _told_apart_by_runs(dfa.next, labels, label_key)
+        elif rounds % SLOW_ROUNDS == 0:
+            labels = _told_apart_by_distance(dfa.next, before, labels)
+        before = labels
     padded = np.append(labels, DEAD)
     assert (padded[dfa.next] == padded[dfa.next[representative]][labels]).all(), "hash collision"
     smallest = CharDfa(dfa.alphabet, padded[dfa.next[representative]], dfa.accepting[representative])
@@ -294,6 +300,49 @@ def _told_apart_by_runs(next_state: np.ndarray, labels: np.ndarray, label_key: n
         finer = finer * np.uint64(0xBF58476D1CE4E5B9) + seen
     found: np.ndarray = np.unique(finer[:-1], return_inverse=True)[1]
     return found
+
+
+def _told_apart_by_distance(next_state: np.ndarray, before: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """[S] finer labels: of states that are not equally far from those that the last round told apart.
+
+    Equivalent states are, from any class of a refinement. So a counter whose steps are many characters long, such as
+    the number of an array's items, is told apart at once as soon as its end is, where rounds take as many as it counts.
+    `before` are the labels that the round began with.
+    """
+    sizes = np.bincount(labels)
+    first = np.unique(labels, return_index=True)[1]
+    parts = np.bincount(before[first])  # of each class, how many it has come into
+    split = np.flatnonzero(parts[before[first]] > 1)
+    newest = split[np.argsort(sizes[split], kind="stable")[:NEWEST]]
+    source, column = np.nonzero(next_state != DEAD)
+    pairs = np.unique(source * len(labels) + next_state[source, column])
+    coming = _by_target(pairs // len(labels), pairs % len(labels), len(labels))
+    found = [labels, *(_steps_to(np.flatnonzero(labels == label).tolist(), coming) for label in newest)]
+    finer: np.ndarray = np.unique(np.stack(found), axis=1, return_inverse=True)[1]
+    return finer.reshape(-1)
+
+
+def _by_target(source: np.ndarray, target: np.ndarray, num_states: int) -> list[list[int]]:
+    """From which states edges come, for each state."""
+    order = np.argsort(target, kind="stable")
+    ends = np.searchsorted(target[order], np.arange(num_states + 1))
+    sources = source[order].tolist()
+    return [sources[a:b] for a, b in pairwise(ends.tolist())]
+
+
+def _steps_to(goal: list[int], coming: list[list[int]]) -> np.ndarray:
+    """[S] the fewest edges to any state of `goal`, -1 where there is no way."""
+    steps = [-1] * len(coming)
+    for state in goal:
+        steps[state] = 0
+    queue = list(goal)
+    for state in queue:
+        further = steps[state] + 1
+        for other in coming[state]:
+            if steps[other] < 0:
+                steps[other] = further
+                queue.append(other)
+    return np.array(steps)
 
 
 def starting_at(dfa: CharDfa, start: int) -> CharDfa:

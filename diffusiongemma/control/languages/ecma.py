@@ -10,8 +10,10 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
+from itertools import groupby
+from typing import Any
 
 from diffusiongemma.control.languages.charset import ANY_CHAR, CharSet, char_range, chars, charset, complement, union
 from diffusiongemma.errors import InputError
@@ -137,8 +139,22 @@ def _with_property(name: str) -> CharSet:
     kind, _, value = name.rpartition("=")
     value = LONG_NAMES.get(value, value)
     if kind in ("", "gc", "General_Category") and re.fullmatch("(?:[LMNPSZC][a-z]?)?", value):
-        return charset((c, c) for c in range(sys.maxunicode + 1) if unicodedata.category(chr(c)).startswith(value))
+        return charset((low, high) for low, high, category in _category_runs() if category.startswith(value))
     if name in BINARY:
-        return charset((c, c) for c in range(sys.maxunicode + 1) if BINARY[name](chr(c)))
+        return charset((low, high) for low, high, holds in _runs(BINARY[name]) if holds)
     message = f"it uses the Unicode property {name!r}, which is not known here: write a class of its characters"
     raise InputError(message, option="regex")
+
+
+@lru_cache(maxsize=1)
+def _category_runs() -> list[tuple[int, int, str]]:
+    return list(_runs(unicodedata.category))
+
+
+def _runs(quality: Callable[[str], Any]) -> Iterator[tuple[int, int, Any]]:
+    """(first, last, quality) of all code points, alike neighbours together."""
+    first = 0
+    for value, run in groupby(map(quality, map(chr, range(sys.maxunicode + 1)))):
+        last = first + sum(1 for _ in run) - 1
+        yield first, last, value
+        first = last + 1
