@@ -64,8 +64,8 @@ def join(processes: int) -> Processes:
     or not all come."""
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if started != processes:
-        message = f"{started} processes are here: torchrun --nproc-per-node {processes} -m diffusiongemma …"
-        raise InputError(f"start them with torchrun, {message}", option="tensor_parallel", got=processes)
+        message = f"start as many with torchrun --nproc-per-node {processes} -m diffusiongemma …; running: {started}"
+        raise InputError(message, option="tensor_parallel", got=processes)
     if dist.is_initialized():
         raise InputError("these processes have a model already: one for each torchrun", option="tensor_parallel")
     cuda = torch.cuda.is_available()

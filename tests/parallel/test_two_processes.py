@@ -173,7 +173,7 @@ def test_what_cannot_be_split_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
         ("nano", 2, {"quantize": "int8"}, "leave `?quantize`? out"),
         ("nano", 2, {"devices": "cpu,cpu"}, "leave `?devices`? out"),
         (tmp_path / "packed", 2, {}, "weights in few bits are not split"),
-        ("nano", 2, {}, "start them with torchrun, 1 processes are here: torchrun --nproc-per-node 2"),
+        ("nano", 2, {}, "start as many with torchrun --nproc-per-node 2 -m diffusiongemma …; running: 1"),
     ]
     for model, processes, options, words in refused:
         with pytest.raises(InputError, match=words):
