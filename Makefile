@@ -1,8 +1,8 @@
 # `make run` shows the embedded model at work, `make test` checks everything; both set up .venv on first use.
 PYTHON ?= python3
 VENV := .venv
-# Processes that run tests.
-WORKERS ?= 2
+# Processes that run tests: one more than two cores have, as some tests mostly wait.
+WORKERS ?= 3
 BIN := $(VENV)/bin
 # Without an NVIDIA GPU the pinned torch of constraints.txt avoids gigabytes of CUDA packages.
 CONSTRAINTS := $(if $(shell command -v nvidia-smi 2>/dev/null),,-c constraints.txt)
@@ -10,7 +10,8 @@ CONSTRAINTS := $(if $(shell command -v nvidia-smi 2>/dev/null),,-c constraints.t
 .PHONY: run test lint setup browser screenshots docs clean
 setup: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+# The kernels are built again when their sources change.
+$(VENV)/.installed: pyproject.toml constraints.txt $(wildcard diffusiongemma/kernels/csrc/* diffusiongemma/kernels/csrc/*/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) -e '.[dev,video]'
 	touch $@

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -24,17 +25,25 @@ REMEDIES = {
     "TypeScript": "`npm install --no-save typescript@5` in the repository",
     "GPU": "a machine with an NVIDIA GPU",
 }
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # before anybody imports triton
 round_alike()  # before the first product, as `load` does: some tests make their models themselves
 TESTS = Path(__file__).parent
 SLOW = (  # files whose tests take long together; single ones elsewhere are marked where they stand
-    "assets/", "bench/", "cluster/test_ray", "recipes/", "train/", "control/test_chain",
+    "assets/", "bench/", "gpu/", "cluster/test_ray", "recipes/", "train/", "control/test_chain",
     "control/test_constrained_soak", "control/test_json_schema", "engine/test_edit",
     "engine/test_generate_parity", "engine/test_infill",
     "engine/test_verify", "parallel/test_two_processes", "serve/test_batch", "serve/test_clients",
     "serve/test_compiling", "serve/test_serve_limits", "serve/test_serve_schema", "serve/test_served_adapters",
     "test_docs", "test_examples", "test_wrong_types", "weights/test_checkpoint", "weights/test_lora",
 )  # fmt: skip
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "preprocessor_config.json")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+PREPROCESSOR = {
+    "image_processor_type": "Gemma4ImageProcessor",
+    "patch_size": 16,
+    "pooling_kernel_size": 3,
+    "max_soft_tokens": 70,
+}
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +60,7 @@ def tiny_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ours(reference, directory)
     for name in TOKENIZER_FILES:
         shutil.copy(ASSETS / "nano" / name, directory)
+    (directory / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR))
     generation = {"max_new_tokens": 2 * CANVAS, "max_denoising_steps": 8, "eos_token_id": [1, 5]}
     (directory / "generation_config.json").write_text(json.dumps(generation))
     return directory

@@ -1,5 +1,5 @@
-"""Compiles the kernels in `csrc` into `lib`, one library for each instruction set: part of the package's build, and by
-hand where it was installed without a compiler.
+"""Compiles the kernels in `csrc` into `lib`, one library for each instruction set and one for automata: part of the
+package's build, and by hand where it was installed without a compiler.
 
     python -m diffusiongemma.kernels.build
 """
@@ -16,10 +16,13 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 SOURCE, LIBRARIES = HERE / "csrc" / "products.cpp", HERE / "lib"
+AUTOMATA = "automata"  # its library needs neither torch nor OpenMP, nor any instructions in particular
 # Best first. What a compiler or a processor does not have is passed over.
 AVX2 = ("-mavx2", "-mfma", "-mf16c")
+AVX512 = (*AVX2, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni")
 INSTRUCTION_SETS: dict[str, tuple[str, ...]] = {
-    "avx512": (*AVX2, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni"),
+    "amx": (*AVX512, "-mamx-tile", "-mamx-int8"),
+    "avx512": AVX512,
     "avx2": AVX2,
     "plain": (),
 }
@@ -32,6 +35,10 @@ def library(name: str) -> Path:
     return LIBRARIES / f"packed-{name}.so"
 
 
+def automata_library() -> Path:
+    return LIBRARIES / f"{AUTOMATA}.so"
+
+
 def compiler() -> str | None:
     """The C++ compiler that `CXX` names, or the first of the usual ones; None where there is none."""
     names = (os.environ.get("CXX"), "g++", "clang++", "c++")
@@ -39,20 +46,23 @@ def compiler() -> str | None:
 
 
 def build() -> dict[str, str]:
-    """Compile every set that this kind of machine may have -> what went wrong, by the set's name, if anything did.
+    """Compile every set that this kind of machine may have, and automata -> what went wrong, by name, if anything did.
 
     Threads are OpenMP's where the compiler has them; whose library that is is decided on loading
     (`kernels.native`).
     """
-    program = compiler()
+    program, every = compiler(), (*INSTRUCTION_SETS, AUTOMATA)
     if program is None:
-        return dict.fromkeys(INSTRUCTION_SETS, "no C++ compiler was found")
+        return dict.fromkeys(every, "no C++ compiler was found")
     if os.name != "posix":
-        return dict.fromkeys(INSTRUCTION_SETS, f"not known how to build on {platform.system()}")
+        return dict.fromkeys(every, f"not known how to build on {platform.system()}")
     LIBRARIES.mkdir(exist_ok=True)
     intel = platform.machine().lower() in ("x86_64", "amd64")
     names = [name for name in INSTRUCTION_SETS if intel or name == "plain"]
-    return {name: error for name in names if (error := _compile(program, name))}
+    errors = {name: error for name in names if (error := _compile(program, name))}
+    if error := _compile_automata(program):
+        errors[AUTOMATA] = error
+    return errors
 
 
 def _compile(program: str, name: str) -> str:
@@ -63,17 +73,34 @@ def _compile(program: str, name: str) -> str:
         linux = sys.platform == "linux"
         compiled = [program, *flags, *(["-fopenmp"] if linux else []), "-w", "-c", str(SOURCE), "-o", str(object_file)]
         loose = ["-nostdlib", "-lc", "-lm", "-lgcc"] if linux else []
-        for command in (compiled, [program, "-shared", str(object_file), "-o", str(made), *loose]):
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                return (done.stderr.strip().splitlines() or ["the compiler failed"])[-1]
+        linked = [program, "-shared", str(object_file), "-o", str(made), *loose]
+        if error := _run(compiled) or _run(linked):
+            return error
         made.replace(library(name))  # whole or not at all: another process may be loading it
     return ""
 
 
+def _compile_automata(program: str) -> str:
+    flags = ("-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-w", "-shared")
+    own_copies = ("-static-libstdc++", "-static-libgcc") if sys.platform == "linux" else ()
+    with tempfile.TemporaryDirectory(dir=LIBRARIES) as temporary:
+        made = Path(temporary) / "made.so"
+        source = SOURCE.with_name("automata.cpp")
+        if error := _run([program, *flags, *own_copies, str(source), "-o", str(made)]):
+            return error
+        made.replace(automata_library())
+    return ""
+
+
+def _run(command: list[str]) -> str:
+    """What went wrong, in a line."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    return (done.stderr.strip().splitlines() or ["the compiler failed"])[-1] if done.returncode else ""
+
+
 if __name__ == "__main__":
     errors = build()
-    for name in INSTRUCTION_SETS:
-        if name in errors or library(name).exists():
+    for name in (*INSTRUCTION_SETS, AUTOMATA):
+        if name in errors or (name == AUTOMATA or library(name).exists()):
             print(f"{name}: {errors.get(name, 'built')}")
-    sys.exit(len(errors) == len(INSTRUCTION_SETS))
+    sys.exit(len(errors) > len(INSTRUCTION_SETS))

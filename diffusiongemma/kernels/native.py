@@ -1,4 +1,5 @@
-"""The library for this processor that `kernels.build` makes of `csrc`, and how it reads logits.
+"""The library for this processor that `kernels.build` makes of `csrc`; how it reads logits; and what takes
+torch many passes.
 
 A row's result depends on that row alone, bit for bit, whatever the number of rows and threads, and the sets of
 instructions agree to the last bit (`csrc/multiply.h`).
@@ -10,7 +11,7 @@ import ctypes
 import os
 import platform
 import re
-from ctypes import c_float, c_int32, c_int64, c_void_p
+from ctypes import c_float, c_int, c_int32, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
 
@@ -19,9 +20,15 @@ from torch import Tensor
 
 from diffusiongemma.kernels.build import INSTRUCTION_SETS, library
 
-VERSION = 2
+VERSION = 8
 VARIABLE = "DIFFUSIONGEMMA_KERNELS"  # one of INSTRUCTION_SETS, or "none"
-NEEDS = {"avx512": {"avx512f", "avx512bw", "avx512vl", "avx512_vnni"}, "avx2": {"avx2", "fma", "f16c"}, "plain": set()}
+AVX512 = {"avx512f", "avx512bw", "avx512vl", "avx512_vnni"}
+NEEDS: dict[str, set[str]] = {
+    "amx": {*AVX512, "amx_tile", "amx_int8"},
+    "avx512": AVX512,
+    "avx2": {"avx2", "fma", "f16c"},
+    "plain": set(),
+}
 
 
 class Weight(ctypes.Structure):
@@ -62,6 +69,23 @@ class _Reading(ctypes.Structure):
     ]
 
 
+class _Router(ctypes.Structure):
+    """`Router` of csrc/layer.h."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("weight", "scale", "expert_scale")),
+        ("width", c_int64),
+        *((name, c_int32) for name in ("experts", "chosen", "wide")),
+        ("eps", c_float),
+    ]
+
+
+def cap_in_place(logits: Tensor, cap: float) -> Tensor:
+    """Contiguous float32 logits become cap * tanh(logits / cap)."""
+    loaded_library().packed_cap(address(logits), c_int64(logits.numel()), c_float(cap))
+    return logits
+
+
 def read_in_place(
     logits: Tensor, temperature: Tensor, uniforms: Tensor, greedy: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -75,6 +99,63 @@ def read_in_place(
     whole = torch.tensor([(r.argmax, r.drawn) for r in readings], dtype=torch.long)
     real = torch.tensor([(r.entropy, r.logprob, r.drawn_logprob) for r in readings])
     return (*whole.unbind(-1), *real.unbind(-1))  # type: ignore[return-value]
+
+
+def takes(dtype: torch.dtype, *tensors: Tensor) -> bool:
+    """Whether `rms_norm` and `rotated` take these as they are: of this type, on a CPU, whole, outside training."""
+    if torch.compiler.is_compiling() or any(t.dtype != dtype or t.device.type != "cpu" for t in tensors):
+        return False
+    trained = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    whole = all(t.is_contiguous() and t.shape[-1] % 16 == 0 for t in tensors)
+    return whole and not trained and kernels()[0] is not None
+
+
+def rms_norm(x: Tensor, weight: Tensor | None, eps: float, behind: Tensor | None = None) -> Tensor:
+    """x [..., D] over the root mean square of each row, computed in float32, times weight [D], added to `behind`
+    [..., D] if it is given -> [..., D]."""
+    out = torch.empty_like(x)
+    rows, width = c_int64(x.numel() // x.shape[-1]), c_int64(x.shape[-1])
+    scale, added = (None if given is None else address(given) for given in (weight, behind))
+    wide = c_int(x.dtype == torch.float32)
+    loaded_library().packed_norm(address(x), rows, width, scale, c_float(eps), added, address(out), wide)
+    return out
+
+
+def routed(x: Tensor, weight: Tensor, scale: Tensor, expert_scale: Tensor, k: int, eps: float) -> tuple[Tensor, Tensor]:
+    """Router of x [N, D] by weight [E, D], scale [D] and expert_scale [E] -> float32 weights and expert ids, [N, k]."""
+    rows, wide = x.float(), weight.dtype == torch.float32
+    shares, chosen = torch.empty(len(x), k), torch.empty(len(x), k, dtype=torch.long)
+    tensors = map(address, (weight, scale, expert_scale))
+    router = _Router(*tensors, x.shape[1], len(weight), k, wide, eps)
+    inputs = (ctypes.byref(router), address(rows), c_int64(len(x)))
+    loaded_library().packed_route(*inputs, address(shares), address(chosen))
+    return shares, chosen
+
+
+def attend_one(q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """q [H, 1, d] over keys and values [KV heads, S, d] of a cache, or int8 [KV heads, S, d + 4] -> [1, H, d]."""
+    query = q[:, 0].float().contiguous()
+    out = torch.empty_like(query)
+    heads, tokens, _ = keys.shape
+    kind = (torch.float32, torch.bfloat16, torch.int8).index(keys.dtype)
+    sizes = map(c_int64, (heads, keys.stride(0), tokens, len(query) // heads, query.shape[1]))
+    loaded_library().packed_attend(c_int(kind), *map(address, (query, keys, values)), *sizes, address(out))
+    return out.to(q.dtype)[None]
+
+
+def softmax_in_place(scores: Tensor) -> Tensor:
+    """Contiguous bfloat16 scores [..., S] -> their softmax, computed in float32."""
+    rows, width = c_int64(scores.numel() // scores.shape[-1]), c_int64(scores.shape[-1])
+    loaded_library().packed_softmax(address(scores), rows, width)
+    return scores
+
+
+def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x [N, H, D] * cos [N, D] + (-second, first half of x) * sin [N, D] -> [N, H, D], rounded as torch does it."""
+    out = torch.empty_like(x)
+    sizes, wide = map(c_int64, x.shape), c_int(x.dtype == torch.float32)
+    loaded_library().packed_rotate(address(x), *sizes, address(cos), address(sin), address(out), wide)
+    return out
 
 
 def loaded_library() -> ctypes.CDLL:
@@ -109,6 +190,8 @@ def _load(name: str) -> ctypes.CDLL | str:
         found = ctypes.CDLL(str(path))
         if found.packed_version() != VERSION or found.packed_weight_size() != ctypes.sizeof(Weight):
             return "of another version: build it again"
+        if not found.packed_allowed():
+            return "not allowed by the system"
     except OSError as error:
         return str(error)
     return found if _multiplies(found) else "it multiplies wrongly on this processor"
@@ -135,7 +218,7 @@ def _multiplies(found: ctypes.CDLL) -> bool:
     for kind, zero, stored in ((0, 8, halves), (2, 0, bytes_)):
         described = Weight(kind, 0, 0, zero, 20, 96, 32, 1.0, stored.data_ptr(), scales.data_ptr(), None)
         out = torch.empty(9, 20)
-        found.packed_product(ctypes.byref(described), address(x), c_int64(9), address(out), c_int64(20))
+        found.packed_product(ctypes.byref(described), c_int(1), address(x), c_int64(9), address(out), c_int64(20))
         if not torch.equal(out, x @ weight.T.float()):
             return False
     return True

@@ -10,6 +10,13 @@ constexpr bool HALVES = true;
 constexpr bool HALVES = false;
 #endif
 
+// Codes are held less their zero, with a sign, where such products are no slower.
+#ifdef __AMX_INT8__
+constexpr bool SIGNS = true;
+#else
+constexpr bool SIGNS = false;
+#endif
+
 // --- bytes -----------------------------------------------------------------------------------------------------------
 
 inline int64_t row_bytes(const Weight &w) {
@@ -30,7 +37,7 @@ alignas(32) static const uint8_t FP4_CODES[32] = {12, 13, 14, 15, 16, 18, 20, 24
 // The bytes that are decoded next, asked for while others are: of the sixteen rows behind these, the same share.
 struct Ahead {
   const uint8_t *at, *end;
-  void fetch(int bytes) {
+  void fetch(int64_t bytes) {
     for (int i = 0; i < bytes && at < end; i += 64, at += 64) __builtin_prefetch(at, 0, 2);
   }
 };
@@ -59,37 +66,107 @@ __attribute__((always_inline)) inline void transpose(__m256i words[8]) {
 
 inline __m256i lower(__m256i v) { return _mm256_and_si256(v, _mm256_set1_epi8(15)); }
 inline __m256i upper(__m256i v) { return lower(_mm256_srli_epi16(v, 4)); }
+inline __m256i less(__m256i v, int zero) { return _mm256_sub_epi8(v, _mm256_set1_epi8((char)zero)); }
 
 inline void put(uint8_t *codes, int chunk, int half, __m256i v) {
   _mm256_store_si256((__m256i *)(codes + (chunk * 2 + half) * 32), v);
 }
 
-// Halves of bytes: word j of 64 inputs (or of 32) gives the chunks lows[j] and highs[j].
-inline void put_nibbles(Tile &t, int chunk, int half, __m256i words[8], int count, bool even_odd, bool fp4) {
-  transpose(words);
-  const __m256i table = _mm256_load_si256((const __m256i *)FP4_CODES);
-  for (int j = 0; j < count; j++) {
-    __m256i low = lower(words[j]), high = upper(words[j]);
-    if (fp4) low = _mm256_shuffle_epi8(table, low), high = _mm256_shuffle_epi8(table, high);
-    put(t.codes, chunk + (even_odd ? 2 * j : j), half, low);
-    put(t.codes, chunk + (even_odd ? 2 * j + 1 : j + 8), half, high);
+// Words of one column each, of as many rows as a vector holds: all sixteen, or eight.
+#ifdef __AVX512BW__
+
+typedef __m512i Columns;
+inline Columns lower(Columns v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
+inline Columns upper(Columns v) { return lower(_mm512_srli_epi16(v, 4)); }
+inline Columns less(Columns v, int zero) { return _mm512_sub_epi8(v, _mm512_set1_epi8((char)zero)); }
+inline Columns turned(Columns v, int sign) { return _mm512_xor_si512(v, _mm512_set1_epi8((char)sign)); }
+inline Columns fp4_codes(Columns v) {
+  return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_load_si128((const __m128i *)FP4_CODES)), v);
+}
+inline Columns low_words(Columns a, Columns b) { return _mm512_unpacklo_epi32(a, b); }
+inline Columns high_words(Columns a, Columns b) { return _mm512_unpackhi_epi32(a, b); }
+inline Columns low_pairs(Columns a, Columns b) { return _mm512_unpacklo_epi64(a, b); }
+inline Columns high_pairs(Columns a, Columns b) { return _mm512_unpackhi_epi64(a, b); }
+inline Columns beside(const __m128i parts[4]) {
+  const __m512i first = _mm512_inserti32x4(_mm512_castsi128_si512(parts[0]), parts[1], 1);
+  return _mm512_inserti32x4(_mm512_inserti32x4(first, parts[2], 2), parts[3], 3);
+}
+inline void put(uint8_t *codes, int chunk, int, Columns v) { _mm512_store_si512(codes + chunk * 64, v); }
+inline void put_pair(Columns pair, float factor, float *to) {
+  const __m512i upper_half = _mm512_set1_epi32((int)0xffff0000);
+  const __m512 first = _mm512_castsi512_ps(_mm512_slli_epi32(pair, 16));
+  const __m512 second = _mm512_castsi512_ps(_mm512_and_si512(pair, upper_half));
+  _mm512_store_ps(to, _mm512_mul_ps(first, _mm512_set1_ps(factor)));
+  _mm512_store_ps(to + OUTS, _mm512_mul_ps(second, _mm512_set1_ps(factor)));
+}
+
+#else
+
+typedef __m256i Columns;
+inline Columns turned(Columns v, int sign) { return _mm256_xor_si256(v, _mm256_set1_epi8((char)sign)); }
+inline Columns fp4_codes(Columns v) { return _mm256_shuffle_epi8(_mm256_load_si256((const __m256i *)FP4_CODES), v); }
+inline Columns low_words(Columns a, Columns b) { return _mm256_unpacklo_epi32(a, b); }
+inline Columns high_words(Columns a, Columns b) { return _mm256_unpackhi_epi32(a, b); }
+inline Columns low_pairs(Columns a, Columns b) { return _mm256_unpacklo_epi64(a, b); }
+inline Columns high_pairs(Columns a, Columns b) { return _mm256_unpackhi_epi64(a, b); }
+inline Columns beside(const __m128i parts[2]) { return _mm256_set_m128i(parts[1], parts[0]); }
+inline void put_pair(Columns pair, float factor, float *to) {
+  const __m256i upper_half = _mm256_set1_epi32((int)0xffff0000);
+  const __m256 first = _mm256_castsi256_ps(_mm256_slli_epi32(pair, 16));
+  const __m256 second = _mm256_castsi256_ps(_mm256_and_si256(pair, upper_half));
+  _mm256_store_ps(to, _mm256_mul_ps(first, _mm256_set1_ps(factor)));
+  _mm256_store_ps(to + OUTS, _mm256_mul_ps(second, _mm256_set1_ps(factor)));
+}
+
+#endif
+
+constexpr int ROWS_HELD = sizeof(Columns) / 4, PARTS = OUTS / ROWS_HELD;
+
+// The sixteen bytes (or eight) from `at` on of as many rows as a vector holds -> four columns (or two). Rows that meet in
+// a vector are loaded into it side by side, as exchanging parts of vectors is slow.
+inline void columns_of_16(const uint8_t *const *rows, int64_t at, int bytes, Columns columns[4]) {
+  Columns v[4];
+  for (int i = 0; i < 4; i++) {
+    __m128i parts[ROWS_HELD / 4];
+    for (int j = 0; j < ROWS_HELD / 4; j++) {
+      const __m128i *from = (const __m128i *)(rows[i + 4 * j] + at);
+      parts[j] = bytes == 16 ? _mm_loadu_si128(from) : _mm_loadl_epi64(from);
+    }
+    v[i] = beside(parts);
+  }
+  const Columns a = low_words(v[0], v[1]), b = low_words(v[2], v[3]);
+  const Columns c = high_words(v[0], v[1]), d = high_words(v[2], v[3]);
+  columns[0] = low_pairs(a, b), columns[1] = high_pairs(a, b);
+  columns[2] = low_pairs(c, d), columns[3] = high_pairs(c, d);
+}
+
+// Halves of bytes: of each word the lower and the upper ones are a chunk each.
+inline void put_nibbles(const Weight &w, const Columns *words, int count, int zero, Tile &t, int chunk, int part) {
+  const int step = w.kind == Q4_K ? 1 : 2, other = w.kind == Q4_K ? 8 : 1;
+  for (int j = 0; j < count; j++, chunk += step) {
+    Columns low = lower(words[j]), high = upper(words[j]);
+    if (w.kind == FP4) low = fp4_codes(low), high = fp4_codes(high);
+    if (SIGNS) low = less(low, zero), high = less(high, zero);
+    put(t.codes, chunk, part, low);
+    put(t.codes, chunk + other, part, high);
   }
 }
 
-inline void decode_nibbles(const Weight &w, const uint8_t *const rows[OUTS], int64_t k0, int kn, Tile &t, Ahead ahead) {
-  for (int k = 0, n; k < kn; k += n) {
-    n = kn - k >= 64 ? 64 : kn - k >= 32 ? 32 : 16;
-    for (int half = 0; half < 2; half++) {
-      ahead.fetch(256);
-      __m256i words[8];
-      for (int i = 0; i < 8; i++) {
-        const uint8_t *row = rows[8 * half + i], *at = row + (k0 + k) / 2;
-        if (w.kind == Q4_K) at = row + (k0 + k) / 256 * 144 + 16 + (k0 + k) % 256 / 2;
-        words[i] = n == 64   ? _mm256_loadu_si256((const __m256i *)at)
-                   : n == 32 ? _mm256_zextsi128_si256(_mm_loadu_si128((const __m128i *)at))
-                             : _mm256_zextsi128_si256(_mm_loadl_epi64((const __m128i *)at));
-      }
-      put_nibbles(t, k / 4, half, words, n / 8, w.kind != Q4_K, w.kind == FP4);
+inline void decode_nibbles(const Weight &w, const uint8_t *const rows[OUTS], int64_t k0, int kn, Tile &t, int zero,
+                           Ahead ahead) {
+  for (int k = 0; k < kn; k += 32) {
+    const int bytes = kn - k < 32 ? 8 : 16;
+    int64_t at = (k0 + k) / 2;
+    int chunk = k / 4;
+    if (w.kind == Q4_K) {
+      at = (k0 + k) / 256 * 144 + 16 + (k0 + k) % 256 / 2;
+      chunk = k / 64 * 16 + k % 64 / 8;
+    }
+    for (int part = 0; part < PARTS; part++) {
+      ahead.fetch(256 / PARTS);
+      Columns words[4];
+      columns_of_16(rows + part * ROWS_HELD, at, bytes, words);
+      put_nibbles(w, words, bytes / 4, zero, t, chunk, part);
     }
   }
 }
@@ -127,18 +204,39 @@ inline __m256i vector_of_32(const Weight &w, const uint8_t *row, int64_t k, int6
   }
 }
 
+template <typename Words>
+inline void put_bytes(const Words *words, int count, bool halves, int zero, Tile &t, int chunk, int part) {
+  for (int j = 0; j < count; j++) {
+    put(t.codes, chunk + j, part, halves ? lower(words[j]) : SIGNS ? less(words[j], zero) : words[j]);
+    if (halves) put(t.high, chunk + j, part, upper(words[j]));
+  }
+}
+
+// Of a kind whose bytes are read as they lie but for their sign.
+inline void decode_whole_bytes(const Weight &w, const uint8_t *const rows[OUTS], int64_t k0, int kn, Tile &t,
+                               bool halves, int zero, Ahead ahead) {
+  for (int k = 0; k < kn; k += 16) {
+    const int64_t at = w.kind == Q8_0 ? (k0 + k) / 32 * 34 + 2 + (k0 + k) % 32 : k0 + k;
+    for (int part = 0; part < PARTS; part++) {
+      ahead.fetch(256 / PARTS);
+      Columns words[4];
+      columns_of_16(rows + part * ROWS_HELD, at, 16, words);
+      for (Columns &word : words) word = turned(word, w.kind == UINT8 ? 0 : 0x80);
+      put_bytes(words, 4, halves, zero, t, k / 4, part);
+    }
+  }
+}
+
 inline void decode_bytes(const Weight &w, const uint8_t *const rows[OUTS], int64_t k0, int kn, Tile &t, bool halves,
-                         Ahead ahead) {
+                         int zero, Ahead ahead) {
+  if (w.kind != Q5_0 && w.kind != Q6_K) return decode_whole_bytes(w, rows, k0, kn, t, halves, zero, ahead);
   for (int k = 0; k < kn; k += 32)
     for (int half = 0; half < 2; half++) {
       ahead.fetch(256);
       __m256i words[8];
-      for (int i = 0; i < 8; i++) words[i] = vector_of_32(w, rows[8 * half + i], k0 + k, kn - k);
+      for (int i = 0; i < 8; i++) words[i] = vector_of_32(w, rows[8 * half + i], k0 + k, 32);
       transpose(words);
-      for (int j = 0; j < (kn - k < 32 ? 4 : 8); j++) {
-        put(t.codes, k / 4 + j, half, halves ? lower(words[j]) : words[j]);
-        if (halves) put(t.high, k / 4 + j, half, upper(words[j]));
-      }
+      put_bytes(words, 8, halves, zero, t, k / 4, half);
     }
 }
 #else
@@ -174,7 +272,7 @@ inline void bytes_of_32(const Weight &w, const uint8_t *row, int64_t k, int64_t 
   }
 }
 
-inline void decode_nibbles(const Weight &w, const uint8_t *const rows[OUTS], int64_t k0, int kn, Tile &t, Ahead) {
+inline void decode_nibbles(const Weight &w, const uint8_t *const rows[OUTS], int64_t k0, int kn, Tile &t, int, Ahead) {
   for (int o = 0; o < OUTS; o++)
     for (int k = 0; k < kn; k += 8) {  // a word of a row
       int64_t at = k0 + k, block = at % 256 / 8;
@@ -189,7 +287,8 @@ inline void decode_nibbles(const Weight &w, const uint8_t *const rows[OUTS], int
     }
 }
 
-inline void decode_bytes(const Weight &w, const uint8_t *const rows[OUTS], int64_t k0, int kn, Tile &t, bool, Ahead) {
+inline void decode_bytes(const Weight &w, const uint8_t *const rows[OUTS], int64_t k0, int kn, Tile &t, bool, int,
+                         Ahead) {
   for (int o = 0; o < OUTS; o++)
     for (int k = 0; k < kn; k += 32) {
       uint8_t bytes[32];
@@ -233,6 +332,9 @@ inline void scale_and_minimum(const uint8_t *packed, int group, int *scale, int 
   }
 }
 
+// Of all scales that stand apart.
+inline float scale_factor(const Weight &w) { return w.kind == FP4 ? w.factor * 0.5f : w.factor; }
+
 // Scales, and offsets where there are any, of groups first .. first + count of a row. `at` is the place of the row's
 // first scale, where scales stand apart.
 inline void scales_of(const Weight &w, const Shape &s, const uint8_t *row, int64_t at, int64_t first, int count,
@@ -254,7 +356,7 @@ inline void scales_of(const Weight &w, const Shape &s, const uint8_t *row, int64
     const int64_t bytes = w.kind == Q5_0 ? 22 : 34;
     for (int g = 0; g < count; g++) scales[g] = half_to_float(row + (first + g) * bytes);
   } else {
-    const float factor = w.kind == FP4 ? w.factor * 0.5f : w.factor;
+    const float factor = scale_factor(w);
     if (w.group == s.group) {
       numbers(w.scales, w.scale_type, at + first, count, factor, scales);
       if (s.offsets) numbers(w.offsets, w.offset_type, at + first, count, 1.0f, offsets);
@@ -289,14 +391,48 @@ inline void put_floats(const float rows[OUTS][MOST_GROUPS], int groups, float *o
 #endif
 }
 
+#ifdef __AVX2__
+// Numbers of bfloat16, a row of them for each output, times a factor -> out [groups][16]; eight groups at a time, for
+// which the last ones are read with those before them. A row has eight or more.
+inline void put_bfloat16(const uint8_t *array, const int64_t *row, int64_t a_row, int64_t first, int groups, float factor,
+                         float *out) {
+  const uint8_t *rows[OUTS];
+  for (int o = 0; o < OUTS; o++) rows[o] = array + 2 * row[o] * a_row;
+  alignas(64) float eight[8 * OUTS];
+  for (int g = 0; g < groups; g += 8) {
+    const int count = groups - g < 8 ? groups - g : 8;
+    const int64_t from = first + g + 8 <= a_row ? first + g : a_row - 8;
+    float *to = count == 8 ? out + g * OUTS : eight;
+    for (int part = 0; part < PARTS; part++) {
+      Columns pairs[4];
+      columns_of_16(rows + part * ROWS_HELD, 2 * from, 16, pairs);
+      for (int i = 0; i < 4; i++) put_pair(pairs[i], factor, to + 2 * i * OUTS + part * ROWS_HELD);
+    }
+    if (count < 8) memcpy(out + g * OUTS, eight + (first + g - from) * OUTS, sizeof(float) * count * OUTS);
+  }
+}
+#endif
+
+// One number a row, which all of its groups have.
+inline void put_alike(const uint8_t *array, int type, const int64_t *row, int groups, float factor, float *out) {
+  for (int o = 0; o < OUTS; o++) out[o] = number(array, type, row[o]) * factor;
+  for (int g = 1; g < groups; g++) memcpy(out + g * OUTS, out, sizeof(float) * OUTS);
+}
+
 inline void decode_scales(const Weight &w, const Shape &s, const int64_t *row, const uint8_t *const rows[OUTS],
-                          int64_t k0, int kn, Tile &t) {
-  alignas(32) float scales[OUTS][MOST_GROUPS], offsets[OUTS][MOST_GROUPS];
+                          int64_t k0, int kn, float *to, float *offsets_to) {
   const int64_t first = k0 / s.group, a_row = w.group ? w.in / w.group : 0;
   const int groups = kn / s.group;
+  if (a_row == 1 && !s.offsets && w.kind < Q4_K)
+    return put_alike(w.scales, w.scale_type, row, groups, scale_factor(w), to);
+#ifdef __AVX2__
+  if (w.group == s.group && !s.offsets && w.scale_type == BFLOAT16 && a_row >= 8)
+    return put_bfloat16(w.scales, row, a_row, first, groups, scale_factor(w), to);
+#endif
+  alignas(32) float scales[OUTS][MOST_GROUPS], offsets[OUTS][MOST_GROUPS];
   for (int o = 0; o < OUTS; o++) scales_of(w, s, rows[o], row[o] * a_row, first, groups, scales[o], offsets[o]);
-  put_floats(scales, groups, t.scales);
-  if (s.offsets) put_floats(offsets, groups, t.offsets);
+  put_floats(scales, groups, to);
+  if (s.offsets) put_floats(offsets, groups, offsets_to);
 }
 
 // Where a tile's rows are.
@@ -306,18 +442,21 @@ struct Place {
   Ahead ahead;
 };
 
-inline Place place_of(const Weight &w, int64_t row0, int64_t k0) {
+inline Place place_of(const Weight &w, int64_t row0, int64_t k0, int kn) {
   Place p;
-  const int64_t bytes = row_bytes(w), behind = (row0 + OUTS) * bytes + OUTS * bytes * k0 / w.in, all = bytes * w.out;
+  const int64_t bytes = row_bytes(w), share = OUTS * bytes * kn / w.in, all = bytes * w.out;
+  const int64_t behind = (row0 + WIDTH) * bytes + OUTS * bytes * k0 / w.in;
   for (int o = 0; o < OUTS; o++) {
     p.row[o] = row0 + o < w.out ? row0 + o : w.out - 1;
     p.rows[o] = w.codes + p.row[o] * bytes;
   }
-  p.ahead = {w.codes + (behind < all ? behind : all), w.codes + all};
+  p.ahead = {w.codes + (behind < all ? behind : all), w.codes + (behind + share < all ? behind + share : all)};
   return p;
 }
 
 inline void decode_codes(const Weight &w, const Shape &s, const Place &p, int64_t k0, int kn, Tile &t) {
-  if (s.bits == 4 || w.kind == FP4) decode_nibbles(w, p.rows, k0, kn, t, p.ahead);
-  else decode_bytes(w, p.rows, k0, kn, t, HALVES && s.bits == 8, p.ahead);
+  const int zero = s.is_signed() ? s.zero : 0;
+  const Ahead ahead = SIGNS ? Ahead{nullptr, nullptr} : p.ahead;  // AMX has more time while it multiplies
+  if (s.bits == 4 || w.kind == FP4) decode_nibbles(w, p.rows, k0, kn, t, zero, ahead);
+  else decode_bytes(w, p.rows, k0, kn, t, HALVES && s.bits == 8, zero, ahead);
 }

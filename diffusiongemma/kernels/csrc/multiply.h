@@ -1,4 +1,4 @@
-// Rows of 8-bit activations times one tile, for each instruction set that the file is compiled for.
+// Rows of 8-bit activations times one tile, for each instruction set that the file is compiled for (AMX: `tiles.h`).
 //
 // All of them add in the same order and round alike: sums of a group are whole numbers, then
 //   acc += float(sum - zero · sum of the row's codes) · weight's scale · row's scale, and offset · row's sum.
@@ -6,56 +6,83 @@
 
 #include "decode.h"
 
-// Row r of `a` from input k0 on, its first group g0, against a tile: acc [rows][16] is added to.
+// Row r of `a` from input k0 on, its first group g0, against a tile: acc [rows][16] is added to. `ahead` is decoded next.
 struct Slice {
   const Activations &a;
   int64_t row, k0, g0;
   int groups;
+  Ahead ahead;
+};
+
+#ifdef __AMX_INT8__
+
+#include "tiles.h"
+
+#else
+
+inline bool allowed() { return true; }
+
+// Nothing is to be laid out.
+inline int tile_rows(int) { return 1; }
+struct Tiles {
+  Tiles(int, int) {}
 };
 
 #if defined(__AVX512VNNI__)
 
+constexpr int MOST_ROWS = 6;
+
+// Two tiles at once: activations are what is loaded most, and serve both. Six rows are what registers hold of sums.
 template <int ROWS, int CHUNKS, bool OFFSETS>
-inline void rows_times_tile(const Slice &s, const Tile &t, float *acc) {
-  const int64_t in = s.a.in, groups = s.a.groups, side = s.row * groups + s.g0;
+inline void rows_times_tile(const Slice &s, const Tile *t, float *acc) {
+  const int64_t in = s.a.in;
   const int8_t *a = s.a.codes + s.row * in + s.k0;
-  __m512 totals[ROWS];
-  for (int r = 0; r < ROWS; r++) totals[r] = _mm512_loadu_ps(acc + r * 16);
+  __m512 totals[ROWS][TILES];
+  for (int r = 0; r < ROWS; r++)
+    for (int i = 0; i < TILES; i++) totals[r][i] = _mm512_loadu_ps(acc + r * WIDTH + i * OUTS);
   for (int g = 0; g < s.groups; g++) {
-    __m512i sums[ROWS];
-    for (int r = 0; r < ROWS; r++) sums[r] = _mm512_setzero_si512();
+    __m512i sums[ROWS][TILES];
+    for (int r = 0; r < ROWS; r++)
+      for (int i = 0; i < TILES; i++) sums[r][i] = _mm512_setzero_si512();
+#pragma GCC unroll 8
     for (int c = 0; c < CHUNKS; c++) {
-      const __m512i codes = _mm512_load_si512(t.codes + (g * CHUNKS + c) * 64);
+      __m512i codes[TILES];
+      for (int i = 0; i < TILES; i++) codes[i] = _mm512_load_si512(t[i].codes + (g * CHUNKS + c) * 64);
       for (int r = 0; r < ROWS; r++) {
-        int32_t four;
+        float four;
         memcpy(&four, a + r * in + (g * CHUNKS + c) * 4, 4);
-        sums[r] = _mm512_dpbusd_epi32(sums[r], codes, _mm512_set1_epi32(four));
+        const __m512i x = _mm512_castps_si512(_mm512_set1_ps(four));
+        for (int i = 0; i < TILES; i++) sums[r][i] = _mm512_dpbusd_epi32(sums[r][i], codes[i], x);
       }
     }
-    const __m512 scale = _mm512_load_ps(t.scales + g * 16);
-    for (int r = 0; r < ROWS; r++) {
-      const __m512i whole = _mm512_sub_epi32(sums[r], _mm512_set1_epi32(s.a.zeros[side + r * groups + g]));
-      const __m512 sum = _mm512_mul_ps(_mm512_cvtepi32_ps(whole), scale);
-      totals[r] = _mm512_fmadd_ps(sum, _mm512_set1_ps(s.a.scales[side + r * groups + g]), totals[r]);
-      if (OFFSETS)
-        totals[r] = _mm512_fmadd_ps(_mm512_load_ps(t.offsets + g * 16),
-                                    _mm512_set1_ps(s.a.sums[side + r * groups + g]), totals[r]);
+    const int64_t at = (s.g0 + g) * s.a.rows + s.row;
+    for (int i = 0; i < TILES; i++) {
+      const __m512 scale = _mm512_load_ps(t[i].scales + g * OUTS);
+      for (int r = 0; r < ROWS; r++) {
+        const __m512i whole = _mm512_sub_epi32(sums[r][i], _mm512_set1_epi32(s.a.zeros[at + r]));
+        const __m512 sum = _mm512_mul_ps(_mm512_cvtepi32_ps(whole), scale);
+        totals[r][i] = _mm512_fmadd_ps(sum, _mm512_set1_ps(s.a.scales[at + r]), totals[r][i]);
+        if (OFFSETS) {
+          const __m512 offset = _mm512_load_ps(t[i].offsets + g * OUTS);
+          totals[r][i] = _mm512_fmadd_ps(offset, _mm512_set1_ps(s.a.sums[at + r]), totals[r][i]);
+        }
+      }
     }
   }
-  for (int r = 0; r < ROWS; r++) _mm512_storeu_ps(acc + r * 16, totals[r]);
+  for (int r = 0; r < ROWS; r++)
+    for (int i = 0; i < TILES; i++) _mm512_storeu_ps(acc + r * WIDTH + i * OUTS, totals[r][i]);
 }
-constexpr int MOST_ROWS = 8;
 
 #elif defined(__AVX2__)
 
 // Codes below 16 times 127, two at a time, eight times: 30,480 fits 16 bits; codes below 32 four times.
 template <int ROWS, int CHUNKS, int SUMS, bool HIGH, bool OFFSETS>
-inline void rows_times_tile(const Slice &s, const Tile &t, float *__restrict acc) {
-  const int64_t in = s.a.in, groups = s.a.groups, side = s.row * groups + s.g0;
+inline void rows_times_tile(const Slice &s, const Tile *t, float *__restrict acc) {
+  const int64_t in = s.a.in, side = s.g0 * s.a.rows + s.row;
   const int8_t *__restrict a = s.a.codes + s.row * in + s.k0;
   const float *__restrict row_scales = s.a.scales + side, *__restrict row_sums = s.a.sums + side;
   const int32_t *__restrict zeros = s.a.zeros + side;
-  const uint8_t *__restrict codes = t.codes, *__restrict high_codes = t.high;
+  const uint8_t *__restrict codes = t->codes, *__restrict high_codes = t->high;
   const __m256i ones = _mm256_set1_epi16(1);
   for (int g = 0; g < s.groups; g++) {
     __m256i wide[ROWS][2];
@@ -89,14 +116,14 @@ inline void rows_times_tile(const Slice &s, const Tile &t, float *__restrict acc
         }
     }
     for (int r = 0; r < ROWS; r++) {
-      const int64_t at = r * groups + g;
+      const int64_t at = g * s.a.rows + r;
       const __m256 row_scale = _mm256_broadcast_ss(row_scales + at);
       for (int h = 0; h < 2; h++) {
         __m256 sum = _mm256_cvtepi32_ps(_mm256_sub_epi32(wide[r][h], _mm256_set1_epi32(zeros[at])));
         __m256 v = _mm256_loadu_ps(acc + r * 16 + 8 * h);
-        v = _mm256_fmadd_ps(_mm256_mul_ps(sum, _mm256_load_ps(t.scales + g * 16 + 8 * h)), row_scale, v);
+        v = _mm256_fmadd_ps(_mm256_mul_ps(sum, _mm256_load_ps(t->scales + g * 16 + 8 * h)), row_scale, v);
         if (OFFSETS)
-          v = _mm256_fmadd_ps(_mm256_load_ps(t.offsets + g * 16 + 8 * h), _mm256_broadcast_ss(row_sums + at), v);
+          v = _mm256_fmadd_ps(_mm256_load_ps(t->offsets + g * 16 + 8 * h), _mm256_broadcast_ss(row_sums + at), v);
         _mm256_storeu_ps(acc + r * 16 + 8 * h, v);
       }
     }
@@ -107,19 +134,19 @@ constexpr int MOST_ROWS = 4;
 #else
 
 template <int ROWS, bool OFFSETS>
-inline void rows_times_tile(const Slice &s, const Tile &t, float *acc, int chunks) {
+inline void rows_times_tile(const Slice &s, const Tile *t, float *acc, int chunks) {
   for (int r = 0; r < ROWS; r++) {
     const int8_t *a = s.a.codes + (s.row + r) * s.a.in + s.k0;
     for (int g = 0; g < s.groups; g++) {
       int32_t sums[OUTS] = {};
       for (int c = g * chunks; c < (g + 1) * chunks; c++)
         for (int o = 0; o < OUTS; o++)
-          for (int i = 0; i < 4; i++) sums[o] += (int32_t)t.codes[(c * OUTS + o) * 4 + i] * a[c * 4 + i];
-      const int64_t at = (s.row + r) * s.a.groups + s.g0 + g;
+          for (int i = 0; i < 4; i++) sums[o] += (int32_t)t->codes[(c * OUTS + o) * 4 + i] * a[c * 4 + i];
+      const int64_t at = (s.g0 + g) * s.a.rows + s.row + r;
       for (int o = 0; o < OUTS; o++) {
         float v = acc[r * 16 + o];
-        v = __builtin_fmaf((float)(sums[o] - s.a.zeros[at]) * t.scales[g * 16 + o], s.a.scales[at], v);
-        if (OFFSETS) v = __builtin_fmaf(t.offsets[g * 16 + o], s.a.sums[at], v);
+        v = __builtin_fmaf((float)(sums[o] - s.a.zeros[at]) * t->scales[g * 16 + o], s.a.scales[at], v);
+        if (OFFSETS) v = __builtin_fmaf(t->offsets[g * 16 + o], s.a.sums[at], v);
         acc[r * 16 + o] = v;
       }
     }
@@ -130,7 +157,7 @@ constexpr int MOST_ROWS = 4;
 #endif
 
 template <int ROWS, bool OFFSETS>
-inline void rows_of_shape(const Shape &shape, const Slice &s, const Tile &t, float *acc) {
+inline void rows_of_shape(const Shape &shape, const Slice &s, const Tile *t, float *acc) {
 #if defined(__AVX512VNNI__)
   if (shape.group == 32) rows_times_tile<ROWS, 8, OFFSETS>(s, t, acc);
   else rows_times_tile<ROWS, 4, OFFSETS>(s, t, acc);
@@ -146,20 +173,47 @@ inline void rows_of_shape(const Shape &shape, const Slice &s, const Tile &t, flo
 #endif
 }
 
+#if defined(__AVX512VNNI__)
+
+// In blocks of as many rows as can be, all about alike.
 template <bool OFFSETS>
-inline void multiply_rows(const Shape &shape, Slice s, int rows, const Tile &t, float *acc) {
-#if defined(__AVX2__) && !defined(__AVX512VNNI__)
+inline void multiply_rows(const Shape &shape, Slice s, int rows, const Tile *t, float *acc) {
+  const int blocks = (rows + MOST_ROWS - 1) / MOST_ROWS;
+  for (int i = 0, r = 0; i < blocks; i++) {
+    const int count = (rows - r + blocks - i - 1) / (blocks - i);
+    const Slice here = {s.a, s.row + r, s.k0, s.g0, s.groups, s.ahead};
+    float *at = acc + r * WIDTH;
+    switch (count) {
+      case 1: rows_of_shape<1, OFFSETS>(shape, here, t, at); break;
+      case 2: rows_of_shape<2, OFFSETS>(shape, here, t, at); break;
+      case 3: rows_of_shape<3, OFFSETS>(shape, here, t, at); break;
+      case 4: rows_of_shape<4, OFFSETS>(shape, here, t, at); break;
+      case 5: rows_of_shape<5, OFFSETS>(shape, here, t, at); break;
+      default: rows_of_shape<6, OFFSETS>(shape, here, t, at);
+    }
+    r += count;
+  }
+}
+
+#else
+
+template <bool OFFSETS>
+inline void multiply_rows(const Shape &shape, Slice s, int rows, const Tile *t, float *acc) {
+#if defined(__AVX2__)
   const int most = shape.bits == 8 ? 2 : 4;  // registers
 #else
   const int most = MOST_ROWS;
 #endif
   for (int r = 0; r < rows;) {
-    Slice here = {s.a, s.row + r, s.k0, s.g0, s.groups};
-    float *at = acc + r * 16;
+    Slice here = {s.a, s.row + r, s.k0, s.g0, s.groups, s.ahead};
+    float *at = acc + r * WIDTH;
     int left = rows - r;
-    if (MOST_ROWS > 4 && left >= MOST_ROWS) rows_of_shape<MOST_ROWS, OFFSETS>(shape, here, t, at), r += MOST_ROWS;
-    else if (most >= 4 && left >= 4) rows_of_shape<4, OFFSETS>(shape, here, t, at), r += 4;
+    if (most >= 4 && left >= 4) rows_of_shape<4, OFFSETS>(shape, here, t, at), r += 4;
     else if (left >= 2) rows_of_shape<2, OFFSETS>(shape, here, t, at), r += 2;
     else rows_of_shape<1, OFFSETS>(shape, here, t, at), r += 1;
   }
 }
+
+#endif
+
+#endif

@@ -12,9 +12,20 @@ enum Kind { INT4, UINT8, INT8, FP4, Q4_K, Q5_0, Q6_K, Q8_0 };
 enum Float { FLOAT32, BFLOAT16, FLOAT16, FLOAT8 };
 
 constexpr int OUTS = 16;          // outputs of a tile
+#if defined(__AVX512VNNI__) && !defined(__AMX_INT8__)
+constexpr int TILES = 2;          // that are multiplied at once
+#else
+constexpr int TILES = 1;
+#endif
+constexpr int WIDTH = TILES * OUTS;
 constexpr int MOST_GROUP = 32;    // inputs of a group as the products see it, 16 or 32
-constexpr int K_BLOCK = 1024;     // inputs decoded at a time: 16 KiB of codes stay in the first cache
+constexpr int K_BLOCK = 1024 / TILES;  // inputs decoded at a time: 16 KiB of codes stay in the first cache
 constexpr int ROW_BLOCK = 256;    // rows that one decoded tile serves
+#ifdef __AMX_INT8__
+constexpr int SPARE_ROWS = 16;    // behind the last one, which may be read and computed
+#else
+constexpr int SPARE_ROWS = 0;
+#endif
 
 // A matrix [out, in]; the field order is `kernels/native.py`'s.
 struct Weight {
@@ -28,6 +39,9 @@ struct Weight {
 struct Shape {
   int bits, group, zero;
   bool offsets, even_odd;  // even_odd: of each eight inputs the even ones come first, as the halves of bytes lie
+
+  // Whether codes less their zero fit a byte with a sign, which all do but unsigned bytes about another zero than 128.
+  bool is_signed() const { return bits < 8 || zero == 128 || zero == 32; }
 };
 
 inline Shape shape_of(const Weight &w) {
@@ -106,17 +120,22 @@ inline void numbers(const uint8_t *array, int type, int64_t first, int count, fl
 
 // Sixteen rows of a weight, some of their inputs, decoded: codes [in / 4][16][4], floats [groups][16].
 struct Tile {
-  alignas(64) uint8_t codes[K_BLOCK * OUTS];
+  alignas(4096) uint8_t codes[K_BLOCK * OUTS];
   alignas(64) uint8_t high[K_BLOCK * OUTS];  // the upper halves, where codes of 8 bits are multiplied by halves
   alignas(64) float scales[K_BLOCK / 16 * OUTS];
   alignas(64) float offsets[K_BLOCK / 16 * OUTS];
+  // Sums of a group on their way out of AMX's tiles. A load waits for stores that are whole pages away from it: not where
+  // a page's scales stand.
+  alignas(4096) uint8_t scales_stand_here[2048];
+  alignas(64) int32_t sums[2][16][OUTS];
 };
 
-// Activations in 8 bits: x ≈ scale · code for each group of inputs.
+// Activations in 8 bits: x ≈ scale · code for each group of inputs. What belongs to groups stands row beside row, as the
+// products read it.
 struct Activations {
-  const int8_t *codes;     // [rows, in]
-  const float *scales;     // [rows, groups]
-  const int32_t *zeros;    // [rows, groups]: sum of the codes times the weight's zero
-  const float *sums;       // [rows, groups]: sum of the codes times their scale
-  int64_t in, groups;
+  const int8_t *codes;    // [rows, in]
+  const float *scales;    // [groups, rows]
+  const int32_t *zeros;   // [groups, rows]: sum of the codes times the weight's zero
+  const float *sums;      // [groups, rows]: sum of the codes times their scale
+  int64_t in, rows;
 };

@@ -1,6 +1,8 @@
 // From soft-capped logits to probabilities, and what a step needs of them, a row at a time.
 #pragma once
 
+#include <cmath>
+
 #include "packed.h"
 
 typedef float Eight __attribute__((vector_size(32), aligned(4), may_alias));
@@ -35,6 +37,12 @@ inline Eight exponential(Eight x) {
   const EightWhole bits = ((EightWhole)shifted - 0x4B400000 + 127) << 23;
   const Eight power = (Eight)bits;
   return x < -87.0f ? all(0.0f) : p * power;
+}
+
+// cap · tanh(x / cap), within 2e-7 of the cap.
+inline Eight capped(Eight x, float cap) {
+  const Eight size = x < 0.0f ? -x : x, e = exponential(size * (-2.0f / cap)), y = cap * (1.0f - e) / (1.0f + e);
+  return x < 0.0f ? -y : y;
 }
 
 struct Reading {

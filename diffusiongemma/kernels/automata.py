@@ -1,0 +1,190 @@
+"""Minimal automata by the library that `build` makes of `csrc/automata.cpp`; does without torch, as what compiles
+constraints for a server does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Sequence
+from ctypes import byref, c_int64, c_void_p
+from dataclasses import dataclass, fields
+from functools import cache
+
+import numpy as np
+
+from diffusiongemma.kernels.build import automata_library
+
+VERSION = 2
+DONE, TOO_MANY_ALTERNATIVES, TOO_MANY_STATES, TOO_DEEP, NO_MEMORY = range(5)  # `Outcome` of csrc/automata/nfa.h
+CHARS, SEQUENCE, EITHER, REPEAT, EMBEDDED = range(5)  # `Kind` there
+
+
+class TooMany(Exception):
+    """An automaton outgrows its limits: those of states that are not deterministic yet, or those after that."""
+
+    def __init__(self, alternatives: bool):
+        super().__init__()
+        self.alternatives = alternatives
+
+
+@dataclass(frozen=True, eq=False)
+class FlatExpression:
+    """`Expression` of csrc/automata/nfa.h: nodes, children before parents, and the automata embedded in them."""
+
+    kind: Sequence[int]
+    first_child: Sequence[int]
+    children: Sequence[int]
+    value: Sequence[int]
+    most: Sequence[int]
+    first_state: np.ndarray
+    accepts: np.ndarray
+    first_move: np.ndarray
+    move_state: np.ndarray
+    move_next: np.ndarray
+    first_spelt: np.ndarray
+    spelt: np.ndarray
+
+
+class _Expression(ctypes.Structure):
+    _fields_ = [
+        ("nodes", c_int64),
+        *((field.name, c_void_p) for field in fields(FlatExpression)),
+        ("sets", c_int64),
+        ("atoms", c_int64),
+        ("first_atom", c_void_p),
+        ("atom", c_void_p),
+    ]
+
+
+@cache
+def _library() -> ctypes.CDLL | None:
+    if os.environ.get("DIFFUSIONGEMMA_KERNELS") == "none" or not automata_library().exists():
+        return None
+    try:
+        found = ctypes.CDLL(str(automata_library()))
+    except OSError:
+        return None
+    if found.automata_version() != VERSION:
+        return None
+    found.automata_states.restype = c_int64
+    return found
+
+
+def available() -> bool:
+    return _library() is not None
+
+
+Automaton = tuple[np.ndarray, np.ndarray]  # where each state goes with each atom [S, atoms], -1 dead; acceptance [S]
+
+
+def minimal_automaton(
+    flat: FlatExpression, atoms_of_sets: Sequence[Sequence[int]], num_atoms: int, limits: tuple[int, int, int]
+) -> Automaton | None:
+    """The minimal automaton of the last node, or None where it is nested too deeply for this.
+
+    limits: states before it is deterministic, states after that, entries of tables. Raises `TooMany`, `MemoryError`.
+    """
+    arrays: list[np.ndarray] = [
+        np.ascontiguousarray(getattr(flat, f.name), _type_of(f.name)) for f in fields(FlatExpression)
+    ]
+    first_atom = np.cumsum([0, *map(len, atoms_of_sets)], dtype=np.int32)
+    atom = np.array([a for atoms in atoms_of_sets for a in atoms], np.int32)
+    addresses = (array.ctypes.data for array in arrays)
+    described = _Expression(
+        len(flat.kind), *addresses, len(atoms_of_sets), num_atoms, first_atom.ctypes.data, atom.ctypes.data
+    )
+    made = c_void_p()
+    outcome = _loaded().automata_of(byref(described), *map(c_int64, limits), byref(made))
+    return _taken(outcome, made, num_atoms)
+
+
+def minimal(table: np.ndarray, accepting: np.ndarray) -> Automaton:
+    """The minimal automaton of one given by its table."""
+    table, accepts = np.ascontiguousarray(table, np.int32), np.ascontiguousarray(accepting, np.uint8)
+    made = c_void_p()
+    sizes = map(c_int64, table.shape)
+    outcome = _loaded().automata_minimal(
+        c_void_p(table.ctypes.data), c_void_p(accepts.ctypes.data), *sizes, byref(made)
+    )
+    found = _taken(outcome, made, table.shape[1])
+    assert found is not None
+    return found
+
+
+class _Rows(ctypes.Structure):
+    """`Rows` of csrc/automata.cpp."""
+
+    _fields_ = [("first", c_void_p), ("origin", c_void_p), ("target", c_void_p)]
+
+
+RowArrays = tuple[np.ndarray, np.ndarray, np.ndarray]  # int64, int32, int32, see `control/tokens/moves.py`
+
+
+def following(
+    rows: RowArrays, moves: np.ndarray, columns: np.ndarray, table: np.ndarray, key: np.ndarray
+) -> tuple[RowArrays, np.ndarray]:
+    """Some of the moves, each followed by a symbol of a column of the table; of each the sum over its entries of
+    (target + 2) * key[origin], modulo 2^64."""
+    room = int((rows[0][moves + 1] - rows[0][moves]).sum())
+    first, sums = np.empty(len(moves) + 1, np.int64), np.empty(len(moves), np.uint64)
+    origin, target = np.empty(room + 1, np.int32), np.empty(room + 1, np.int32)
+    inputs = [np.ascontiguousarray(a, np.int64) for a in (moves, columns)]
+    table = np.ascontiguousarray(table, np.int32)
+    _loaded().automata_following(
+        byref(_described(rows)),
+        *map(_address, inputs),
+        c_int64(len(moves)),
+        _address(table),
+        c_int64(table.shape[1]),
+        *map(_address, (key, first, origin, target, sums)),
+    )
+    return (first, origin[: first[-1]], target[: first[-1]]), sums
+
+
+def same_rows(rows: RowArrays, chosen: np.ndarray, others: RowArrays) -> bool:
+    """Whether rows `chosen` are the others, one by one, but for those that are -1."""
+    chosen = np.ascontiguousarray(chosen, np.int64)
+    count = c_int64(len(chosen))
+    same: int = _loaded().automata_same_rows(
+        byref(_described(rows)), _address(chosen), count, byref(_described(others))
+    )
+    return bool(same)
+
+
+def _described(rows: RowArrays) -> _Rows:
+    assert [array.dtype for array in rows] == [np.int64, np.int32, np.int32]
+    assert all(array.flags.c_contiguous for array in rows)
+    return _Rows(*(array.ctypes.data for array in rows))
+
+
+def _address(array: np.ndarray) -> c_void_p:
+    return c_void_p(array.ctypes.data)
+
+
+def _type_of(name: str) -> type:
+    return np.uint8 if name == "accepts" else np.int32
+
+
+def _loaded() -> ctypes.CDLL:
+    library = _library()
+    assert library is not None
+    return library
+
+
+def _taken(outcome: int, made: c_void_p, num_atoms: int) -> Automaton | None:
+    """The outcome as arrays; what it stands in is given back."""
+    if outcome == NO_MEMORY:
+        raise MemoryError
+    library = _loaded()
+    try:
+        if outcome in (TOO_MANY_ALTERNATIVES, TOO_MANY_STATES):
+            raise TooMany(alternatives=outcome == TOO_MANY_ALTERNATIVES)
+        if outcome == TOO_DEEP:
+            return None
+        states = library.automata_states(made)
+        table, accepting = np.empty((states, num_atoms), np.int32), np.empty(states, bool)
+        library.automata_copy(made, c_void_p(table.ctypes.data), c_void_p(accepting.ctypes.data))
+        return table, accepting
+    finally:
+        library.automata_free(made)
