@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -168,6 +169,26 @@ def test_refusals_name_keyword_and_place(schema, named):
     with pytest.raises(InputError, match=re.escape(named)) as caught:
         compiled(schema)
     assert "\n" not in str(caught.value)
+
+
+def closed(properties, *required):
+    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+
+
+def test_closed_objects_of_one_of_are_told_apart_by_what_others_forbid():
+    text, whole = {"type": "string"}, {"type": "integer"}
+    closed_only = {"oneOf": [closed({"a": text, "b": text}), closed({"c": text})]}
+    overlapping = {"oneOf": [closed({"a": whole, "b": text}), closed({"a": text, "c": {}}, "a"),
+                             closed({"a": {"enum": [1, 2]}, "b": {}}, "b"), {"type": "array"}]}  # fmt: skip
+    for schema in (closed_only, overlapping):
+        dfa, validator = compiled(schema), jsonschema.Draft202012Validator(schema)
+        for size in range(4):
+            for names in itertools.combinations("abc", size):
+                for values in itertools.product(["x", 1, 3], repeat=size):
+                    value = dict(zip(names, values, strict=True))
+                    orders = (dict(order) for order in itertools.permutations(value.items()))
+                    written = any(dfa.matches(json.dumps(order, separators=(",", ":"))) for order in orders)
+                    assert written == validator.is_valid(value), (schema, value)
 
 
 def test_values_that_meet_a_schema_can_mostly_be_written():

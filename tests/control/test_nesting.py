@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import random
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import jsonschema
 import pytest
 
+from bench.walks import random_texts
 from diffusiongemma.control.json_schema.text import json_schema_language
 from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.dfa import TooLarge
@@ -50,3 +54,58 @@ def test_what_is_nested_too_deeply_is_refused():
         schema = {"anyOf": [schema]}
     with pytest.raises(TooLarge, match="nested too deeply"):
         json_schema_language(schema)
+
+
+def checked(schema, count=40):
+    """The automaton of a schema; some of what it writes is checked."""
+    dfa = compile_language(json_schema_language(schema), 70_000)
+    validator = jsonschema.Draft7Validator(schema)
+    for text in random_texts(dfa, random.Random(3), count):
+        validator.validate(json.loads(text))
+    return dfa
+
+
+def test_types_that_contain_each_other():
+    """Unrolled by how often any of them stands inside another, not by how often each does: that has no end."""
+    names = [f"t{i}" for i in range(12)]
+    every = {"anyOf": [{"$ref": f"#/definitions/{name}"} for name in names]}
+
+    def kind(name):
+        properties = {"type": {"const": name}, "parts": {"type": "array", "items": every}, "owner": every}
+        return {"type": "object", "properties": properties, "required": ["type"], "additionalProperties": False}
+
+    schema = {"definitions": {name: kind(name) for name in names}, **every}
+    dfa = checked(schema)
+    assert dfa.matches('{"type":"t3","parts":[{"type":"t7"},{"type":"t3"}]}')
+    assert not dfa.matches('{"type":"t3","parts":[{"type":"t12"}]}')
+
+
+def test_one_that_contains_itself_goes_as_deep_as_before():
+    schema = {"type": "object", "properties": {"in": {"$ref": "#"}}, "additionalProperties": False}
+    dfa = compile_language(json_schema_language(schema))
+    deepest = [depth for depth in range(20) if dfa.matches('{"in":' * depth + "{}" + "}" * depth)]
+    assert deepest == list(range(13))
+
+
+def test_many_values_without_a_schema():
+    """Written less deep, the more of them there are."""
+    deep, shallow = '{"p0":[["x"]]}', '{"p0":["x"]}'
+    few = checked({"properties": {f"p{i}": {} for i in range(5)}})
+    many = checked({"properties": {f"p{i}": {} for i in range(120)}}, 15)
+    assert few.matches(deep) and few.matches(shallow)
+    assert not many.matches(deep) and many.matches('{"p0":"x","p119":1.5}')
+
+
+def test_what_must_be_there_is_written_however_deep():
+    """Beyond some depth only properties that are required."""
+
+    def level(depth):
+        names = [f"{'abcdef'[i]}{depth}" for i in range(6)]
+        inner = {"type": "object", "properties": {"end": {"type": "string", "format": "date-time"}}}
+        value = level(depth - 1) if depth else inner
+        return {"type": "object", "properties": dict.fromkeys(names, value), "required": names[:1]}
+
+    dfa = checked(level(3), 10)
+    needed = '{"a2":{"a1":{"a0":{}}}}'
+    assert dfa.matches(f'{{"a3":{needed}}}') and dfa.matches(f'{{"a3":{needed},"c3":{needed}}}')
+    assert not dfa.matches('{"a3":{}}')

@@ -151,7 +151,7 @@ def test_words_never_or_surely_appear():
 
 
 def test_what_outgrows_memory_is_refused_and_named(monkeypatch):
-    monkeypatch.setattr(moves, "LARGEST_TABLE", 50)
+    monkeypatch.setattr(moves, "MOST_LEADING", 50)
     vocabulary = Vocabulary((None, *(bytes([b]) for b in range(256))))
     with pytest.raises(TooLarge, match=r"regex: the repetition \{1,200\} is too large: .*tokens apart") as caught:
         CompileJob.of(Structure(regex=r"[ab]{3}\w{1,200}"), vocabulary, [0]).run()

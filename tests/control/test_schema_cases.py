@@ -25,6 +25,7 @@ NAMES = {
     "one by one": [f"Icon{i:04}OfTheMaterialSet" for i in range(2000)],
     "numbered first": [f"{i:03}Name" * 3 for i in range(900)],
 }
+BUSY = 8  # seconds of a processor for what takes one here and once took 19 to 37: others may share the core
 NOTHING = "no finite JSON value meets it"
 
 
@@ -47,7 +48,7 @@ def test_what_must_be_written_is_and_nothing_else(case):
 def test_what_was_slow_compiles_in_time(case):
     begin = time.process_time()
     CompileJob.of(structure(case), VOCABULARY, [0]).run()
-    assert time.process_time() - begin < 2
+    assert time.process_time() - begin < BUSY
 
 
 @pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
@@ -66,7 +67,7 @@ def test_an_automaton_that_tells_too_much_apart_is_refused_soon_and_named():
     begin = time.process_time()
     with pytest.raises(TooLarge, match=r"the repetition \{12\} is too large.*tells too many tokens apart"):
         compile_constraint(regex=".*a.{12}", vocabulary=LONG_TOKENS, end_ids=[0])
-    assert time.process_time() - begin < 2
+    assert time.process_time() - begin < BUSY
 
 
 def test_a_canvas_with_too_many_moves_is_refused_before_it_is_built(monkeypatch):

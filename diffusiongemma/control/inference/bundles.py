@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -37,8 +38,9 @@ class Bundles:
         if len(pairs) > MOST_BUNDLES:
             raise TooLarge(TELLS_APART)
         sets: dict[bytes, int] = {}
-        members = np.split(automaton.label[order], first[1:])
-        class_set = np.array([sets.setdefault(m.tobytes(), len(sets)) for m in members])
+        labels = automaton.label[order].tobytes()
+        bounds = pairwise((np.append(first, len(order)) * automaton.label.itemsize).tolist())
+        class_set = np.array([sets.setdefault(labels[a:b], len(sets)) for a, b in bounds])
         distinct = [np.frombuffer(key, np.int64) for key in sets]
         classes = np.concatenate(distinct)
         by_class = np.argsort(classes, kind="stable")

@@ -17,7 +17,7 @@ import torch
 from diffusiongemma.control.inference.bundles import Bundles
 from diffusiongemma.control.inference.evidence import Evidence, TokenBlocks, draw_in_rows, first_maxima, ranges
 from diffusiongemma.control.inference.lattice import Lattice
-from diffusiongemma.control.inference.sweeps import SetMasses, best_to_end, set_posterior
+from diffusiongemma.control.inference.sweeps import SetMasses, best_path, set_posterior
 from diffusiongemma.control.tokens.automaton import TokenAutomaton
 
 
@@ -53,7 +53,7 @@ class CanvasChain:
         """[C] the accepted token sequence with the highest total score (Viterbi); scores [C, V] as for `posterior`."""
         evidence = self._evidence(scores)
         by_set = np.maximum.reduceat(evidence.best[:, self.bundles.classes], self.bundles.first[:-1], axis=1)
-        row, items, starts = ranges(self.bundles.first, self._best_sets(by_set))
+        row, items, starts = ranges(self.bundles.first, best_path(self.lattice, by_set))
         classes = self.bundles.classes[items]
         return evidence.most_probable_tokens(classes[first_maxima(evidence.best[row, classes], starts)])
 
@@ -62,20 +62,6 @@ class CanvasChain:
             return scores
         assert scores.shape == (self.positions, len(self.automaton.class_of_token)), scores.shape
         return Evidence.of(scores, self.blocks)
-
-    def _best_sets(self, by_set: np.ndarray) -> np.ndarray:
-        """[C] the class sets along the best path, from the best score of each set at each position [C, sets]."""
-        values = best_to_end(self.lattice, by_set)
-        moves, node = self.lattice.backward, 0
-        weights = by_set.ravel()[moves.cell]
-        cells = np.empty(self.positions, np.int64)
-        for t, (leaves, begins, at) in enumerate(zip(moves.leaves, moves.begins, moves.slices, strict=True)):
-            begin, end = begins[node], begins[node + 1] if node + 1 < len(begins) else len(leaves)
-            reached, first = leaves[begin:end], at.start + begin
-            picked = int(np.argmax(weights[first : at.start + end] + values[t + 1][reached]))
-            cells[t] = moves.cell[first + picked]
-            node = int(reached[picked])
-        return cells % self.bundles.num_sets
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from diffusiongemma.control.tokens.automaton import TokenAutomaton
+from diffusiongemma.kernels.lattice import BLOCKS_OF_TILE, class_sums, takes_class_sums
 
 FLOOR = -1e6  # scores below count as this: very unlikely, never impossible, so that structure always wins
 PADDING = -1e30  # pads a block
 NEGLIGIBLE = -80.0  # relative to the best of a block: exp() of it is 2e-35, and exp() of far less is six times slower
-BLOCKS_PER_TILE = 32  # measured at V = 262,144: 132 ms per 256 rows on one core, 300 ms untiled
 WIDTHS, COST_OF_BLOCK = (2, 4, 8, 16, 32), 4  # what a block costs beyond its tokens, in tokens
 JUST_BELOW_ONE = 1 - 1e-9  # so that rounding never draws what has no weight at the end of a range
 GATHERED_AT_ONCE = {"cpu": 1_000_000}  # scores per chunk; few enough to stay in a CPU's cache
@@ -55,14 +55,19 @@ class TokenBlocks:
         return np.repeat(np.arange(len(self.first_block) - 1), np.diff(self.first_block))
 
     @cached_property
+    def narrow_tokens(self) -> Tensor:
+        """`tokens` as int32."""
+        return self.tokens.int()
+
+    @cached_property
     def is_token(self) -> Tensor:
         """[slots] 0 where padded, else 1."""
         return (self.padding == 0).flatten().float()
 
     def slots(self, blocks: np.ndarray) -> Tensor:
         """[n, width] where in `tokens`, flattened, the members of n blocks are."""
-        tile, lane = divmod(blocks, BLOCKS_PER_TILE)
-        slots = (tile * (self.width * BLOCKS_PER_TILE) + lane)[:, None] + np.arange(self.width) * BLOCKS_PER_TILE
+        tile, lane = divmod(blocks, BLOCKS_OF_TILE)
+        slots = (tile * (self.width * BLOCKS_OF_TILE) + lane)[:, None] + np.arange(self.width) * BLOCKS_OF_TILE
         return torch.from_numpy(slots).to(self.tokens.device)
 
 
@@ -78,10 +83,10 @@ def token_blocks(automaton: TokenAutomaton, device: torch.device | str = "cpu") 
     first_block = np.concatenate([[0], np.cumsum(-(-sizes // width))])
     class_of_slot = automaton.class_of_token[by_class]
     slot = np.arange(len(by_class)) - (np.cumsum(sizes) - sizes)[class_of_slot] + first_block[class_of_slot] * width
-    tiles = int(first_block[-1]) // BLOCKS_PER_TILE + 1  # at least one block is all padding
-    tokens = np.full(tiles * BLOCKS_PER_TILE * width, -1)
+    tiles = int(first_block[-1]) // BLOCKS_OF_TILE + 1  # at least one block is all padding
+    tokens = np.full(tiles * BLOCKS_OF_TILE * width, -1)
     tokens[slot] = by_class
-    tiled = torch.from_numpy(tokens.reshape(tiles, BLOCKS_PER_TILE, width)).transpose(1, 2).contiguous()
+    tiled = torch.from_numpy(tokens.reshape(tiles, BLOCKS_OF_TILE, width)).transpose(1, 2).contiguous()
     padding = torch.where(tiled < 0, PADDING, 0.0)
     flat = tiled.flatten()
     slot_of_token = torch.full((len(automaton.class_of_token),), len(flat) - 1)
@@ -130,7 +135,8 @@ class Evidence:
         limit = GATHERED_AT_ONCE.get(weight.device.type, GATHERED_AT_ONCE_ELSEWHERE)
         parts, done = [], 0
         for scores in rows:
-            for chunk in scores.split(max(1, limit // blocks.tokens.numel())):
+            at_once = len(scores) if takes_class_sums(scores, weight) else max(1, limit // blocks.tokens.numel())
+            for chunk in scores.split(at_once):
                 parts.append(_class_sums(chunk, blocks, weight[done : done + len(chunk)]))
                 done += len(chunk)
         assert done == positions, (done, positions)
@@ -173,7 +179,7 @@ class Evidence:
         slots = self.blocks.slot_of_token[tokens]
         weight = self.weight.flatten(1).gather(1, slots[:, None])[:, 0].double().cpu().numpy()
         slot, row = slots.cpu().numpy(), np.arange(len(tokens))
-        block = slot // (self.blocks.width * BLOCKS_PER_TILE) * BLOCKS_PER_TILE + slot % BLOCKS_PER_TILE
+        block = slot // (self.blocks.width * BLOCKS_OF_TILE) * BLOCKS_OF_TILE + slot % BLOCKS_OF_TILE
         block = np.minimum(block, self.blocks.num_blocks - 1)
         classes = self.blocks.class_of_token[tokens.cpu().numpy()]
         log_share: np.ndarray = np.log(weight) + self.block_best[row, block] - self.log_mass[row, classes]
@@ -182,6 +188,9 @@ class Evidence:
 
 def _class_sums(scores: Tensor, blocks: TokenBlocks, weight: Tensor) -> tuple[np.ndarray, ...]:
     """The columns of `Evidence` for these rows of scores [n, V]; fills weight [n, tiles, width, G]."""
+    if takes_class_sums(scores, weight):
+        sums = class_sums(scores, blocks.narrow_tokens, blocks.padding, blocks.first_block, weight)
+        return (*(part[:, : blocks.num_blocks] for part in sums[:4]), *sums[4:])
     block_best, block_mass, block_tilt = _block_sums(scores, blocks, weight)
     first = blocks.first_block[:-1]
     best = np.maximum.reduceat(block_best, first, axis=1)
@@ -217,7 +226,7 @@ def draw_in_rows(weights: np.ndarray, uniforms: np.ndarray) -> tuple[np.ndarray,
 
     Returns the columns [n] and what is left of each uniform, again uniform and independent of the choice.
     """
-    total = np.cumsum(weights, axis=1, dtype=np.float64)
+    total = torch.from_numpy(weights).double().cumsum(1).numpy()  # twice as fast as numpy's
     goal = np.minimum(uniforms, JUST_BELOW_ONE) * total[:, -1]
     items, rows = (total <= goal[:, None]).sum(1), np.arange(len(weights))
     weight = weights[rows, items]

@@ -18,6 +18,7 @@ from diffusiongemma.control.inference.finishing import finishing_states, finishi
 from diffusiongemma.control.languages.dfa import TooLarge
 from diffusiongemma.control.tokens.automaton import TokenAutomaton
 from diffusiongemma.errors import InputError
+from diffusiongemma.kernels.lattice import FlatLattice, available
 
 MOST_MOVES = 4_000_000  # on one canvas; each takes about 75 ns of every step and 88 bytes (any JSON on 256: 700,000)
 BYTES_OF_MOVE = 88  # in `Lattice` and `BothWays`
@@ -42,9 +43,9 @@ class Lattice:
     """`states[t]` are the live states before position t (t = 0 .. C); moves lead from states[t] to states[t + 1]."""
 
     states: tuple[np.ndarray, ...]
-    forward: Moves  # sums arrive at the state after
     backward: Moves  # sums arrive at the state before
     before: np.ndarray  # [M] of each move (in the order of `backward`), the node it leaves, within its position
+    sets: int  # how many class sets there are
 
     @property
     def positions(self) -> int:
@@ -59,10 +60,38 @@ class Lattice:
         """About what it takes in memory once both ways have been asked for."""
         return BYTES_OF_MOVE * self.moves + sum(states.nbytes for states in self.states)
 
+    def prepare(self) -> None:
+        """Make now what the first sweep would make."""
+        _ = self.flat if available() else self.both_ways
+
     @cached_property
-    def cells(self) -> np.ndarray:
-        """The distinct cells of all moves."""
-        return np.unique(self.backward.cell)
+    def read(self) -> np.ndarray:
+        """[C, sets] whether a move reads the set at the position."""
+        read = np.zeros((self.positions, self.sets), bool)
+        read.ravel()[self.backward.cell] = True
+        return read
+
+    @cached_property
+    def flat(self) -> FlatLattice:
+        """For the library's sweeps."""
+        moves = self.backward
+        return FlatLattice(
+            sets=self.sets,
+            first_node=np.concatenate([[0], np.cumsum([len(states) for states in self.states])]),
+            first_move=np.concatenate(
+                [*(begins + at.start for begins, at in zip(moves.begins, moves.slices, strict=True)), [self.moves]]
+            ),
+            after=np.concatenate(moves.leaves).astype(np.int32),
+            class_set=(moves.cell % self.sets).astype(np.int32),
+        )
+
+    @cached_property
+    def forward(self) -> Moves:
+        """Sums arrive at the state after."""
+        after = np.concatenate(self.backward.leaves)
+        position = self.backward.cell // self.sets
+        order = np.lexsort((after, position))
+        return _moves(position[order], self.before[order], after[order], self.backward.cell[order])
 
     @cached_property
     def both_ways(self) -> BothWays:
@@ -153,28 +182,17 @@ def build_lattice(
 def _numbered(bundles: Bundles, live: np.ndarray, usable: np.ndarray) -> Lattice:
     """The lattice of the live states [C + 1, S] and usable bundles [C, P]."""
     node = np.cumsum(live, axis=1) - 1  # [C + 1, S] counted within the position
-    by_target = np.argsort(bundles.target, kind="stable")
-    position, bundle = np.nonzero(usable[:, by_target])
-    into = position, by_target[bundle]
-    position_out, bundle_out = np.nonzero(usable)  # bundles are ordered by source
-    out = position_out, bundle_out
-
-    def before(moves: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-        return node[moves[0], bundles.source[moves[1]]]
-
-    def after(moves: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-        return node[moves[0] + 1, bundles.target[moves[1]]]
-
+    position, bundle = np.nonzero(usable)  # bundles are ordered by source
+    before, after = node[position, bundles.source[bundle]], node[position + 1, bundles.target[bundle]]
     return Lattice(
         states=tuple(np.flatnonzero(row) for row in live),
-        forward=_moves(into, before(into), after(into), bundles),
-        backward=_moves(out, after(out), before(out), bundles),
-        before=before(out),
+        backward=_moves(position, after, before, position * bundles.num_sets + bundles.class_set[bundle]),
+        before=before,
+        sets=bundles.num_sets,
     )
 
 
-def _moves(moves: tuple[np.ndarray, np.ndarray], leaves: np.ndarray, arrives: np.ndarray, bundles: Bundles) -> Moves:
-    position, bundle = moves
+def _moves(position: np.ndarray, leaves: np.ndarray, arrives: np.ndarray, cell: np.ndarray) -> Moves:
     positions = int(position[-1]) + 1
     bounds = np.searchsorted(position, np.arange(positions + 1))
     slices = tuple(slice(int(i), int(j)) for i, j in pairwise(bounds))
@@ -182,7 +200,7 @@ def _moves(moves: tuple[np.ndarray, np.ndarray], leaves: np.ndarray, arrives: np
         leaves=tuple(leaves[s] for s in slices),
         begins=tuple(np.flatnonzero(np.diff(arrives[s], prepend=-1)) for s in slices),
         slices=slices,
-        cell=position * bundles.num_sets + bundles.class_set[bundle],
+        cell=cell,
     )
 
 

@@ -14,13 +14,31 @@ import torch
 
 from diffusiongemma.control.inference.bundles import Bundles
 from diffusiongemma.control.inference.lattice import BothWays, Lattice
+from diffusiongemma.kernels.lattice import available
 
 SMALLEST_MASS = 1e-280  # relative to a position's largest: above it float64 sums lose nothing
 SCALED_EVERY = 4  # positions
 SAME_TOTAL = 1e-9  # how far apart, as logs, sums of the same paths may be
 
 
-def best_to_end(lattice: Lattice, weights: np.ndarray) -> list[np.ndarray]:
+def best_path(lattice: Lattice, weights: np.ndarray) -> np.ndarray:
+    """[C] the class sets along the best path, from the best score of each set at each position [C, sets]."""
+    if available():
+        return lattice.flat.best_path(weights)
+    values = _best_to_end(lattice, weights)
+    moves, node = lattice.backward, 0
+    of_move = weights.ravel()[moves.cell]
+    cells = np.empty(lattice.positions, np.int64)
+    for t, (leaves, begins, at) in enumerate(zip(moves.leaves, moves.begins, moves.slices, strict=True)):
+        begin, end = begins[node], begins[node + 1] if node + 1 < len(begins) else len(leaves)
+        reached, first = leaves[begin:end], at.start + begin
+        picked = int(np.argmax(of_move[first : at.start + end] + values[t + 1][reached]))
+        cells[t] = moves.cell[first + picked]
+        node = int(reached[picked])
+    return cells % weights.shape[1]
+
+
+def _best_to_end(lattice: Lattice, weights: np.ndarray) -> list[np.ndarray]:
     """For each position 0 .. C, the score of the best path from each node to an end."""
     moves, values = lattice.backward, np.zeros(len(lattice.states[-1]))
     of_move = weights.ravel()[moves.cell]
@@ -33,11 +51,21 @@ def best_to_end(lattice: Lattice, weights: np.ndarray) -> list[np.ndarray]:
 
 def set_posterior(lattice: Lattice, log_mass: np.ndarray) -> np.ndarray:
     """[C, sets] how probable it is that an accepted path reads each class set at each position; rows sum to 1."""
-    joint = _scaled_joint(lattice, log_mass)
-    if joint is None:
-        joint = _log_joint(lattice, log_mass)
-    total = np.bincount(lattice.backward.cell, weights=joint, minlength=log_mass.size).reshape(log_mass.shape)
-    return total / total.sum(1, keepdims=True)
+    total = lattice.flat.joint_sums(_relative(lattice, log_mass)) if available() else None
+    if total is None:
+        joint = None if available() else _scaled_joint(lattice, log_mass)
+        joint = _log_joint(lattice, log_mass) if joint is None else joint
+        total = np.bincount(lattice.backward.cell, weights=joint, minlength=log_mass.size).reshape(log_mass.shape)
+    shares: np.ndarray = total / total.sum(1, keepdims=True)
+    return shares
+
+
+def _relative(lattice: Lattice, log_mass: np.ndarray) -> np.ndarray:
+    """[C, sets] masses over the largest that a move reads at the position, at most 1."""
+    most = np.where(lattice.read, log_mass, -np.inf).max(1, keepdims=True)
+    relative = log_mass - most
+    weights: np.ndarray = np.exp(np.minimum(relative, 0, out=relative), out=relative)
+    return weights
 
 
 def _log_joint(lattice: Lattice, log_mass: np.ndarray) -> np.ndarray:
@@ -58,10 +86,7 @@ def _scaled_joint(lattice: Lattice, log_mass: np.ndarray) -> np.ndarray | None:
     is missing in some of these sums, so where all are equal nothing that counts is lost.
     """
     both, moves = lattice.both_ways, lattice.backward
-    allowed = np.full(log_mass.shape, -np.inf)
-    allowed.ravel()[lattice.cells] = log_mass.ravel()[lattice.cells]
-    weights = np.exp(allowed - allowed.max(1, keepdims=True))
-    joined = weights.ravel().take(both.cell)  # [2 M]
+    joined = _relative(lattice, log_mass).ravel().take(both.cell)  # [2 M]
     values = np.ones(both.values[-1].stop)
     scales = np.zeros((2, lattice.positions + 1))  # logs of what the values of each turn were divided by, either way
     turns = zip(both.leaves, both.begins, both.slices, both.values, both.values[1:], both.split, strict=False)

@@ -1,7 +1,7 @@
 """Reading JSON Schema: every keyword is understood, noted as one that says nothing, or refused by name and place,
 before anything is generated.
 
-`SchemaReader.shapes` turns terms into a union of shapes; `json_text` then writes shapes as a language.
+`SchemaReader.shapes` turns terms into a union of shapes; `writer` then writes shapes as a language.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from diffusiongemma.control.json_schema.shapes import (
     intersected_unions,
     loosened,
     negated,
+    without,
 )
 from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.dfa import chars_to_end
@@ -227,7 +228,7 @@ class SchemaReader:
     def _less(self, mine: Shapes, other: Term, branches: str, where: str) -> Shapes:
         mend = f"a value can meet branches {branches}: part them by type, const or a required property, or use anyOf"
         try:
-            left = self._intersected(mine, negated(self.shapes((other,))), where)
+            left = without(mine, [shape for shape in self.shapes((other,)) if self._overlap(mine, [shape])])
         except NotNegatable as error:
             raise refusal("oneOf", where, mend) from error
         left = [shape for shape in left if self.possible(shape)]

@@ -2,7 +2,7 @@
 
 A schema becomes a union of *shapes*, each about one JSON type. What it says about the values inside (properties,
 items) stays unread as *terms* until it is needed, so recursive schemas stay finite. Shapes are exact: what is written
-in the end may be less than a schema allows (see `json_text`), never more.
+in the end may be less than a schema allows (see `writer`), never more.
 """
 
 from __future__ import annotations
@@ -274,6 +274,23 @@ class ObjectShape:
             return [ObjectShape(least=1, rests=(Rest(declared=True),))]
         if self.names or any(rest.patterns or rest.additional for rest in self.rests):
             raise NotNegatable("the opposite of an object with rules for other properties")
+        return self._broken_rules()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether there are just the named properties."""
+        names = frozenset(name for name, _ in self.properties)
+        return not self.names and self.rests == (Rest(names, (), self.nothing_else, True),)
+
+    def less(self, other: ObjectShape) -> list[Shape]:
+        """Of two closed shapes, what this one has alone: some property that the other does not name, or that breaks a
+        rule of it."""
+        unnamed = [name for name, _ in self.properties if name not in dict(other.properties)]
+        broken = [ObjectShape(required=(name,)) for name in unnamed] + other._broken_rules()
+        return [shape for shape in (intersected(self, one) for one in broken) if shape is not None]
+
+    def _broken_rules(self) -> list[Shape]:
+        """The objects that break a rule about the named properties or their number."""
         shapes: list[Shape] = [ObjectShape(properties=((name, NOTHING),)) for name in self.required]
         for name, terms in self.properties:
             shapes += [ObjectShape(properties=((name, (t.negation,)),), required=(name,)) for t in terms]
@@ -322,6 +339,22 @@ def negated(shapes: Shapes) -> Shapes:
         others = [other for other in ANY_SHAPES if type(other) is not type(shape)]
         result = intersected_unions(result, others + shape.opposite())
     return [silent(shape) for shape in result]
+
+
+def without(shapes: Shapes, others: Shapes) -> Shapes:
+    """The first less the others, pair by pair, of which only those that overlap must be negated. Raises
+    `NotNegatable`."""
+    for other in others:
+        shapes = [left for shape in shapes for left in _less(shape, other)]
+    return list(dict.fromkeys(shapes))
+
+
+def _less(shape: Shape, other: Shape) -> Shapes:
+    if not intersected_unions(loosened([shape]), loosened([other])):
+        return [shape]
+    if isinstance(shape, ObjectShape) and isinstance(other, ObjectShape) and shape.is_closed and other.is_closed:
+        return shape.less(other)
+    return intersected_unions([shape], [silent(opposite) for opposite in other.opposite()])
 
 
 def silent(shape: Shape) -> Shape:

@@ -1,84 +1,21 @@
-"""Writing shapes as JSON text: from a schema to the language of the texts to generate.
-
-Every text of the language parses and meets the schema. Not every text that meets it is in the language: values are
-spelled in one way, keys come in the order declared, properties that the schema does not speak of are
-written only where it asks for them, and recursion ends at a stated depth.
-"""
+"""From a JSON Schema to the language of the texts to generate: the widest that can be compiled."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from decimal import Decimal
-from functools import cache
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from diffusiongemma.control.json_schema import shapes
-from diffusiongemma.control.json_schema.arrangements import (
-    Count,
-    Member,
-    containing,
-    in_any_order,
-    in_order,
-    listed,
-    with_prefix,
-)
-from diffusiongemma.control.json_schema.keywords import pattern_shape
-from diffusiongemma.control.json_schema.problems import Refusal, all_of, refusal
+from diffusiongemma.control.json_schema.nesting import REACHES, Nesting, Reach
+from diffusiongemma.control.json_schema.parts import Parts
 from diffusiongemma.control.json_schema.schema import SchemaReader
-from diffusiongemma.control.json_schema.shapes import (
-    LONGEST_COUNT,
-    NOTHING,
-    Contains,
-    Shape,
-    Terms,
-    merged,
-)
+from diffusiongemma.control.json_schema.writer import Writer
 from diffusiongemma.control.languages import language as lang
-from diffusiongemma.control.languages.dfa import DEAD, TooLarge
+from diffusiongemma.control.languages.dfa import TooLarge
 from diffusiongemma.control.languages.nfa import compile_language
-from diffusiongemma.control.languages.regex import regex_language
 from diffusiongemma.control.recursion import deep_recursion
 from diffusiongemma.errors import InputError
-
-MOST_UNIQUE_VALUES = 8  # in any order, which makes 2^n situations; more come in the order listed
-MOST_LISTED_VALUES = 300
-LARGEST_UNIQUE = 60  # states of an item: larger ones come in the order of their kinds
-# Items that differ in the kind of their first character differ. Numbers have no exponent then, and one spelling each.
-DISTINCT_KINDS = tuple(
-    regex_language(pattern, re.DOTALL)
-    for pattern in (
-        r'"[aA0hHpPxX -].*|[15]\d*|-[1-9]\d*',
-        r'"[bBcC1iIqQyY_].*|[26]\d*|null',
-        r'"[dDeE2jJrRzZ/].*|[37]\d*|true',
-        r'"[fFgG3kKsS.@4].*|[48]\d*|false',
-        r'"[lLmMnN5tT:6#7].*|9\d*|0\.\d*[1-9]',
-        r'"[oOuUvVwW89$].*|"[^\x00-\x7f\\].*|0|""',
-    )
-)
-MOST_PATTERNS = 3
-DEEPEST = 40  # values inside values, whatever the schema
-MOST_FREE_NESTING = 2  # how often a value without a schema may stand inside another
-COMMA, COLON = lang.literal(","), lang.literal(":")
-
-
-@dataclass(frozen=True)
-class Reach:
-    """How far a language goes where a schema sets no limit, or one beyond what can be compiled."""
-
-    recursions: int  # how often a schema may stand inside itself
-    places: int  # values that the schema speaks of, recursion unrolled
-    counts: int = LONGEST_COUNT  # characters of a string
-
-
-REACHES = (Reach(12, 300), Reach(6, 1000), Reach(3, 10_000))
-SHORTEST_LIMIT = 16
-MOST_COUNTED = 4096  # characters counted, all strings together
 
 
 def json_schema_language(schema: Any, strict: bool = False) -> lang.Language:
@@ -105,244 +42,63 @@ def read_schema(schema: Any, strict: bool = False) -> tuple[lang.Language, tuple
 
 
 def _widest(reader: SchemaReader) -> lang.Language:
-    """The language of the furthest reach that can be compiled."""
-    refused: TooLarge | None = None
-    for reach in REACHES:
+    """The language of the furthest reach that can be compiled; looked for by halves where that is not the first."""
+    attempts = _Attempts(reader)
+    language = attempts.compiled(REACHES[0])
+    narrower = attempts.worth_trying(REACHES[1:]) if language is None else []
+    first, past = 0, len(narrower)
+    while first < past:
+        middle = (first + past) // 2
+        found = attempts.compiled(narrower[middle])
+        if found is None:
+            first = middle + 1
+        else:
+            past = middle
+        if found is not None and found is not lang.NEVER:
+            language = found
+    if language is None:
+        assert attempts.refused is not None
+        raise attempts.refused
+    if language is lang.NEVER:
+        message = "no finite JSON value meets it: look for contradictions or recursion without an end"
+        raise InputError(message, option="json_schema")
+    return language
+
+
+class _Attempts:
+    """To write a schema, with what one learns for the next."""
+
+    def __init__(self, reader: SchemaReader) -> None:
+        self._reader, self._parts, self._nesting = reader, Parts(reader), Nesting()
+        self._free = True  # whether values without a schema are written
+        self.refused: TooLarge | None = None
+
+    def compiled(self, reach: Reach) -> lang.Language | None:
+        """The language of a reach, NEVER where it is empty, None where it is too large."""
         try:
-            writer = _Writer(reader, reach)
-            language = writer.root()
-            if (counts := writer.counts_that_fit()) < reach.counts:
-                language = _Writer(reader, replace(reach, counts=counts)).root()
-            if language is not lang.NEVER and not compile_language(language).is_empty:
-                return language
+            language = self._written(reach)
+            return lang.NEVER if compile_language(language, reach.states).is_empty else language
         except TooLarge as error:
-            refused = error
-    if refused is not None:
-        raise refused
-    message = "no finite JSON value meets it: look for contradictions or recursion without an end"
-    raise InputError(message, option="json_schema")
-
-
-class _Writer:
-    def __init__(self, reader: SchemaReader, reach: Reach) -> None:
-        self.reader, self.reach = reader, reach
-        self._counted: list[tuple[int, int]] = []  # how often a string is written, and its limit in characters
-        self._times = 1
-        self._open: list[Terms] = []
-        self._written: dict[tuple[Terms, ...], lang.Language] = {}
-        self._refused: list[Refusal] = []
-
-    def root(self) -> lang.Language:
-        """Raises one refusal for all places that can't be guaranteed."""
-        language = self.value(self.reader.root_terms)
-        if self._refused:
-            raise all_of(self._refused)
-        return language
-
-    def counts_that_fit(self) -> int:
-        """How far each string can be counted, as all of them share what can be counted."""
-        counts = self.reach.counts
-        while counts > SHORTEST_LIMIT and sum(n * min(most, counts) for n, most in self._counted) > MOST_COUNTED:
-            counts = counts * 3 // 4
-        return counts
-
-    def value(self, terms: Terms) -> lang.Language:
-        """Texts of values that meet all terms."""
-        terms = self.reader.resolved(terms)
-        depth = self.reach.recursions if terms else MOST_FREE_NESTING
-        if terms == NOTHING or self._open.count(terms) > depth or len(self._open) > DEEPEST:
-            return lang.NEVER
-        key = (terms, *self._open)
-        if key not in self._written:
-            if len(self._written) > self.reach.places:
-                message = "it allows too much nesting in too many places: name what may stand inside"
-                raise TooLarge(message, option="json_schema")
-            self._open.append(terms)
-            self._written[key] = self.guaranteed(terms)
-            self._open.pop()
-        return self._written[key]
-
-    def guaranteed(self, terms: Terms) -> lang.Language:
-        """The same; a refusal is kept, so that all others are found too."""
-        try:
-            return lang.either(*(self.shape(shape) for shape in self.reader.shapes(terms)))
-        except Refusal as error:
-            self._refused.append(error)
-            return lang.literal("null")
-
-    @property
-    def here(self) -> str:
-        return self._open[-1][0].where if self._open[-1] else ""
-
-    def shape(self, shape: Shape) -> lang.Language:
-        match shape:
-            case shapes.NullShape():
-                return lang.literal("null")
-            case shapes.BooleanShape(values):
-                return lang.either(*(lang.literal(json.dumps(value)) for value in sorted(values, reverse=True)))
-            case shapes.NumberShape():
-                return shape.language
-            case shapes.StringShape():
-                return self.string(shape)
-            case shapes.ArrayShape():
-                return lang.sequence(lang.literal("["), self.items(shape), lang.literal("]"))
-            case shapes.ObjectShape():
-                return lang.sequence(lang.literal("{"), self.properties(shape), lang.literal("}"))
-
-    def string(self, shape: shapes.StringShape) -> lang.Language:
-        if shape.most is not None:
-            self._counted.append((self._times, shape.most))
-        return lang.Quoted(shape.texts(self.reach.counts))
-
-    # -- arrays
-
-    @contextlib.contextmanager
-    def repeated(self, most: int | None) -> Iterator[None]:
-        """Inside, what is written comes so many times (where there is no limit, it is written once)."""
-        before, self._times = self._times, self._times * max(1, most or 1)
-        yield
-        self._times = before
-
-    def items(self, shape: shapes.ArrayShape) -> lang.Language:
-        with self.repeated(shape.most):
-            return self.counted_items(shape, Count(shape.least, shape.most))
-
-    def counted_items(self, shape: shapes.ArrayShape, count: Count) -> lang.Language:
-        if shape.unique and count.allows_more(1):
-            return self.distinct_items(shape, count)
-        prefix = [self.value(terms) for terms in shape.prefix]
-        body = with_prefix(prefix, self.value(shape.rest), count, COMMA)
-        return lang.both(body, *(self.items_that_contain(shape, contains) for contains in shape.contains))
-
-    def items_that_contain(self, shape: shapes.ArrayShape, contains: Contains) -> lang.Language:
-        places = [*shape.prefix, shape.rest]
-        meeting = lang.either(*(self.value(merged(place, contains.terms)) for place in places))
-        if contains.most is None:
-            others = [self.value(place) for place in places]
-        else:  # those that must not be counted
-            others = [self.value(merged(place, (t.negation,))) for place in places for t in contains.terms]
-        return containing(meeting, lang.either(*others), Count(contains.least, contains.most), COMMA)
-
-    def distinct_items(self, shape: shapes.ArrayShape, count: Count) -> lang.Language:
-        """All arrangements of a few listed values."""
-        kinds = self.reader.shapes(shape.rest)
-        plain = [kind for kind in kinds if not isinstance(kind, shapes.ArrayShape | shapes.ObjectShape)]
-        if shape.prefix or shape.contains or (count.least > 1 and not plain):
-            mend = "only items that are texts, numbers or listed values can be: say what they are, or remove it"
-            raise refusal("uniqueItems", self.here, mend)
-        if not plain:  # one at most surely differs from all others
-            return listed(self.value(shape.rest), Count(count.least, 1), COMMA)
-        item = lang.either(*map(self.shape, plain))
-        texts = finite_texts(item, MOST_LISTED_VALUES)
-        if texts is None and count.least > len(DISTINCT_KINDS):
-            mend = (
-                f"at most {len(DISTINCT_KINDS)} items that are not listed can be told apart: add an enum, or remove it"
-            )
-            raise refusal("uniqueItems", self.here, mend)
-        if texts is None:
-            members = [Member(lang.both(item, kind)) for kind in DISTINCT_KINDS]
-            small = compile_language(item).num_states <= LARGEST_UNIQUE
-            return (in_any_order if small else in_order)(members, count, COMMA, count.end)
-        once = list({_value_of(text): text for text in reversed(texts)}.values())[::-1]  # 0.0 is 0
-        members = [Member(lang.literal(text)) for text in once]
-        several = in_any_order if len(members) <= MOST_UNIQUE_VALUES else in_order
-        return several(members, count, COMMA, count.end)
-
-    # -- objects
-
-    def properties(self, shape: shapes.ObjectShape) -> lang.Language:
-        members, count = self.members(shape), Count(shape.least, shape.most)
-        with self.repeated(shape.most):
-            undeclared = self.undeclared_property(shape)
-        end = self.end_of_properties(undeclared, len(members), count)
-        return in_order(members, count, COMMA, end)
-
-    def members(self, shape: shapes.ObjectShape) -> list[Member]:
-        """The named properties that can be written, in the order they are declared."""
-        members = []
-        allowed = compile_language(self.key_content(shape))
-        for name in dict.fromkeys([*(name for name, _ in shape.properties), *shape.required]):
-            value = self.value(self.reader.property_terms(shape, name)) if allowed.matches(name) else lang.NEVER
-            text = lang.sequence(lang.Quoted(lang.literal(name)), COLON, value)
-            if text is not lang.NEVER or name in shape.required:
-                members.append(Member(text, name in shape.required))
-        return members
-
-    def key_content(self, shape: shapes.ObjectShape) -> lang.Language:
-        """What propertyNames leaves of all keys."""
-        return lang.either(*(s.texts() for s in self.reader.shapes(shape.names) if isinstance(s, shapes.StringShape)))
-
-    def undeclared_property(self, shape: shapes.ObjectShape) -> lang.Language:
-        """A property without a name in the schema, where the schema asks for such; keys are split by patterns."""
-        asked = any(rest.patterns or rest.declared for rest in shape.rests) or shape.least > len(shape.properties)
-        if any(not set(terms) & set(NOTHING) for _, terms in shape.properties) and not asked:
-            return lang.NEVER
-        patterns = list(dict.fromkeys(pattern for rest in shape.rests for pattern, _ in rest.patterns))
-        if len(patterns) > MOST_PATTERNS:
-            raise refusal("patternProperties", self.here, f"at most {MOST_PATTERNS} patterns an object can be")
-        names = [lang.literal(name) for name in dict.fromkeys([*(n for n, _ in shape.properties), *shape.required])]
-        keys = lang.Without(self.key_content(shape), lang.either(*names))
-        return lang.either(
-            *(
-                self.undeclared_matching(shape, keys, {p: bool(chosen >> i & 1) for i, p in enumerate(patterns)})
-                for chosen in range(2 ** len(patterns))
-            )
-        )
-
-    def undeclared_matching(
-        self, shape: shapes.ObjectShape, keys: lang.Language, matches: dict[str, bool]
-    ) -> lang.Language:
-        """The same for the keys that match some patterns and not the others."""
-        terms: Terms = ()
-        for rest in shape.rests:
-            found = [terms for pattern, terms in rest.patterns if matches[pattern]]
-            terms = merged(terms, sum(found, ()) if found else rest.additional)
-        for pattern, does in matches.items():
-            found_in = pattern_shape(pattern)
-            keys = lang.both(keys, found_in.content) if does else lang.Without(keys, found_in.outer or found_in.content)
-        value = self.value(terms)
-        if value is lang.NEVER or compile_language(keys).is_empty:
-            return lang.NEVER
-        return lang.sequence(lang.Quoted(keys), COLON, value)
-
-    def end_of_properties(self, undeclared: lang.Language, named: int, count: Count) -> Callable[[int], lang.Language]:
-        """What may follow the named properties: undeclared ones, or nothing."""
-        if undeclared is lang.NEVER:
-            return count.end
-        if count.least > named + 1:
-            raise refusal("minProperties", self.here, "undeclared keys may repeat: name more properties, or lower it")
-
-        @cache
-        def end(written: int) -> lang.Language:
-            room = count.after(written)
-            if room.least > 1:  # keys may repeat, so only one of them surely counts
-                return lang.NEVER
-            if written:
-                return room.of(lang.sequence(COMMA, undeclared))
-            return listed(undeclared, room, COMMA)
-
-        return end
-
-
-def _value_of(text: str) -> Any:
-    value = json.loads(text)
-    return ("number", Decimal(text)) if isinstance(value, int | float) and not isinstance(value, bool) else text
-
-
-def finite_texts(language: lang.Language, most: int) -> list[str] | None:
-    """All texts of a language if there are at most so many, else None."""
-    dfa = compile_language(language)
-    texts: list[str] = []
-    frontier = [("", 0)]
-    for _ in range(dfa.num_states):  # a longer text would repeat a state, and there would be endlessly many
-        texts += [text for text, state in frontier if dfa.accepting[state]]
-        following = []
-        for text, state in frontier:
-            for atom in np.flatnonzero(dfa.next[state] != DEAD).tolist():
-                for low, high in dfa.alphabet.chars_of([atom]):
-                    read = range(low, min(high, low + most) + 1)
-                    following += [(text + chr(c), int(dfa.next[state, atom])) for c in read]
-        if len(texts) > most or len(following) > most:  # every state leads to some text
+            self.refused = error
             return None
-        frontier = following
-    return None if frontier else texts
+
+    def worth_trying(self, reaches: Iterable[Reach]) -> list[Reach]:
+        """One of those that differ only in what this schema does not ask."""
+        seen = {}
+        for reach in reaches:
+            recursions = reach.recursions if self._nesting.is_recursive else None
+            seen[recursions, reach.free if self._free else None, reach.deepest, reach.states] = reach
+        return list(seen.values())
+
+    def _written(self, reach: Reach) -> lang.Language:
+        """Once more as long as it turns out that more leads back to itself, or that strings can't be counted so far."""
+        while True:
+            writer = Writer(self._parts, self._reader, reach, self._nesting)
+            language = writer.root()
+            self._free = writer.writes_free_values
+            if writer.heads:
+                self._nesting = self._nesting.knowing(writer.heads, writer.inside)
+            elif (counts := writer.counts_that_fit()) < reach.counts:
+                reach = replace(reach, counts=counts)
+            else:
+                return language

@@ -16,6 +16,7 @@ import numpy as np
 
 from diffusiongemma.control.languages.charset import ANY_CHAR, CharSet, intersection
 from diffusiongemma.errors import InputError
+from diffusiongemma.kernels import automata
 
 DEAD = -1
 UNREACHABLE = np.iinfo(np.int32).max
@@ -39,7 +40,9 @@ class Alphabet:
     def chars_of(self, wanted: Iterable[int]) -> CharSet:
         """The characters of these atoms."""
         ends = np.append(self.starts[1:], 0x110000) - 1
-        chosen = np.isin(self.atoms, list(wanted))
+        is_wanted = np.zeros(self.num_atoms + 1, bool)  # the last: of characters that nothing matches
+        is_wanted[list(wanted)] = True
+        chosen = is_wanted[self.atoms]
         ranges = zip(self.starts[chosen].tolist(), ends[chosen].tolist(), strict=True)
         return intersection(merge_adjacent(ranges), ANY_CHAR)
 
@@ -167,7 +170,7 @@ def product(a: CharDfa, b: CharDfa, accept: Callable[[np.ndarray, np.ndarray], n
         found.append(frontier)
     pairs = np.concatenate(found)
     accepting = accept(accepting_a[pairs // width], accepting_b[pairs % width])
-    return minimised(trimmed(CharDfa(alphabet, np.concatenate(rows), accepting)))
+    return smallest(CharDfa(alphabet, np.concatenate(rows), accepting))
 
 
 def intersection_of(a: CharDfa, b: CharDfa) -> CharDfa:
@@ -206,15 +209,26 @@ def restricted(dfa: CharDfa, allowed: CharSet) -> CharDfa:
     alphabet, atoms, others = _common_alphabet(dfa.alphabet, alphabet_of([allowed]))
     kept = (np.array(atoms) != DEAD) & (np.array(others) != DEAD)
     table = np.where(kept, np.pad(dfa.next, ((0, 0), (0, 1)), constant_values=DEAD)[:, atoms], DEAD)
-    return minimised(trimmed(CharDfa(alphabet, table.astype(np.int32), dfa.accepting)))
+    return smallest(CharDfa(alphabet, table.astype(np.int32), dfa.accepting))
 
 
 def refuse_above_limit(states: int) -> None:
     if states > LARGEST_DFA:
-        raise TooLarge(
-            f"this constraint needs an automaton of more than {LARGEST_DFA:,} states: shorten its repetitions "
-            "or give fewer alternatives"
-        )
+        raise too_many_states()
+
+
+def too_many_states(most: int = LARGEST_DFA) -> TooLarge:
+    return TooLarge(
+        f"this constraint needs an automaton of more than {most:,} states: shorten its repetitions "
+        "or give fewer alternatives"
+    )
+
+
+def smallest(dfa: CharDfa) -> CharDfa:
+    """The minimal automaton, its states in breadth-first order."""
+    if automata.available():
+        return CharDfa(dfa.alphabet, *automata.minimal(dfa.next, dfa.accepting))
+    return minimised(trimmed(dfa))
 
 
 def trimmed(dfa: CharDfa) -> CharDfa:

@@ -114,6 +114,7 @@ def optional(body: Language) -> Language:
     return repeat(body, 0, 1)
 
 
+@lru_cache(maxsize=4096)
 def literal(text: str) -> Language:
     return sequence(*map(_char, text))
 

@@ -10,17 +10,16 @@ written as generators that `run` keeps on a stack of its own.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Generator, Iterable, Iterator
-from functools import lru_cache
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from diffusiongemma.control.languages import language as lang
-from diffusiongemma.control.languages.charset import CharSet, chars, complement, difference, intersection, union
+from diffusiongemma.control.languages.charset import CharSet, chars
 from diffusiongemma.control.languages.dfa import (
     DEAD,
+    LARGEST_DFA,
     Alphabet,
     CharDfa,
     TooLarge,
@@ -31,18 +30,18 @@ from diffusiongemma.control.languages.dfa import (
     minimised,
     refuse_above_limit,
     restricted,
+    too_many_states,
     trimmed,
 )
+from diffusiongemma.control.languages.flat import Flattener
+from diffusiongemma.control.languages.spelling import READABLE, Moves, escaped_moves_of, moves_of, spelt_text
 from diffusiongemma.control.recent import Recent
+from diffusiongemma.kernels import automata
 
 LARGEST_NFA = 150_000
+NFA_STATES_OF_EACH, MOST_ENTRIES = 8, 40_000_000  # of the library: states before, for each after; of its tables
+TOO_MANY_ALTERNATIVES = "this constraint has too many alternatives or repetitions to compile: simplify it"
 Steps = Generator[Any, Any, int]  # yields the steps of others, is sent what they return
-
-# How a JSON string spells the characters it may not hold as they are (RFC 8259, section 7), one spelling each.
-CONTROL = ((0, 0x1F),)
-SHORT_ESCAPES = {'"': '"', "\\": "\\", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t"}
-LONG_ESCAPES = {chr(c): f"u{c:04x}" for c in range(0x20) if chr(c) not in SHORT_ESCAPES}
-PLAIN = complement(union(CONTROL, chars('"\\')))
 
 # A thread of the automaton is `state * MASKS + mask`: what may be read next, as anchors before it have left it.
 WORD, NEWLINE, FINAL_NEWLINE, OTHER, END = 1, 2, 4, 8, 16  # a word character, a newline, one that ends the text, …
@@ -63,21 +62,58 @@ def run(steps: Generator[Any, Any, Any]) -> Any:
     return returned
 
 
-def compile_language(expression: lang.Language) -> CharDfa:
-    """The minimal automaton of an expression. Raises `TooLarge` beyond the limits."""
-    dfa: CharDfa = run(_compiled(expression))
+def compile_language(expression: lang.Language, most_states: int = LARGEST_DFA) -> CharDfa:
+    """The minimal automaton of an expression. Raises `TooLarge` beyond the limits.
+
+    The library takes `most_states` where that is more than its plain twin can.
+    """
+    dfa: CharDfa = run(_compiled(expression, most_states))
     return dfa
 
 
-def _compiled(expression: lang.Language) -> Generator[Any, Any, CharDfa]:
+def _compiled(expression: lang.Language, most_states: int = LARGEST_DFA) -> Generator[Any, Any, CharDfa]:
     if (known := _latest.get(expression)) is not None:
         return known
     if isinstance(expression, lang.Repeat) and isinstance(expression.body, lang.Chars) and expression.most is not None:
         return _latest.put(expression, counter(expression.body.allowed, expression.least, expression.most))
+    dfa = (yield _by_library(expression, most_states)) if automata.available() else None
+    return _latest.put(expression, dfa or (yield _by_twin(expression)))
+
+
+def _by_twin(expression: lang.Language) -> Generator[Any, Any, CharDfa]:
     builder = NfaBuilder()
     accept = builder.new_state()
     start = yield builder.build(expression, accept)
-    return _latest.put(expression, minimised(trimmed(builder.determinised(start, accept))))
+    return minimised(trimmed(builder.determinised(start, accept)))
+
+
+def _by_library(expression: lang.Language, most_states: int = LARGEST_DFA) -> Generator[Any, Any, CharDfa | None]:
+    """The same, or None for what the library does not take."""
+    flattener = Flattener(_embedded)
+    yield flattener.add(expression)
+    if flattener.has_anchors:
+        return None
+    flat = flattener.flat()
+    alphabet, atoms = flattener.alphabet()
+    limits = NFA_STATES_OF_EACH * most_states, most_states, MOST_ENTRIES
+    try:
+        found = automata.minimal_automaton(flat, atoms, alphabet.num_atoms, limits)
+    except automata.TooMany as error:
+        raise TooLarge(TOO_MANY_ALTERNATIVES) if error.alternatives else too_many_states(most_states) from error
+    return None if found is None else CharDfa(alphabet, *found)
+
+
+def _embedded(node: lang.Language) -> Generator[Any, Any, CharDfa]:
+    """The automaton that stands for a node in a larger one."""
+    match node:
+        case lang.Both(first, second):
+            return intersection_of((yield _compiled(first)), (yield _compiled(second)))
+        case lang.Without(first, second):
+            return difference_of((yield _compiled(first)), (yield _compiled(second)))
+        case lang.Quoted(content):
+            return (yield _writable(content))
+    assert isinstance(node, lang.Compiled), node
+    return node.dfa
 
 
 _latest: Recent[lang.Language, CharDfa] = Recent(128)
@@ -99,7 +135,7 @@ class NfaBuilder:
 
     def _refuse_above_limit(self, more: int) -> None:
         if len(self.free_moves) + more > LARGEST_NFA:
-            raise TooLarge("this constraint has too many alternatives or repetitions to compile: simplify it")
+            raise TooLarge(TOO_MANY_ALTERNATIVES)
 
     def build(self, node: lang.Language, target: int) -> Steps:
         """The state from which exactly `node` leads to `target`."""
@@ -132,19 +168,14 @@ class NfaBuilder:
                 self._know_words(words)
                 self.free_moves[state].append((at, target))
                 return state
-            case lang.Both(first, second):
-                both = intersection_of((yield _compiled(first)), (yield _compiled(second)))
-                return self._embed(both, target)
-            case lang.Without(first, second):
-                without = difference_of((yield _compiled(first)), (yield _compiled(second)))
-                return self._embed(without, target)
-            case lang.Compiled(dfa):
-                return self._embed(dfa, target)
-            case lang.Quoted(content) if (spelt := _spelt(content)) is not None:
+            case lang.Quoted(content) if (spelt := spelt_text(content)) is not None:
                 return (yield self.build(spelt, target))
-            case lang.Quoted(content):
+            case lang.Quoted():
                 closing = self._char_state(chars('"'), target)
-                return self._char_state(chars('"'), self._embed(writable(content), closing, escaped=True))
+                inside = self._embed((yield _embedded(node)), closing, escaped_moves_of)
+                return self._char_state(chars('"'), inside)
+            case _:
+                return self._embed((yield _embedded(node)), target, moves_of)
 
     def _char(self, node: lang.Chars, target: int) -> int:
         """`build` for one character, of which most sequences consist."""
@@ -178,11 +209,14 @@ class NfaBuilder:
             entry = yield self.build(node.body, entry)
         return entry
 
-    def _embed(self, dfa: CharDfa, target: int, escaped: bool = False) -> int:
+    def _embed(self, dfa: CharDfa, target: int, moves_of: Callable[[CharDfa], Moves]) -> int:
         """The states of a finished automaton, its acceptance leading on to `target`."""
         states = [self.new_state(*([target] if accepts else [])) for accepts in dfa.accepting.tolist()]
-        for state, allowed, following in (_escaped_moves_of if escaped else _moves_of)(dfa):
-            end = states[following]
+        moves = moves_of(dfa)
+        for state, following, which in zip(
+            *map(np.ndarray.tolist, (moves.state, moves.target, moves.which)), strict=True
+        ):
+            allowed, end = moves.spellings[which], states[following]
             for part in reversed(allowed[1:]):
                 end = self._char_state(part, end)
             self.char_moves[states[state]].append((allowed[0], end))
@@ -342,82 +376,13 @@ def _left(anchor: str, mask: int, before: int, at_start: bool) -> int:
     return mask & (WORD if before == WORD else NOT_WORD)
 
 
-Move = tuple[int, tuple[CharSet, ...], int]  # state, what is read one after the other, next state
-
-
-@lru_cache(maxsize=256)
-def _moves_of(dfa: CharDfa) -> list[Move]:
-    """The moves of an automaton."""
-    moves: list[Move] = []
-    charsets: dict[tuple[int, ...], CharSet] = {}
-    for state, row in enumerate(dfa.next.tolist()):
-        by_target: dict[int, list[int]] = {}
-        for atom, following in enumerate(row):
-            if following != DEAD:
-                by_target.setdefault(following, []).append(atom)
-        for following in sorted(by_target):
-            atoms = tuple(by_target[following])
-            if atoms not in charsets:
-                charsets[atoms] = dfa.alphabet.chars_of(atoms)
-            moves.append((state, (charsets[atoms],), following))
-    return moves
-
-
-@lru_cache(maxsize=256)
-def _escaped_moves_of(dfa: CharDfa) -> list[Move]:
-    """The same, as a JSON string spells what is read."""
-    spelt: dict[CharSet, list[tuple[CharSet, ...]]] = {}
-    moves = []
-    for state, (allowed,), following in _moves_of(dfa):
-        if allowed not in spelt:
-            spelt[allowed] = _spellings(allowed)
-        moves += [(state, spelling, following) for spelling in spelt[allowed]]
-    return moves
-
-
-def _spellings(allowed: CharSet) -> list[tuple[CharSet, ...]]:
-    plain, special = _plain_and_special(allowed)
-    spellings: list[tuple[CharSet, ...]] = [(plain,)] if plain else []
-    if short := [SHORT_ESCAPES[c] for c in special if c in SHORT_ESCAPES]:
-        spellings.append((chars("\\"), chars("".join(short))))
-    spellings += [(chars("\\"), *map(chars, LONG_ESCAPES[c])) for c in special if c in LONG_ESCAPES]
-    return spellings
-
-
-@lru_cache(maxsize=512)
-def _plain_and_special(allowed: CharSet) -> tuple[CharSet, tuple[str, ...]]:
-    """What a JSON string holds as it is, and the characters that it escapes."""
-    special = (chr(c) for low, high in difference(allowed, PLAIN) for c in range(low, high + 1))
-    return intersection(allowed, PLAIN), tuple(special)
-
-
-@lru_cache(maxsize=512)
-def _spelt(content: lang.Language) -> lang.Language | None:
-    """A JSON string of one text, or of a few without rare control characters, without an automaton in between."""
-    options = content.options if isinstance(content, lang.Either) else (content,)
-    texts = [_only_text(option) for option in options]
-    if not texts or any(text is None for text in texts):
-        return None
-    if len(texts) > 1 and not all(c in "\n\r\t" or c >= " " for text in texts for c in text or ""):
-        return None
-    return lang.either(*(lang.literal(json.dumps(text, ensure_ascii=False)) for text in texts))
-
-
-def _only_text(language: lang.Language) -> str | None:
-    """The text of a language that is a plain one."""
-    parts = language.parts if isinstance(language, lang.Sequence) else (language,)
-    ranges = [part.allowed for part in parts if isinstance(part, lang.Chars)]
-    if len(ranges) < len(parts) or any(len(allowed) != 1 or allowed[0][0] != allowed[0][1] for allowed in ranges):
-        return None
-    return "".join(chr(allowed[0][0]) for allowed in ranges)
-
-
-@lru_cache(maxsize=128)
-def writable(content: lang.Language) -> CharDfa:
+def _writable(content: lang.Language) -> Generator[Any, Any, CharDfa]:
     """The string values to write: without rare control characters where values without them exist."""
-    everything = compile_language(content)
+    if (known := _latest_writable.get(content)) is not None:
+        return known
+    everything = yield _compiled(content)
     readable = restricted(everything, READABLE)
-    return everything if readable.is_empty else readable
+    return _latest_writable.put(content, everything if readable.is_empty else readable)
 
 
-READABLE = union(complement(CONTROL), chars("\n\r\t"))
+_latest_writable: Recent[lang.Language, CharDfa] = Recent(128)

@@ -18,7 +18,7 @@ import numpy as np
 
 from diffusiongemma.control.languages.dfa import DEAD, UNREACHABLE, CharDfa, TooLarge, distances
 from diffusiongemma.control.languages.utf8 import ByteDfa
-from diffusiongemma.control.tokens.moves import MOST_EDGES, TELLS_APART, Walk, distinct_rows, moves_of_tokens
+from diffusiongemma.control.tokens.moves import MOST_EDGES, TELLS_APART, Rows, Walk, distinct_rows, moves_of_tokens
 from diffusiongemma.control.tokens.vocabulary import Vocabulary
 from diffusiongemma.errors import InputError
 
@@ -82,8 +82,11 @@ def compile_tokens(dfa: ByteDfa, vocabulary: Vocabulary, end_ids: Collection[int
     `end_ids` finish an accepted text (and pad the rest of the canvas); they never stand for text. Raises `NotWritable`
     where this vocabulary can't write any accepted text, `TooLarge` where the tables outgrow memory.
     """
-    table, byte_class = distinct_rows(np.ascontiguousarray(dfa.next.T))
-    table = np.pad(table.T, ((0, 0), (0, 1)), constant_values=DEAD)  # the last column: bytes that nothing matches
+    byte, state = np.nonzero(dfa.next.T != DEAD)
+    columns_of_bytes = Rows.of(byte, state, dfa.next[state, byte], 256)
+    distinct, byte_class = distinct_rows(columns_of_bytes, dfa.num_states)
+    table = np.full((dfa.num_states, distinct.count + 1), DEAD, np.int32)  # the last: bytes that nothing matches
+    table[distinct.origin, distinct.row] = distinct.target
     columns = byte_class % table.shape[1]
     walk = Walk(vocabulary.trie, table, columns.__getitem__, dfa.characters)
     return _compiled(walk, dfa.accepting, np.arange(dfa.num_states), len(vocabulary), end_ids)
@@ -114,44 +117,45 @@ def _compiled(
         raise InputError("a constraint needs at least one end token to close with: give end_ids")
     origins = np.unique(landing[landing != DEAD])
     moves, stretches = moves_of_tokens(walk, origins)
-    used = stretches.used(len(moves), np.flatnonzero(np.isin(walk.trie.tokens, list(end_ids))))
-    number, count = np.full(len(accepting_states) + 1, DEAD), len(moves)
+    used = stretches.used(moves.count, np.flatnonzero(np.isin(walk.trie.tokens, list(end_ids))))
+    number, count = np.full(len(accepting_states) + 1, DEAD), moves.count
     number[origins] = np.arange(len(origins))
-    moves = number[np.append(landing, DEAD)[moves[used]]]  # [tokens' distinct moves, origins], origins counted anew
+    moves = moves.chosen(used)
+    moves = moves.leading_to(number[np.append(landing, DEAD)[moves.target]])  # origins counted anew
     accepting = accepting_states[origins]
     live = _live_states(moves, accepting)
     if not live.any():
         raise NotWritable("this tokenizer can't write any text that matches the constraint")
-    number = np.append(np.where(live, np.cumsum(live) - 1, DEAD), DEAD)
-    classes, class_of_move = distinct_rows(number[moves[:, live]])
+    number = np.where(live, np.cumsum(live) - 1, DEAD)
+    moves = moves.leading_to(np.where(live[moves.origin], number[moves.target], DEAD))
+    classes, class_of_move = distinct_rows(moves, len(origins))
     class_of_used = np.full(count, DEAD)
     class_of_used[used] = class_of_move
     class_of_token = np.full(num_tokens, DEAD, np.int32)
     class_of_token[walk.trie.tokens] = stretches.painted(class_of_used, len(walk.trie.tokens))
+    classes = Rows(classes.first, number[classes.origin], classes.target)
     return _with_end_tokens(accepting[live], classes, class_of_token, sorted(end_ids))
 
 
-def _live_states(moves: np.ndarray, accepting: np.ndarray) -> np.ndarray:
+def _live_states(moves: Rows, accepting: np.ndarray) -> np.ndarray:
     """[S] which states lie on a way from state 0 to acceptance."""
-    pairs = np.zeros((len(accepting), len(accepting) + 1), bool)
-    for move in moves:
-        pairs[np.arange(len(accepting)), move] = True
-    source, target = np.nonzero(pairs[:, :-1])
-    reached = distances(np.zeros(1, np.int64), source, target, len(accepting)) < UNREACHABLE
-    finishes = distances(np.flatnonzero(accepting), target, source, len(accepting)) < UNREACHABLE
+    states = len(accepting)
+    pairs = np.unique(moves.origin * np.int64(states) + moves.target)
+    source, target = pairs // states, pairs % states
+    reached = distances(np.zeros(1, np.int64), source, target, states) < UNREACHABLE
+    finishes = distances(np.flatnonzero(accepting), target, source, states) < UNREACHABLE
     return reached & finishes
 
 
 def _with_end_tokens(
-    accepting: np.ndarray, classes: np.ndarray, class_of_token: np.ndarray, end_ids: list[int]
+    accepting: np.ndarray, classes: Rows, class_of_token: np.ndarray, end_ids: list[int]
 ) -> TokenAutomaton:
-    """The automaton of these classes [K, S], with the end state."""
-    done, end_class = len(accepting), len(classes)
-    if np.count_nonzero(classes != DEAD) > MOST_EDGES:
+    """The automaton of these classes, with the end state."""
+    done, end_class = len(accepting), classes.count
+    if len(classes.target) > MOST_EDGES:
         raise TooLarge(TELLS_APART)
-    label, source = np.nonzero(classes != DEAD)
     closing = np.append(np.flatnonzero(accepting), done)
-    edges = [(source, label, classes[label, source])]
+    edges = [(classes.origin, classes.row, classes.target)]
     edges.append((closing, np.full_like(closing, end_class), np.full_like(closing, done)))
     class_of_token[end_ids] = end_class
     all_source, all_label, all_target = (np.concatenate(column).astype(np.int64) for column in zip(*edges, strict=True))

@@ -10,10 +10,11 @@ import numpy as np
 
 from diffusiongemma.control.languages.dfa import DEAD, Alphabet, CharDfa, TooLarge
 from diffusiongemma.control.tokens.trie import KIND_STARTS, KINDS, NUM_KINDS, TokenTrie
+from diffusiongemma.kernels import automata
 
-LARGEST_TABLE = 100_000_000  # entries (distinct move, state) of 4 bytes each
 MOST_EDGES = 1_500_000
-MOST_LEADING = 2 * MOST_EDGES  # entries of the table that lead anywhere: some moves will share a class
+MOST_LEADING = 2 * MOST_EDGES  # entries of all moves together: some moves will share a class
+AT_ONCE = 2_000_000  # entries of moves that are made at a time
 TELLS_APART = "this constraint tells too many tokens apart in too many places: simplify it"
 ALL_KINDS = np.uint64((1 << NUM_KINDS) - 1)
 
@@ -88,15 +89,63 @@ class Stretches:
         return np.repeat(values, counts)
 
 
-def moves_of_tokens(walk: Walk, origins: np.ndarray) -> tuple[np.ndarray, Stretches]:
-    """The distinct moves [M, origins] of strings of symbols (where each leads from every origin), and who has which.
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Moves, one after the other: where each leads from those origins from which it leads anywhere, in order."""
+
+    first: np.ndarray  # [n + 1] row i has entries first[i] .. first[i + 1] - 1
+    origin: np.ndarray  # [E] int32
+    target: np.ndarray  # [E] int32
+
+    @classmethod
+    def of(cls, row: np.ndarray, origin: np.ndarray, target: np.ndarray, count: int) -> Rows:
+        """From entries in the order of their rows 0 .. count - 1."""
+        first = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=count))])
+        return cls(first, origin.astype(np.int32), target.astype(np.int32))
+
+    @property
+    def count(self) -> int:
+        return len(self.first) - 1
+
+    @property
+    def arrays(self) -> automata.RowArrays:
+        return self.first, self.origin, self.target
+
+    @property
+    def sizes(self) -> np.ndarray:
+        return np.diff(self.first)
+
+    @property
+    def row(self) -> np.ndarray:
+        """[E] the row that each entry is in."""
+        return np.repeat(np.arange(self.count), self.sizes)
+
+    def chosen(self, rows: np.ndarray) -> Rows:
+        """These rows, in this order."""
+        sizes = self.sizes[rows]
+        first = np.concatenate([[0], np.cumsum(sizes)])
+        entries = np.arange(first[-1]) + np.repeat(self.first[rows] - first[:-1], sizes)
+        return Rows(first, self.origin[entries], self.target[entries])
+
+    def leading_to(self, target: np.ndarray) -> Rows:
+        """With these targets [E], but for entries that lead nowhere now."""
+        kept = target != DEAD
+        return Rows.of(self.row[kept], self.origin[kept], target[kept], self.count)
+
+    def followed_by(self, more: Rows) -> Rows:
+        columns = zip((self.origin, self.target), (more.origin, more.target), strict=True)
+        return Rows(np.append(self.first, more.first[1:] + self.first[-1]), *map(np.concatenate, columns))
+
+
+def moves_of_tokens(walk: Walk, origins: np.ndarray) -> tuple[Rows, Stretches]:
+    """The distinct moves of strings of symbols (where each leads from every origin), and who has which.
 
     The move of a trie node is its parent's followed by one symbol. However large the vocabulary, few moves differ, so
     each is computed once, and nodes below which nothing changes it are passed over with all their tokens.
     """
     trie, width = walk.trie, walk.table.shape[1]
-    table = np.pad(walk.table, ((0, 1), (0, 0)), constant_values=DEAD)  # last row: from nowhere to nowhere
-    moves = MoveTable(origins, walk.idle)
+    moves = MoveTable(len(origins), walk.idle)
+    moves.add(Rows.of(np.zeros(len(origins), np.int64), np.arange(len(origins)), origins, 1))  # of the empty string
     nodes, numbers = np.zeros(1, np.int64), np.zeros(1, np.int64)
     low, high, move = [], [], []
     while len(nodes):
@@ -109,8 +158,7 @@ def moves_of_tokens(walk: Walk, origins: np.ndarray) -> tuple[np.ndarray, Stretc
         nodes = np.arange(count.sum()) + np.repeat(first - np.cumsum(count) + count, count)
         key = np.repeat(numbers, count) * width + walk.columns(trie.symbol[nodes])
         distinct, which = _number(key, moves.count * width)
-        reached = table[moves.rows[distinct // width], (distinct % width)[:, None]]
-        numbers = moves.add(reached)[which]
+        numbers = moves.add_following(distinct // width, walk.table, distinct % width)[which]
         nodes, numbers = nodes[numbers != DEAD], numbers[numbers != DEAD]
     return moves.rows, Stretches.of(np.concatenate(low), np.concatenate(high), np.concatenate(move))
 
@@ -125,48 +173,77 @@ def _number(keys: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class MoveTable:
-    """Distinct moves, found again by a 64-bit hash of where they lead."""
+    """Distinct moves, found again by a 64-bit hash of where they lead. Most lead anywhere from few origins."""
 
-    def __init__(self, origins: np.ndarray, idle: np.ndarray | None = None) -> None:
-        self.rows = origins[None].astype(np.int32)  # move 0: the empty string
+    def __init__(self, origins: int, idle: np.ndarray | None = None) -> None:
+        self.rows = Rows.of(*(np.zeros(0, np.int64),) * 3, 0)
         self._idle_in = idle
-        self.idle = self._idle_after(self.rows)  # [M] the kinds of characters that change nothing after a move
-        self._key = np.random.default_rng(0).integers(0, 2**64, size=len(origins), dtype=np.uint64) | np.uint64(1)
+        self.idle = np.zeros(0, np.uint64)  # [M] the kinds of characters that change nothing after a move
+        self._key = np.random.default_rng(0).integers(0, 2**64, size=origins, dtype=np.uint64) | np.uint64(1)
         self._found: dict[int, int] = {}
-        self._leading = 0
 
     @property
     def count(self) -> int:
-        return len(self.rows)
+        return self.rows.count
 
-    def add(self, moves: np.ndarray) -> np.ndarray:
-        """The numbers of these moves [n, origins], new ones added; DEAD for those that lead nowhere."""
-        hashes = ((moves.astype(np.uint64) + np.uint64(2)) * self._key).sum(1)
-        leads = (moves != DEAD).any(1)
-        numbers = np.full(len(moves), DEAD)
+    def add_following(self, moves: np.ndarray, table: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """`add` of some of the moves, each followed by a symbol of a column of the table."""
+        numbers = [np.zeros(0, np.int64)]
+        entries = np.cumsum(self.rows.sizes[moves])
+        parts = np.searchsorted(entries, np.arange(AT_ONCE, entries[-1] if len(entries) else 0, AT_ONCE))
+        for part in np.split(np.arange(len(moves)), parts):
+            if automata.available():
+                arrays, sums = automata.following(self.rows.arrays, moves[part], columns[part], table, self._key)
+                numbers.append(self._added(Rows(*arrays), sums))
+                continue
+            rows = self.rows.chosen(moves[part])
+            numbers.append(self.add(rows.leading_to(table[rows.target, columns[part][rows.row]])))
+        return np.concatenate(numbers)
+
+    def add(self, moves: Rows) -> np.ndarray:
+        """The numbers of these moves, new ones added; DEAD for those that lead nowhere."""
+        leads, sums = np.flatnonzero(moves.sizes), np.zeros(moves.count, np.uint64)
+        if len(leads):
+            parts = (moves.target.astype(np.uint64) + np.uint64(2)) * self._key[moves.origin]
+            sums[leads] = np.add.reduceat(parts, moves.first[leads])
+        return self._added(moves, sums)
+
+    def _added(self, moves: Rows, sums: np.ndarray) -> np.ndarray:
+        """The same, with the sum of each that it is found by."""
+        leads = np.flatnonzero(moves.sizes)
+        numbers, before = np.full(moves.count, DEAD), self.count
+        if not len(leads):
+            return numbers
         fresh: list[int] = []
-        for i in np.flatnonzero(leads).tolist():
-            number = self._found.setdefault(int(hashes[i]), self.count + len(fresh))
-            if number == self.count + len(fresh):
+        for i, value in zip(leads.tolist(), sums[leads].tolist(), strict=True):
+            number = self._found.setdefault(value, before + len(fresh))
+            if number == before + len(fresh):
                 fresh.append(i)
             numbers[i] = number
-        self._leading += int(np.count_nonzero(moves[fresh] != DEAD))
-        if self._leading > MOST_LEADING or (self.count + len(fresh)) * self.rows.shape[1] > LARGEST_TABLE:
+        added = moves.chosen(np.array(fresh, np.int64))
+        if self.rows.first[-1] + added.first[-1] > MOST_LEADING:
             raise TooLarge(TELLS_APART)
-        self.rows = np.concatenate([self.rows, moves[fresh]])
-        self.idle = np.concatenate([self.idle, self._idle_after(moves[fresh])])
-        assert (self.rows[numbers[leads]] == moves[leads]).all(), "hash collision"
+        self.rows = self.rows.followed_by(added)
+        self.idle = np.concatenate([self.idle, self._idle_after(added)])
+        assert self._are(numbers, moves), "hash collision"
         return numbers
 
-    def _idle_after(self, moves: np.ndarray) -> np.ndarray:
-        if self._idle_in is None:
-            return np.zeros(len(moves), np.uint64)
-        idle: np.ndarray = np.bitwise_and.reduce(self._idle_in[moves], axis=1)
+    def _are(self, numbers: np.ndarray, moves: Rows) -> bool:
+        """Whether the moves of these numbers lead where these do."""
+        if automata.available():
+            return automata.same_rows(self.rows.arrays, numbers, moves.arrays)
+        found = self.rows.chosen(numbers[numbers != DEAD])
+        return np.array_equal(found.target, moves.target) and np.array_equal(found.origin, moves.origin)
+
+    def _idle_after(self, moves: Rows) -> np.ndarray:
+        if self._idle_in is None or not moves.count:
+            return np.zeros(moves.count, np.uint64)
+        idle: np.ndarray = np.bitwise_and.reduceat(self._idle_in[moves.target], moves.first[:-1])
         return idle
 
 
-def distinct_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def distinct_rows(rows: Rows, origins: int) -> tuple[Rows, np.ndarray]:
     """The distinct rows that lead anywhere, and which of them each row is (DEAD: none)."""
-    table = MoveTable(np.arange(rows.shape[1]))
+    table = MoveTable(origins)
     numbers = table.add(rows)
-    return table.rows[1:], np.where(numbers == DEAD, DEAD, numbers - 1)
+    return table.rows, numbers

@@ -1,0 +1,81 @@
+"""What is written the same however far values nest: names of properties, numbers, texts. Each is made once a schema."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from diffusiongemma.control.json_schema.keywords import pattern_shape
+from diffusiongemma.control.json_schema.schema import SchemaReader
+from diffusiongemma.control.json_schema.shapes import NOTHING, NumberShape, ObjectShape, StringShape, Terms
+from diffusiongemma.control.languages import language as lang
+from diffusiongemma.control.languages.dfa import CharDfa
+from diffusiongemma.control.languages.nfa import compile_language
+
+Matches = tuple[tuple[str, bool], ...]  # patterns, and whether a key matches
+
+
+class Parts:
+    def __init__(self, reader: SchemaReader) -> None:
+        self._reader = reader
+        self.number = cache(_number)
+        self.string = cache(_string)
+        self.admitted = cache(self._admitted)
+        self._other_keys = cache(self._other_keys_of)
+        self._members: dict[int, tuple[ObjectShape, list[tuple[lang.Language, Terms, bool]]]] = {}  # by id
+
+    def members(self, shape: ObjectShape) -> list[tuple[lang.Language, Terms, bool]]:
+        """Of the named properties, in the order they are declared: the key, what the value must meet, and whether it
+        must be there."""
+        if id(shape) not in self._members:
+            self._members[id(shape)] = shape, self._members_of(shape)
+        return self._members[id(shape)][1]
+
+    def _members_of(self, shape: ObjectShape) -> list[tuple[lang.Language, Terms, bool]]:
+        members: list[tuple[lang.Language, Terms, bool]] = []
+        for name in dict.fromkeys([*(name for name, _ in shape.properties), *shape.required]):
+            may_be = not shape.names or self.admitted(shape.names).matches(name)
+            terms = self._reader.resolved(self._reader.property_terms(shape, name)) if may_be else NOTHING
+            members.append((lang.Quoted(lang.literal(name)), terms, name in shape.required))
+        return members
+
+    def other_keys(self, shape: ObjectShape) -> list[tuple[Matches, lang.Language]]:
+        """The keys without a name in the schema, split by the patterns that they match."""
+        names = frozenset([*(name for name, _ in shape.properties), *shape.required])
+        patterns = tuple(dict.fromkeys(pattern for rest in shape.rests for pattern, _ in rest.patterns))
+        return self._other_keys(shape.names, names, patterns)
+
+    def _other_keys_of(
+        self, rules: Terms, names: frozenset[str], patterns: tuple[str, ...]
+    ) -> list[tuple[Matches, lang.Language]]:
+        keys = lang.Without(self._key_content(rules), lang.either(*map(lang.literal, sorted(names))))
+        split: list[tuple[Matches, lang.Language]] = []
+        for chosen in range(2 ** len(patterns)):
+            matches = tuple((pattern, bool(chosen >> i & 1)) for i, pattern in enumerate(patterns))
+            found = keys_matching(keys, matches)
+            if not compile_language(found).is_empty:
+                split.append((matches, lang.Quoted(found)))
+        return split
+
+    def _admitted(self, rules: Terms) -> CharDfa:
+        """What propertyNames leaves of all keys."""
+        return compile_language(self._key_content(rules))
+
+    def _key_content(self, rules: Terms) -> lang.Language:
+        if not rules:
+            return lang.ANY_TEXT
+        return lang.either(*(s.texts() for s in self._reader.shapes(rules) if isinstance(s, StringShape)))
+
+
+def keys_matching(keys: lang.Language, matches: Matches) -> lang.Language:
+    for pattern, does in matches:
+        found_in = pattern_shape(pattern)
+        keys = lang.both(keys, found_in.content) if does else lang.Without(keys, found_in.outer or found_in.content)
+    return keys
+
+
+def _number(shape: NumberShape) -> lang.Language:
+    return shape.language
+
+
+def _string(shape: StringShape, counts: int) -> lang.Language:
+    return lang.Quoted(shape.texts(counts))

@@ -1,0 +1,307 @@
+"""Shapes as the language of their JSON texts.
+
+Every text of the language parses and meets the schema. Not every text that meets it is in the language: values are
+spelled in one way, keys come in the order declared, properties that the schema does not speak of are
+written only where it asks for them, and recursion ends at a stated depth.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from diffusiongemma.control.json_schema import shapes
+from diffusiongemma.control.json_schema.arrangements import (
+    Count,
+    Member,
+    containing,
+    in_any_order,
+    in_order,
+    listed,
+    with_prefix,
+)
+from diffusiongemma.control.json_schema.nesting import ANY_VALUE, Nesting, Reach
+from diffusiongemma.control.json_schema.parts import Parts
+from diffusiongemma.control.json_schema.problems import Refusal, all_of, refusal
+from diffusiongemma.control.json_schema.schema import SchemaReader
+from diffusiongemma.control.json_schema.shapes import LONGEST_COUNT, NOTHING, Contains, Shape, Terms, merged
+from diffusiongemma.control.languages import language as lang
+from diffusiongemma.control.languages.dfa import DEAD, TooLarge
+from diffusiongemma.control.languages.nfa import compile_language
+from diffusiongemma.control.languages.regex import regex_language
+
+MOST_UNIQUE_VALUES = 8  # in any order, which makes 2^n situations; more come in the order listed
+MOST_LISTED_VALUES = 300
+LARGEST_UNIQUE = 60  # states of an item: larger ones come in the order of their kinds
+# Items that differ in the kind of their first character differ. Numbers have no exponent then, and one spelling each.
+DISTINCT_KINDS = tuple(
+    regex_language(pattern, re.DOTALL)
+    for pattern in (
+        r'"[aA0hHpPxX -].*|[15]\d*|-[1-9]\d*',
+        r'"[bBcC1iIqQyY_].*|[26]\d*|null',
+        r'"[dDeE2jJrRzZ/].*|[37]\d*|true',
+        r'"[fFgG3kKsS.@4].*|[48]\d*|false',
+        r'"[lLmMnN5tT:6#7].*|9\d*|0\.\d*[1-9]',
+        r'"[oOuUvVwW89$].*|"[^\x00-\x7f\\].*|0|""',
+    )
+)
+MOST_PATTERNS = 3
+MOST_PLACES = 10_000  # values that the schema speaks of, recursion unrolled
+SHORTEST_LIMIT = 16
+MOST_COUNTED = 4096  # characters counted, all strings together
+COMMA, COLON = lang.literal(","), lang.literal(":")
+Place = tuple[Terms, int, int]  # what is written, how often inside itself, and how deep where that matters
+
+
+class Writer:
+    """Writes the shapes of one schema as far as a reach goes."""
+
+    def __init__(self, parts: Parts, reader: SchemaReader, reach: Reach, nesting: Nesting) -> None:
+        self.parts, self.reader, self.reach, self.nesting = parts, reader, reach, nesting
+        self.heads: set[Terms] = set()  # terms inside themselves of which `nesting` does not know
+        self.inside: dict[Terms, dict[Terms, None]] = {}  # by terms, those directly inside
+        self._counted: Counter[int] = Counter()  # how often strings are written, by their limits in characters
+        self._times = 1
+        self._open: list[Terms] = []
+        self._levels: Counter[int] = Counter()  # by component, how many of its heads are open
+        self._written: dict[Place, tuple[lang.Language, Counter[int]] | None] = {}
+        self._refused: list[Refusal] = []
+
+    @property
+    def writes_free_values(self) -> bool:
+        return any(terms == ANY_VALUE for terms, *_ in self._written)
+
+    def root(self) -> lang.Language:
+        """Raises one refusal for all places that can't be guaranteed."""
+        language = self.value(self.reader.root_terms)
+        if self._refused:
+            raise all_of(self._refused)
+        return language
+
+    def counts_that_fit(self) -> int:
+        """How far each string can be counted, as all of them share what can be counted."""
+        counts = self.reach.counts
+        while counts > SHORTEST_LIMIT and sum(n * min(m, counts) for m, n in self._counted.items()) > MOST_COUNTED:
+            counts = counts * 3 // 4
+        return counts
+
+    def value(self, terms: Terms) -> lang.Language:
+        """Texts of values that meet all terms."""
+        return self.resolved_value(self.reader.resolved(terms))
+
+    def resolved_value(self, terms: Terms) -> lang.Language:
+        if terms == NOTHING:
+            return lang.NEVER
+        if self._open:
+            self.inside.setdefault(self._open[-1], {})[terms] = None
+        component = self.nesting.component.get(terms)
+        level = 0 if component is None else self._levels[component]
+        is_head = terms in self.nesting.heads
+        if is_head and level > (self.reach.recursions if terms else self.reach.free):
+            return lang.NEVER
+        place = terms, level, 0 if self.reach.deepest is None else min(len(self._open), self.reach.deepest)
+        if place not in self._written:
+            self._written[place] = None
+            self._levels[component or 0] += is_head
+            self._written[place] = self._new(terms)
+            self._levels[component or 0] -= is_head
+        found = self._written[place]
+        if found is None:  # it is being written
+            self.heads.add(terms)
+            return lang.literal("null")
+        for most, times in found[1].items():
+            self._counted[most] += times * self._times
+        return found[0]
+
+    def _new(self, terms: Terms) -> tuple[lang.Language, Counter[int]]:
+        """What is written for terms for the first time, and what is counted in it."""
+        if len(self._written) > MOST_PLACES:
+            message = "it allows too much nesting in too many places: name what may stand inside"
+            raise TooLarge(message, option="json_schema")
+        outside = self._counted, self._times
+        self._counted, self._times = Counter(), 1
+        self._open.append(terms)
+        found = self.guaranteed(terms), self._counted
+        self._open.pop()
+        self._counted, self._times = outside
+        return found
+
+    def guaranteed(self, terms: Terms) -> lang.Language:
+        """The same; a refusal is kept, so that all others are found too."""
+        try:
+            return lang.either(*(self.shape(shape) for shape in self.reader.shapes(terms)))
+        except Refusal as error:
+            self._refused.append(error)
+            return lang.literal("null")
+
+    @property
+    def here(self) -> str:
+        return self._open[-1][0].where if self._open[-1] else ""
+
+    def shape(self, shape: Shape) -> lang.Language:
+        match shape:
+            case shapes.NullShape():
+                return lang.literal("null")
+            case shapes.BooleanShape(values):
+                return lang.either(*(lang.literal(json.dumps(value)) for value in sorted(values, reverse=True)))
+            case shapes.NumberShape():
+                return self.parts.number(shape)
+            case shapes.StringShape():
+                return self.string(shape)
+            case shapes.ArrayShape():
+                return lang.sequence(lang.literal("["), self.items(shape), lang.literal("]"))
+            case shapes.ObjectShape():
+                return lang.sequence(lang.literal("{"), self.properties(shape), lang.literal("}"))
+
+    def string(self, shape: shapes.StringShape) -> lang.Language:
+        if shape.most is not None:
+            self._counted[shape.most] += self._times
+        return self.parts.string(shape, LONGEST_COUNT if shape.most is None else self.reach.counts)
+
+    # -- arrays
+
+    @contextlib.contextmanager
+    def repeated(self, most: int | None) -> Iterator[None]:
+        """Inside, what is written comes so many times (where there is no limit, it is written once)."""
+        before, self._times = self._times, self._times * max(1, most or 1)
+        yield
+        self._times = before
+
+    def items(self, shape: shapes.ArrayShape) -> lang.Language:
+        with self.repeated(shape.most):
+            return self.counted_items(shape, Count(shape.least, shape.most))
+
+    def counted_items(self, shape: shapes.ArrayShape, count: Count) -> lang.Language:
+        if shape.unique and count.allows_more(1):
+            return self.distinct_items(shape, count)
+        prefix = [self.value(terms) for terms in shape.prefix]
+        body = with_prefix(prefix, self.value(shape.rest), count, COMMA)
+        return lang.both(body, *(self.items_that_contain(shape, contains) for contains in shape.contains))
+
+    def items_that_contain(self, shape: shapes.ArrayShape, contains: Contains) -> lang.Language:
+        places = [*shape.prefix, shape.rest]
+        meeting = lang.either(*(self.value(merged(place, contains.terms)) for place in places))
+        if contains.most is None:
+            others = [self.value(place) for place in places]
+        else:  # those that must not be counted
+            others = [self.value(merged(place, (t.negation,))) for place in places for t in contains.terms]
+        return containing(meeting, lang.either(*others), Count(contains.least, contains.most), COMMA)
+
+    def distinct_items(self, shape: shapes.ArrayShape, count: Count) -> lang.Language:
+        """All arrangements of a few listed values."""
+        kinds = self.reader.shapes(shape.rest)
+        plain = [kind for kind in kinds if not isinstance(kind, shapes.ArrayShape | shapes.ObjectShape)]
+        if shape.prefix or shape.contains or (count.least > 1 and not plain):
+            mend = "only items that are texts, numbers or listed values can be: say what they are, or remove it"
+            raise refusal("uniqueItems", self.here, mend)
+        if not plain:  # one at most surely differs from all others
+            return listed(self.value(shape.rest), Count(count.least, 1), COMMA)
+        item = lang.either(*map(self.shape, plain))
+        texts = finite_texts(item, MOST_LISTED_VALUES)
+        if texts is None and count.least > len(DISTINCT_KINDS):
+            mend = (
+                f"at most {len(DISTINCT_KINDS)} items that are not listed can be told apart: add an enum, or remove it"
+            )
+            raise refusal("uniqueItems", self.here, mend)
+        if texts is None:
+            members = [Member(lang.both(item, kind)) for kind in DISTINCT_KINDS]
+            small = compile_language(item).num_states <= LARGEST_UNIQUE
+            return (in_any_order if small else in_order)(members, count, COMMA, count.end)
+        once = list({_value_of(text): text for text in reversed(texts)}.values())[::-1]  # 0.0 is 0
+        members = [Member(lang.literal(text)) for text in once]
+        several = in_any_order if len(members) <= MOST_UNIQUE_VALUES else in_order
+        return several(members, count, COMMA, count.end)
+
+    # -- objects
+
+    def properties(self, shape: shapes.ObjectShape) -> lang.Language:
+        members, count = self.members(shape), Count(shape.least, shape.most)
+        with self.repeated(shape.most):
+            undeclared = self.undeclared_property(shape)
+        end = self.end_of_properties(undeclared, len(members), count)
+        return in_order(members, count, COMMA, end)
+
+    def members(self, shape: shapes.ObjectShape) -> list[Member]:
+        """The named properties that can be written, in the order they are declared."""
+        members = []
+        all_that_may_be = self.reach.deepest is None or len(self._open) <= self.reach.deepest
+        for key, terms, required in self.parts.members(shape):
+            if not (required or all_that_may_be):
+                continue
+            text = lang.sequence(key, COLON, self.resolved_value(terms))
+            if text is not lang.NEVER or required:
+                members.append(Member(text, required))
+        return members
+
+    def undeclared_property(self, shape: shapes.ObjectShape) -> lang.Language:
+        """A property without a name in the schema, where the schema asks for such; keys are split by patterns."""
+        asked = any(rest.patterns or rest.declared for rest in shape.rests) or shape.least > len(shape.properties)
+        if any(not set(terms) & set(NOTHING) for _, terms in shape.properties) and not asked:
+            return lang.NEVER
+        if len({pattern for rest in shape.rests for pattern, _ in rest.patterns}) > MOST_PATTERNS:
+            raise refusal("patternProperties", self.here, f"at most {MOST_PATTERNS} patterns an object can be")
+        found = []
+        for matches, keys in self.parts.other_keys(shape):
+            value = self.value(terms_of_key(shape, dict(matches)))
+            if value is not lang.NEVER:
+                found.append(lang.sequence(keys, COLON, value))
+        return lang.either(*found)
+
+    def end_of_properties(self, undeclared: lang.Language, named: int, count: Count) -> Callable[[int], lang.Language]:
+        """What may follow the named properties: undeclared ones, or nothing."""
+        if undeclared is lang.NEVER:
+            return count.end
+        if count.least > named + 1:
+            raise refusal("minProperties", self.here, "undeclared keys may repeat: name more properties, or lower it")
+
+        @cache
+        def end(written: int) -> lang.Language:
+            room = count.after(written)
+            if room.least > 1:  # keys may repeat, so only one of them surely counts
+                return lang.NEVER
+            if written:
+                return room.of(lang.sequence(COMMA, undeclared))
+            return listed(undeclared, room, COMMA)
+
+        return end
+
+
+def terms_of_key(shape: shapes.ObjectShape, matches: dict[str, bool]) -> Terms:
+    """What the value of an undeclared key must meet that matches some patterns and not the others."""
+    terms: Terms = ()
+    for rest in shape.rests:
+        found = [terms for pattern, terms in rest.patterns if matches[pattern]]
+        terms = merged(terms, sum(found, ()) if found else rest.additional)
+    return terms
+
+
+def _value_of(text: str) -> Any:
+    value = json.loads(text)
+    return ("number", Decimal(text)) if isinstance(value, int | float) and not isinstance(value, bool) else text
+
+
+def finite_texts(language: lang.Language, most: int) -> list[str] | None:
+    """All texts of a language if there are at most so many, else None."""
+    dfa = compile_language(language)
+    texts: list[str] = []
+    frontier = [("", 0)]
+    for _ in range(dfa.num_states):  # a longer text would repeat a state, and there would be endlessly many
+        texts += [text for text, state in frontier if dfa.accepting[state]]
+        following = []
+        for text, state in frontier:
+            for atom in np.flatnonzero(dfa.next[state] != DEAD).tolist():
+                for low, high in dfa.alphabet.chars_of([atom]):
+                    read = range(low, min(high, low + most) + 1)
+                    following += [(text + chr(c), int(dfa.next[state, atom])) for c in read]
+        if len(texts) > most or len(following) > most:  # every state leads to some text
+            return None
+        frontier = following
+    return None if frontier else texts
