@@ -154,29 +154,46 @@ class Canvas:
         return int(sure.long().cumprod(0).sum())
 
 
+@dataclass
+class Predicted:
+    """What one pass says of a canvas, of which nothing has changed yet."""
+
+    canvas: Canvas
+    prediction: Prediction
+    vocab_size: int
+    started: float  # by `time.perf_counter`, when the pass began
+
+    def taken(self) -> CanvasStep:
+        """Go on with the canvas."""
+        canvas, tokens, temperature = self.canvas, self.canvas.tokens, self.canvas.temperature
+        accepted = canvas.advance(self.prediction, self.vocab_size)
+        return _event(canvas, tokens, accepted, temperature, time.perf_counter() - self.started)
+
+
 @torch.no_grad()
-def denoise_step(model: Any, canvases: list[Canvas]) -> list[CanvasStep]:
+def predict(model: Any, canvases: list[Canvas]) -> list[Predicted]:
     """One decoder pass over all canvases, each at its own step, width and rules."""
     started = time.perf_counter()
     sequences, tokens = [c.sequence for c in canvases], [c.tokens for c in canvases]
     hidden = model.denoise_rows(sequences, tokens, [c.soft for c in canvases])
-    temperatures = [canvas.temperature for canvas in canvases]
-    parts = _read(model.backbone, canvases, hidden, temperatures)
+    parts = _read(model.backbone, canvases, hidden)
     parts = [p if c.pins is None else c.pins.hold(p, model.backbone) for c, p in zip(canvases, parts, strict=True)]
-    vocab_size = model.config.vocab_size
-    accepted = [canvas.advance(part, vocab_size) for canvas, part in zip(canvases, parts, strict=True)]
-    seconds = time.perf_counter() - started
-    return [_event(*row, seconds) for row in zip(canvases, tokens, accepted, temperatures, strict=True)]
+    return [Predicted(c, p, model.config.vocab_size, started) for c, p in zip(canvases, parts, strict=True)]
 
 
-def _read(head: Any, canvases: list[Canvas], hidden: Tensor, temperatures: list[float]) -> list[Prediction]:
+def denoise_step(model: Any, canvases: list[Canvas]) -> list[CanvasStep]:
+    """One step of all canvases."""
+    return [predicted.taken() for predicted in predict(model, canvases)]
+
+
+def _read(head: Any, canvases: list[Canvas], hidden: Tensor) -> list[Prediction]:
     """Each canvas's predictions."""
     widths = [len(canvas.tokens) for canvas in canvases]
     unread = []
-    for canvas, piece, temperature in zip(canvases, hidden.split(widths), temperatures, strict=True):
+    for canvas, piece in zip(canvases, hidden.split(widths), strict=True):
         uniforms, rules = canvas.noise.uniforms(canvas.step + 1, SAMPLE, len(piece)), canvas.decoding
         greedy, top = rules.temperature.greedy, rules.reading.top_logprobs
-        unread.append(Unread(piece, uniforms, temperature, greedy, canvas.reader, top))
+        unread.append(Unread(piece, uniforms, canvas.temperature, greedy, canvas.reader, top))
     return read_each(head, unread)
 
 

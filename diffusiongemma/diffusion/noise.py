@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +65,20 @@ class NoiseOfSeveral:
             bits.state = state
             generator.random(out=numbers[row])
         return torch.from_numpy(numbers)
+
+    def tokens(self, step: Tensor, stream: int, n: int, vocab_size: int) -> Tensor:
+        return (self.uniforms(step, stream, n) * vocab_size).long()
+
+
+@dataclass(frozen=True)
+class GivenNoise:
+    """Random numbers [k, n] of several canvases that were drawn before, by stream: for a step on a device that is not
+    to wait for them."""
+
+    drawn: Mapping[int, Tensor]
+
+    def uniforms(self, step: Tensor, stream: int, n: int) -> Tensor:
+        return self.drawn[stream]
 
     def tokens(self, step: Tensor, stream: int, n: int, vocab_size: int) -> Tensor:
         return (self.uniforms(step, stream, n) * vocab_size).long()

@@ -143,10 +143,21 @@ def read(
     hidden [N, D], temperature [N], uniforms [N] in [0, 1) -> Prediction. Where `greedy` [N] is set the sampled
     token is the argmax.
     """
+    fast = getattr(head, "fast", None)
+    if fast is not None and options.adjust is None and options.top_p >= 1 and not options.top:
+        return _joined(fast.read(hidden, temperature, uniforms, greedy, options.want_soft))
     rows = max(1, (KERNEL_CHUNK_ELEMENTS if head.read_by_kernel else CHUNK_ELEMENTS) // head.config.vocab_size)
     chunks = zip(*(x.split(rows) for x in (hidden, temperature, uniforms, greedy)), strict=True)
     parts = [read_chunk(head, h, t, u, g, i * rows, options) for i, (h, t, u, g) in enumerate(chunks)]
     return Prediction(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Prediction)))
+
+
+def _joined(parts: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]]) -> Prediction:
+    """Of what `gpu.passes` reads."""
+    argmax, drawn, numbers, soft = (torch.cat(column, dim=-2 if i == 3 else -1) for i, column in enumerate(zip(*parts)))  # noqa: B905
+    entropy, logprob, drawn_logprob = numbers[:3].unbind(0)
+    none = argmax[:, None][:, :0]
+    return Prediction(argmax, drawn, entropy, logprob, drawn_logprob, soft, none, entropy[:, None][:, :0])
 
 
 def read_chunk(

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from diffusiongemma.diffusion.noise import ANCESTRAL, RENOISE, Noise, NoiseOfSeveral
+from diffusiongemma.diffusion.noise import ANCESTRAL, RENOISE, GivenNoise, Noise, NoiseOfSeveral
 from diffusiongemma.diffusion.readout import Prediction
 
 
@@ -20,7 +20,7 @@ from diffusiongemma.diffusion.readout import Prediction
 class StepContext:
     """Where in the schedule a canvas is, and its random numbers; of several canvases [n, C], each for itself."""
 
-    noise: Noise | NoiseOfSeveral
+    noise: Noise | NoiseOfSeveral | GivenNoise
     step: Any  # 1 is the first; of several float64 [n, 1]
     steps: int
     vocab_size: int

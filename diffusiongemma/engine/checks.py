@@ -90,9 +90,11 @@ def _check_prompt(request: Request, model: ModelConfig) -> None:
             got=request.config.max_new_tokens,
         )
     if len(ids) + answer > model.max_position_embeddings:
+        most = model.max_position_embeddings
         raise ContextExceeded(
-            f"it has {len(ids):,} tokens and up to {answer:,} are to be written, the model takes "
-            f"{model.max_position_embeddings:,}: shorten the prompt or lower `max_new_tokens`",
+            # Programs look for these words and numbers, first those of Anthropic, then of OpenAI, and send less.
+            f"prompt is too long: {len(ids)} tokens > {most - answer} maximum. This model's maximum context length is "
+            f"{most} tokens and up to {answer} are to be written: shorten the prompt or lower `max_new_tokens`",
             option="prompt",
         )
     if request.cache is not None and request.cache.length >= len(ids):
@@ -110,5 +112,5 @@ def _begun(request: Request, constraint: Constraint, model: ModelConfig) -> Requ
         except InputError as error:
             raise InputError(error.message, option=error.option or "pins") from error
     elif request.config.mode != "ar":
-        _ = state.lattice(model.canvas_length).both_ways  # refused here, or found when the canvas is opened
+        state.lattice(model.canvas_length).prepare()  # refused here, or found when the canvas is opened
     return replace(request, constraint=state)

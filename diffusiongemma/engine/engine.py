@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from diffusiongemma.diffusion.denoise import Canvas, denoise_step
+from diffusiongemma.diffusion.denoise import Canvas, predict
 from diffusiongemma.diffusion.readout import Unread, read_each
 from diffusiongemma.engine.chunks import Chunk
 from diffusiongemma.engine.generation import Generation
@@ -178,8 +178,8 @@ class Engine:
     def _denoise(self) -> Iterator[Event]:
         """One step of every open canvas."""
         for model, work in _by_model(self._waiting_for(Canvas)):
-            for generation, step in self._outcomes(work, partial(denoise_step, model)):
-                yield from self._taken(generation, step)
+            for generation, predicted in self._outcomes(work, partial(predict, model)):
+                yield from self._taken(generation, predicted)
 
     def _waiting_for(self, kind: type[W]) -> list[tuple[Generation, W]]:
         """The requests that go on with this kind of work, each with its own."""

@@ -19,17 +19,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from diffusiongemma.diffusion.denoise import Canvas
+from diffusiongemma.diffusion.denoise import Canvas, Predicted
 from diffusiongemma.diffusion.readout import OWN, Prediction, Unread
 from diffusiongemma.engine.chunks import Chunk
 from diffusiongemma.engine.draft import Draft
-from diffusiongemma.events import CanvasStep
 
 if TYPE_CHECKING:
     from diffusiongemma.engine.generation import Generation
 
-# A chunk is encoded -> hidden states [T, D]; hidden states are read -> a prediction [n]; a canvas is denoised by one
-# step -> its event.
+# A chunk is encoded -> hidden states [T, D]; hidden states are read -> a prediction [n]; a canvas is read -> what
+# is predicted for it.
 Work = Chunk | Unread | Canvas
 # What comes after the hidden states [T, D] of what was encoded last.
 Then = Callable[["Generation", Tensor], "Phase"]
@@ -91,7 +90,8 @@ class Denoising(Phase):
     def work(self) -> Canvas:
         return self.canvas
 
-    def take(self, step: CanvasStep) -> Phase:
+    def take(self, predicted: Predicted) -> Phase:
+        step = predicted.taken()
         before, stable = self.sent, self._stable()
         self.sent = max(before, len(stable))
         self.output.saw_step(replace(step, request=self.generation.request.id, sent=self.sent))

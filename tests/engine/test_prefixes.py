@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import diffusiongemma as dg
 from diffusiongemma.chat import Prompt
-from diffusiongemma.diffusion.samplers import FixedK
+from diffusiongemma.diffusion.samplers import Confidence, FixedK
 from diffusiongemma.engine.branch import Branch
 from diffusiongemma.engine.engine import Engine
 from diffusiongemma.engine.memory import cache_bytes
@@ -162,6 +162,32 @@ def test_what_breaks_in_one_request_ends_that_one_only(model, place):
     assert [results[i].tokens for i in (0, 2)] == [expected[0], expected[2]]
     with pytest.raises(RuntimeError, match="on purpose"):
         Engine(model.network, model.tokenizer).results([model.request("hello", sampler=Broken(), max_new_tokens=20)])
+
+
+class BrokenAt:
+    """A sampler that breaks at one step."""
+
+    def __init__(self, step):
+        self.sampler, self.step = Confidence(), step
+
+    def __call__(self, tokens, prediction, context):
+        if context.step == self.step:
+            raise RuntimeError("broken on purpose")
+        return self.sampler(tokens, prediction, context)
+
+
+@pytest.mark.parametrize("step", [1, 2, 8])
+def test_what_breaks_at_any_step_takes_none_from_the_others(model, step):
+    options = {"max_new_tokens": 40, "steps": 8, "trace": True}
+    requests = [model.request("hello", seed=i, id=i, **options) for i in range(3)]
+    expected = [Engine(model.network, model.tokenizer).results([r])[0] for r in requests]
+    requests[1] = model.request("hello", seed=1, id=1, sampler=BrokenAt(step), **options)
+    engine = Engine(model.network, model.tokenizer, 4, isolate=True)
+    results = {e.request: e.result for e in engine.run(requests) if isinstance(e, Finished)}
+    assert set(results) == {0, 2} and set(engine.failed) == {1}
+    for i in (0, 2):
+        assert results[i].tokens == expected[i].tokens
+        assert [s.step for s in results[i].trace] == [s.step for s in expected[i].trace]
 
 
 # --- branches -------------------------------------------------------------------------------------------------------

@@ -30,17 +30,17 @@ class Question:
     def of(cls, name: str, asked: Any) -> Question:
         """From its object on the wire. Raises `InputError` for what cannot be asked."""
         if not isinstance(asked, Mapping):
-            raise _refusal(name, "give an object with `type` and `instructions`")
+            raise InputError("give an object with `type` and `instructions`")
         if unknown := [field for field in asked if field not in FIELDS]:
-            raise _refusal(name, f"{unknown[0]!r} is not known here, leave it out: known are {', '.join(FIELDS)}")
+            raise InputError(f"{unknown[0]!r} is not known here, leave it out: known are {', '.join(FIELDS)}")
         kind, instructions = asked.get("type"), asked.get("instructions")
         if kind not in TYPES:
-            raise _refusal(name, f"there is no type {kind!r}: give noul, choice or score")
+            raise InputError(f"there is no type {kind!r}: give noul, choice or score")
         read = {"noul": _noul, "choice": _choice, "score": _score}[kind]
-        question = cls(name, kind, instructions, *read(name, asked.get("criteria")))
-        said = [_said(name, content) for content in (instructions, *question.labels, *question.criteria)]
+        question = cls(name, kind, instructions, *read(asked.get("criteria")))
+        said = [_said(content) for content in (instructions, *question.labels, *question.criteria)]
         if kind == "noul" and not (said[0].strip() or any(said[3:])):
-            raise _refusal(name, "its instructions are empty: say what is to be decided")
+            raise InputError("its instructions are empty: say what is to be decided")
         return question
 
     @property
@@ -64,7 +64,14 @@ def questions_of(asked: Any) -> list[Question]:
         raise InputError("give an object with a question under each name", option="questions")
     if not 1 <= len(asked) <= MOST_QUESTIONS:
         raise InputError(f"there are {len(asked)}: give 1 to {MOST_QUESTIONS}", option="questions")
-    return [Question.of(name, question) for name, question in asked.items()]
+    return [_question(name, question) for name, question in asked.items()]
+
+
+def _question(name: str, asked: Any) -> Question:
+    try:
+        return Question.of(name, asked)
+    except InputError as error:
+        raise InputError(f"of {name[:100]!r}: {error.message}", option="questions") from None
 
 
 def state_text(state: Any) -> str:
@@ -89,39 +96,35 @@ def content_text(content: Any) -> str:
 Parts = tuple[tuple[str, ...], tuple[str, ...], tuple[Any, ...]]  # labels, keys, criteria
 
 
-def _noul(name: str, criteria: Any) -> Parts:
+def _noul(criteria: Any) -> Parts:
     said = {} if criteria is None else criteria
     if not isinstance(said, Mapping) or not set(said) <= {"true", "false"}:
-        raise _refusal(name, "its criteria are an object with true and false: name these, or leave it out")
+        raise InputError("its criteria are an object with true and false: name these, or leave it out")
     return ("Yes", "No"), ("true", "false"), (said.get("true"), said.get("false"))
 
 
-def _choice(name: str, criteria: Any) -> Parts:
+def _choice(criteria: Any) -> Parts:
     if not isinstance(criteria, Mapping) or not all(isinstance(label, str) for label in criteria):
-        raise _refusal(name, "its criteria are an object: give each label with what it stands for")
+        raise InputError("its criteria are an object: give each label with what it stands for")
     labels = tuple(criteria)
     if not FEWEST <= len(labels) <= MOST_LABELS:
-        raise _refusal(name, f"it has {len(labels)} labels: give {FEWEST} to {MOST_LABELS}")
+        raise InputError(f"it has {len(labels)} labels: give {FEWEST} to {MOST_LABELS}")
     if "" in labels:
-        raise _refusal(name, "an empty label can't be told from no answer: give every label some text")
+        raise InputError("an empty label can't be told from no answer: give every label some text")
     return labels, labels, tuple(criteria.values())
 
 
-def _score(name: str, criteria: Any) -> Parts:
+def _score(criteria: Any) -> Parts:
     if isinstance(criteria, str) or not isinstance(criteria, Sequence):
-        raise _refusal(name, "its criteria are a list: give a text for each level, the lowest first")
+        raise InputError("its criteria are a list: give a text for each level, the lowest first")
     if not FEWEST <= len(criteria) <= MOST_LEVELS:
-        raise _refusal(name, f"it has {len(criteria)} levels: give {FEWEST} to {MOST_LEVELS}")
+        raise InputError(f"it has {len(criteria)} levels: give {FEWEST} to {MOST_LEVELS}")
     numbers = tuple(str(level) for level in range(len(criteria)))
     return numbers, numbers, tuple(criteria)
 
 
-def _said(name: str, content: Any) -> str:
+def _said(content: Any) -> str:
     try:
         return content_text(content)
     except ValueError as error:
-        raise _refusal(name, str(error)) from error
-
-
-def _refusal(name: str, message: str) -> InputError:
-    return InputError(f"of {name[:100]!r}: {message}", option="questions")
+        raise InputError(str(error)) from error
