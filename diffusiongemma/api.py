@@ -34,29 +34,24 @@ from diffusiongemma.engine.plans.plan import Plan, PlanContext, drive, plan_conf
 from diffusiongemma.engine.request import Request
 from diffusiongemma.errors import InputError
 from diffusiongemma.events import Event, Finished, Result
+from diffusiongemma.gpu import accelerate
 from diffusiongemma.host import round_alike
+from diffusiongemma.loading import Loading, network_of
 from diffusiongemma.media import MediaSettings
 from diffusiongemma.model.cache import KVCache, SequenceCache
 from diffusiongemma.model.model import Model
-from diffusiongemma.options import HOLE, LOADING, STRENGTH, DecodingOptions, by_name, check_arguments
-from diffusiongemma.parallel.following import follow
-from diffusiongemma.parallel.group import Processes, join, own_device
-from diffusiongemma.parallel.orders import lead
-from diffusiongemma.parallel.sharding import check_divisible, shard
+from diffusiongemma.options import HOLE, STRENGTH, DecodingOptions, by_name, check_arguments
 from diffusiongemma.request_options import RequestOptions
 from diffusiongemma.signatures import AnswerOptions, BatchOptions, GenerateOptions, StreamOptions
 from diffusiongemma.text.holes import split_at
 from diffusiongemma.text.seams import TextTokens
-from diffusiongemma.weights.adapter import load_adapter
-from diffusiongemma.weights.checkpoint import as_it_lies, built
-from diffusiongemma.weights.locate import choose_device, choose_devices, choose_dtype, locate_adapted
-from diffusiongemma.weights.lora import merge, require_plain, require_whole
+from diffusiongemma.weights.locate import choose_device, locate_adapted
+from diffusiongemma.weights.lora import require_plain, require_whole
 from diffusiongemma.weights.opening import Checkpoint
-from diffusiongemma.weights.packed_modules import multiply_in_8_bits, packed_of
+from diffusiongemma.weights.packed_modules import packed_of
 from diffusiongemma.weights.placing import Placement
 from diffusiongemma.weights.saving import save_model
-from diffusiongemma.weights.schemes import Scheme
-from diffusiongemma.weights.skills import load_skills
+from diffusiongemma.weights.skills import load_skills, sees
 
 if TYPE_CHECKING:
     from diffusiongemma.engine.session import Session
@@ -107,33 +102,15 @@ class DiffusionGemma:
         Raises `ModelNotFound`, `CheckpointError` or `InputError`.
         """
         round_alike()
-        _check_choices(activations=activations, kv=kv)
+        how = Loading(device, devices, dtype, quantize, activations, kv, tensor_parallel)
         path, adapter_directory = locate_adapted(source, adapter)
-        checkpoint, processes = Checkpoint.at(path), None
-        check_arguments(tensor_parallel=tensor_parallel)
-        if tensor_parallel != 1:
-            _check_splittable(checkpoint, tensor_parallel, devices=devices, quantize=quantize)
-            processes = join(tensor_parallel)
-            device = own_device() if device in ("auto", "cuda") else device
-        places = choose_devices(device, devices)
-        kind = places[0].type
-        if activations == "int8" and kind != "cpu":
-            raise InputError(f"there are no such products on {kind}: give auto", option="activations", got=activations)
-        scheme = None if quantize is None else Scheme(quantize)
-        chosen = choose_dtype(dtype, path, places[0], packed=scheme is not None or checkpoint.packed)
-        placement = None if len(places) == 1 else checkpoint.placement(places, chosen, scheme)
-        split = processes is not None  # which is done before the shares go to their devices
-        where = placement or (lambda name: torch.device("cpu") if split and name != "vision" else places[0])
-        model = built(checkpoint.config, checkpoint.tensors, chosen, where, scheme.packed if scheme else as_it_lies)
-        if kind == "cpu" and activations != "full":
-            multiply_in_8_bits(model, required=activations == "int8")
-        model.eight_bit_cache = kv == "int8"
-        if adapter_directory is not None:
-            load_adapter(model, adapter_directory)
-        if processes is not None:
-            _split(model, processes, places[0])
+        checkpoint = Checkpoint.at(path)
+        model, placement = network_of(checkpoint, adapter_directory, how)
         loaded = cls(model, checkpoint.tokenizer(), checkpoint.decoding(), path, MediaSettings.from_checkpoint(path))
         loaded.placement = placement
+        model.symbols = _symbols(loaded)
+        if model.device.type == "cuda":
+            accelerate(model)
         return loaded
 
     @property
@@ -153,6 +130,7 @@ class DiffusionGemma:
         if {*self.network.backbone.places, self.device} != {where} and packed_of(self.network):
             raise InputError("packed weights stay where they were loaded: load the model with it", option="device")
         self.network.to(where)
+        accelerate(self.network)
         self.placement = None
         return self
 
@@ -202,7 +180,7 @@ class DiffusionGemma:
         """Token ids of a text (one user message), of messages, or of ids; `raw` takes a text without chat markup. The
         model is shown a sketch of `schema`, which its answer must match, where the messages do not say it.
 
-        Raises `InputError` for what cannot be encoded.
+        Raises `InputError` for what cannot be encoded, and for pictures where it was not taught to see.
         """
         _check_prompt(prompt)
         check_arguments(tools=tools, think=think, raw=raw)
@@ -220,7 +198,8 @@ class DiffusionGemma:
         said = cast("str | Sequence[Message]", prompt)
         if schema is not None:
             said = with_schema(said, schema, in_user_turn="extraction" in self.skills)
-        encoded = encode_prompt(said, self.tokenizer, self.config, tools=tools, thinking=think, media=self.media)
+        sight = self.config if sees(self.skills) else None
+        encoded = encode_prompt(said, self.tokenizer, sight, tools=tools, thinking=think, media=self.media)
         if encoded.images:
             _ = self.network.vision  # read here, not in the thread that steps everybody's canvases
         return encoded
@@ -531,36 +510,12 @@ class DiffusionGemma:
 load = DiffusionGemma.from_pretrained
 
 
-def _check_splittable(checkpoint: Checkpoint, processes: int, **others: Any) -> None:
-    """Raises `InputError` for what tensor parallelism does not go with."""
-    for name, value in others.items():
-        if value is not None:
-            raise InputError(f"leave `{name}` out, or this", option="tensor_parallel", got=processes)
-    if checkpoint.packed:
-        raise InputError(
-            "weights in few bits are not split: use `devices`, or the full model", option="tensor_parallel"
-        )
-    check_divisible(checkpoint.config, processes)
-
-
-def _split(model: Model, processes: Processes, device: torch.device) -> None:
-    """Keep this process's share, with an adapter merged into it, on `device`. Of all but the first process this is the
-    rest of its life."""
-    merge(model)
-    shard(model, processes)
-    if processes.rank == 0:
-        model.to(device)
-        return lead(model, processes)
-    model.backbone.layers.to(device)
-    model.backbone.norm.to(device)
-    follow(model, processes)
-    raise SystemExit(0)
-
-
-def _check_choices(**given: str) -> None:
-    for name, value in given.items():
-        if value not in LOADING[name]:
-            raise InputError(f"give {', '.join(LOADING[name])}", option=name, got=value)
+def _symbols(model: DiffusionGemma) -> Tensor | None:
+    """The ids that its pictures are rounded to, where its settings name some that its vocabulary holds."""
+    if not model.media.symbols or model.tokenizer is None:
+        return None
+    ids = [model.tokenizer.encode(one, add_special_tokens=False) for one in model.media.symbols]
+    return torch.tensor(ids)[:, 0] if max(map(max, ids)) < model.config.vocab_size else None
 
 
 def _check_kind(value: Any, kind: Any, option: str) -> None:

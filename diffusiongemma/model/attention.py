@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.host import multiplies_bfloat16
+from diffusiongemma.kernels.native import attend_one, kernels, softmax_in_place
 from diffusiongemma.model.cache import SequenceCache
 from diffusiongemma.model.layers import RMSNorm
 from diffusiongemma.model.rope import Rotation, rotate
@@ -54,6 +55,9 @@ class Attention(nn.Module):
         q = self.q_proj(x).view(n, -1, self.head_dim)  # [N, H, head_dim]
         k = self.k_proj(x).view(n, self.kv_heads, self.head_dim)
         v = k if self.v_proj is None else self.v_proj(x).view(n, self.kv_heads, self.head_dim)
+        return self.normed(q, k, v, rotation)
+
+    def normed(self, q: Tensor, k: Tensor, v: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         return rotate(self.q_norm(q), rotation), rotate(self.k_norm(k), rotation), self.v_norm(v)
 
 
@@ -87,7 +91,8 @@ def _by_products(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: b
         scores = folded @ keys
         if mask is not None:
             scores = scores.masked_fill_(~mask[start : start + rows].repeat(groups, 1), -torch.inf)
-        out[..., start : start + rows, :] = (scores.softmax(-1) @ v).reshape(part.shape)
+        shares = softmax_in_place(scores) if kernels()[0] is not None else scores.softmax(-1)
+        out[..., start : start + rows, :] = (shares @ v).reshape(part.shape)
     return out
 
 
@@ -127,6 +132,10 @@ class Encode:
         out = []
         for i, (row, q_row, k_row, v_row) in enumerate(zip(self.rows, *_by_row(q, k, v, self.widths), strict=True)):
             cache = row.layers[layer]
+            if cache.by_kernel and self.widths[i] == 1:
+                start = cache.store(k_row, v_row)
+                out.append(attend_one(q_row, cache.keys[:, start : cache.end], cache.values[:, start : cache.end]))
+                continue
             keys, values = cache.append(k_row, v_row)
             mask, causal = self._mask(i, keys.shape[1], sliding=cache.keep is not None, device=q.device)
             out.append(attend(q_row[None], keys[None], values[None], mask, causal)[0].transpose(0, 1))

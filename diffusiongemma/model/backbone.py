@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -10,11 +11,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusiongemma.config import ModelConfig
-from diffusiongemma.kernels.native import kernels
+from diffusiongemma.kernels.native import cap_in_place, kernels
 from diffusiongemma.model.attention import Attention, Context
-from diffusiongemma.model.cache import LayerCache
+from diffusiongemma.model.cache import LayerCache, SequenceCache
 from diffusiongemma.model.layers import Experts, GatedMLP, RMSNorm, Router, SelfConditioner
 from diffusiongemma.model.rope import Rope, Rotation, moved
+
+
+class ByKernels(Protocol):
+    """A layer's work in few calls in place of its modules: `weights.packed_layer`. It says where these can be used."""
+
+    def projects(self, layer: Layer, x: Tensor) -> bool: ...
+    def before(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]: ...
+    def finishes(self, layer: Layer, x: Tensor) -> bool: ...
+    def after(self, layer: Layer, x: Tensor, attended: Tensor, scalar: Tensor) -> Tensor: ...
 
 
 class Layer(nn.Module):
@@ -39,6 +49,7 @@ class Layer(nn.Module):
         # The two modes share every weight but this scalar, which the checkpoint holds as two buffers.
         self.layer_scalar = nn.Buffer(torch.ones(1))
         self.encoder_layer_scalar = nn.Buffer(torch.ones(1))
+        self.by_kernels: ByKernels | None = None
 
     def forward(self, x: Tensor, rotation: Rotation, context: Context, encoding: bool) -> Tensor:  # [N, D] -> [N, D]
         attended = context.attend(self.self_attn.layer, *self.before(x, rotation))
@@ -46,14 +57,18 @@ class Layer(nn.Module):
 
     def before(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         """x [N, D] -> q [N, H, head_dim], k and v [N, KV heads, head_dim]."""
+        if self.by_kernels is not None and self.by_kernels.projects(self, x):
+            return self.by_kernels.before(x, rotation)
         return self.self_attn.project(self.input_layernorm(x), rotation)
 
     def after(self, x: Tensor, attended: Tensor, scalar: Tensor) -> Tensor:
         """x [N, D], attended [N, H * head_dim] -> [N, D]."""
-        x = x + self.post_attention_layernorm(self.self_attn.o_proj(attended))
+        if self.by_kernels is not None and self.by_kernels.finishes(self, x):
+            return self.by_kernels.after(self, x, attended, scalar)
+        x = self.post_attention_layernorm(self.self_attn.o_proj(attended), x)
         dense = self.post_feedforward_layernorm_1(self.mlp(self.pre_feedforward_layernorm(x)))
-        routed = self.post_feedforward_layernorm_2(self.experts(self.pre_feedforward_layernorm_2(x), *self.router(x)))
-        x = x + self.post_feedforward_layernorm(dense + routed)
+        routed = self.experts(self.pre_feedforward_layernorm_2(x), *self.router(x))
+        x = self.post_feedforward_layernorm(self.post_feedforward_layernorm_2(routed, dense), x)
         return x * scalar
 
 
@@ -79,6 +94,20 @@ class Lead(Protocol):
         ...
 
 
+class Fast(Protocol):
+    """Passes by kernels for the device in place of those of the modules: `gpu.passes`."""
+
+    def takes(self, rows: Sequence[SequenceCache]) -> bool: ...
+    def denoise(
+        self, rows: Sequence[SequenceCache], canvases: Sequence[Tensor], softs: Sequence[Tensor | None]
+    ) -> Tensor: ...
+    def encode_one(self, rows: Sequence[SequenceCache], embeddings: Sequence[Tensor]) -> Tensor: ...
+    def encode(self, x: Tensor, positions: Tensor, context: Context) -> Tensor: ...
+    def read(
+        self, hidden: Tensor, temperature: Tensor, uniforms: Tensor, greedy: Tensor, want_soft: bool
+    ) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]: ...
+
+
 class Backbone(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -89,13 +118,16 @@ class Backbone(nn.Module):
         self.self_conditioning = SelfConditioner(config)
         self.rope = Rope(config)
         self.lead: Lead | None = None
+        self.fast: Fast | None = None
 
     @property
     def embedding_scale(self) -> Tensor:
         # Rounded to the weights' dtype, as the reference does: in bfloat16 sqrt(2816) becomes 53.0.
         weight = self.norm.weight
         assert weight is not None
-        return torch.tensor(self.config.hidden_size**0.5, dtype=weight.dtype, device=weight.device)
+        return torch.full(
+            (), self.config.hidden_size**0.5, dtype=weight.dtype, device=weight.device
+        )  # no copy from the host
 
     def embed(self, ids: Tensor) -> Tensor:  # [N] -> [N, D]
         return self.embed_tokens(ids) * self.embedding_scale
@@ -134,8 +166,10 @@ class Backbone(nn.Module):
         """An empty one for each layer: of its heads, as far as it sees, on its device."""
         assert self.norm.weight is not None
         window, dtype = self.config.sliding_window - 1, self.norm.weight.dtype
+        windows = [window if self.config.is_sliding(i) else None for i in range(len(self.layers))]
+        by_kernel = [getattr(layer, "by_kernels", None) is not None for layer in self.layers]
         return [
-            LayerCache(*self.heads(i), window if self.config.is_sliding(i) else None, dtype, place, eight_bits)
+            LayerCache(*self.heads(i), windows[i], dtype, place, eight_bits, by_kernel[i])
             for i, place in enumerate(self.places)
         ]
 
@@ -162,6 +196,8 @@ class Backbone(nn.Module):
         """Soft-capped float32 logits [..., V] of hidden states [..., D]."""
         cap = self.config.final_logit_softcapping
         raw = self.embed_tokens.scores(hidden).float()
+        if self.read_by_kernel and not raw.requires_grad:
+            return cap_in_place(raw.contiguous(), cap)
         return raw.div_(cap).tanh_().mul_(cap) if not raw.requires_grad else (raw / cap).tanh() * cap
 
     def soft_embedding(self, probabilities: Tensor) -> Tensor:

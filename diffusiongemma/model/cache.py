@@ -42,7 +42,9 @@ class LayerCache:
         dtype: torch.dtype,
         device: torch.device,
         eight_bits: bool = False,
+        by_kernel: bool = False,
     ):
+        self.by_kernel = by_kernel  # whether a kernel reads it for a token at a time
         self.keep, self.dtype, self.eight_bits = keep, dtype, eight_bits
         width, kept = (head_dim + SCALE_BYTES, torch.int8) if eight_bits else (head_dim, dtype)
         self.keys = torch.empty(heads, 0, width, dtype=kept, device=device)
@@ -56,17 +58,31 @@ class LayerCache:
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store [H, T, head_dim]; returns what these T tokens may see: the tokens held before, then themselves."""
+        start = self.store(keys, values)
+        return self._seen(start, self.end)
+
+    def store(self, keys: Tensor, values: Tensor) -> int:
+        """Store [H, T, head_dim] -> the first index that these T tokens may see."""
         start = self._make_room(keys.shape[1])
         self.end += keys.shape[1]
-        return self._write(keys, values, start, self.end)
+        self._write(keys, values, self.end)
+        return start
 
     def with_canvas(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """The tokens held followed by a canvas [H, C, head_dim], which is not stored.
 
         The canvas is written behind the last token, where the next `append` overwrites it: no copy of the prefix.
         """
-        start = self._make_room(keys.shape[1])
-        return self._write(keys, values, start, self.end + keys.shape[1])
+        start, end = self._make_room(keys.shape[1]), self.end + keys.shape[1]
+        self._write(keys, values, end)
+        return self._seen(start, end)
+
+    def place(self, extra: int) -> tuple[int, int, int, int, int]:
+        """Where keys and values lie, with room for `extra` tokens more: their addresses, elements from a head to the
+        next, the first token that is seen, and the number of those held."""
+        start = self._make_room(extra)
+        assert self.keys.stride()[1:] == (self.keys.shape[2], 1), "tokens of a head lie one behind the other"
+        return self.keys.data_ptr(), self.values.data_ptr(), self.keys.stride(0), start, self.end
 
     def trim(self) -> None:
         """Give back what a long append needed beyond the window and what `forget` may go back to."""
@@ -97,13 +113,15 @@ class LayerCache:
         self.values = torch.cat([values for _, values in parts], dim=1)
         self.end = self.keys.shape[1]
 
-    def _write(self, keys: Tensor, values: Tensor, start: int, end: int) -> tuple[Tensor, Tensor]:
-        at, seen = slice(end - keys.shape[1], end), slice(start, end)
-        if not self.eight_bits:
-            self.keys[:, at], self.values[:, at] = keys, values
-            return self.keys[:, seen], self.values[:, seen]
-        self.keys[:, at], self.values[:, at] = in_eight_bits(keys), in_eight_bits(values)
-        return in_full(self.keys[:, seen], self.dtype), in_full(self.values[:, seen], self.dtype)
+    def _write(self, keys: Tensor, values: Tensor, end: int) -> None:
+        at = slice(end - keys.shape[1], end)
+        if self.eight_bits:
+            keys, values = in_eight_bits(keys), in_eight_bits(values)
+        self.keys[:, at], self.values[:, at] = keys, values
+
+    def _seen(self, start: int, end: int) -> tuple[Tensor, Tensor]:
+        keys, values = self.keys[:, start:end], self.values[:, start:end]
+        return (in_full(keys, self.dtype), in_full(values, self.dtype)) if self.eight_bits else (keys, values)
 
     def _make_room(self, extra: int) -> int:
         """Ensure capacity for `extra` more tokens; returns `start` after any move."""

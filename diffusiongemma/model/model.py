@@ -34,6 +34,7 @@ class Model(nn.Module):
         self.make_vision = make_vision
         self.make_sequence: Callable[[list[LayerCache]], SequenceCache] = SequenceCache
         self.eight_bit_cache = False
+        self.symbols: Tensor | None = None  # ids of the tokens that pictures are read as, of a model taught no others
         self.row_multiple = MULTIPLE  # batches are filled up to one, so that products round alike
         if config.vision_config is not None and make_vision is None:
             from diffusiongemma.model.vision import Vision
@@ -106,10 +107,14 @@ class Model(nn.Module):
                     f"the context would have {row.length + width:,} tokens, the model takes "
                     f"{self.config.max_position_embeddings:,}: shorten the prompt"
                 )
+        fast = self.backbone.fast
+        if fast is not None and set(widths) == {1} and fast.takes(rows):
+            return fast.encode_one(rows, embeddings)
         bidirectional = images if self.config.use_bidirectional_attention == "vision" else None
         context = Encode(list(rows), widths, self.config.sliding_window, bidirectional)
         x, positions = torch.cat(list(embeddings)), self.positions(rows, widths)
-        hidden = self.backbone.encode(filled(x, self.row_multiple), positions, context)[: len(x)]
+        encode = self.backbone.encode if fast is None else fast.encode
+        hidden = encode(filled(x, self.row_multiple), positions, context)[: len(x)]
         context.finish()
         return hidden
 
@@ -118,6 +123,9 @@ class Model(nn.Module):
         self, rows: Sequence[SequenceCache], canvases: Sequence[Tensor], softs: Sequence[Tensor | None]
     ) -> Tensor:
         """One pass over canvases [C_i] with soft embeddings [C_i, D] or None -> hidden states [sum C_i, D]."""
+        fast = self.backbone.fast
+        if fast is not None and fast.takes(rows):
+            return fast.denoise(rows, canvases, softs)
         widths = [len(canvas) for canvas in canvases]
         soft = None
         if any(s is not None for s in softs):
@@ -135,7 +143,10 @@ class Model(nn.Module):
         if vision is None:
             raise InputError("this model reads text only: leave the image out")
         features: Tensor = vision(pixels[None].to(self.device), positions[None].to(self.device))
-        return features
+        if self.symbols is None:
+            return features
+        known = self.backbone.embed(self.symbols.to(self.device))
+        return known[torch.cdist(features.float(), known.float()).argmin(-1)]
 
     def positions(self, rows: Sequence[SequenceCache], widths: list[int]) -> Tensor:
         """[N] of the new tokens behind what each cache holds, filled up as the batch is."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from diffusiongemma.config import FULL, SLIDING, ModelConfig
+from diffusiongemma.kernels.native import rotated, takes
 
 Rotation = tuple[Tensor, Tensor]  # cos and sin, each [N, head_dim]
 
@@ -45,7 +48,25 @@ def moved(rotations: dict[str, Rotation], device: torch.device) -> dict[str, Rot
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:  # [N, H, head_dim] -> [N, H, head_dim]
+    if x.dtype in (torch.bfloat16, torch.float32) and takes(x.dtype, x, *rotation):
+        return rotated(x, *rotation)  # to the last bit what follows
+    if x.dtype == torch.float32 and takes(x.dtype, x.detach(), *rotation):
+        return _Rotated.apply(x, *rotation)
     cos, sin = (part[:, None] for part in rotation)
     half = x.shape[-1] // 2
     turned = torch.cat([-x[..., half:], x[..., :half]], dim=-1)
     return x * cos + turned * sin
+
+
+class _Rotated(torch.autograd.Function):
+    """In training; the gradient turns back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return rotated(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        cos, sin = ctx.saved_tensors
+        return rotated(grads[0].contiguous(), cos, -sin), None, None

@@ -17,6 +17,9 @@ from diffusiongemma.model.backbone import Layer
 from diffusiongemma.model.layers import Experts, GatedMLP
 from diffusiongemma.model.model import Model
 from diffusiongemma.parallel.group import Processes
+from diffusiongemma.weights.cutting import cut
+from diffusiongemma.weights.packed import Rows
+from diffusiongemma.weights.packed_modules import PackedExperts, PackedLinear
 
 
 class Summed(nn.Module):
@@ -55,7 +58,10 @@ def check_divisible(config: ModelConfig, processes: int) -> None:
 
 @torch.no_grad()
 def shard(model: Model, processes: Processes) -> None:
-    """Keep this process's share of each layer, in place; the rest of the weights is let go."""
+    """Keep this process's share of each layer, in place; the rest of the weights is let go.
+
+    Packed weights are cut as they lie. Raises `InputError` where that would cut through a group with one scale.
+    """
     mine = (processes.rank, processes.count)
     for layer in model.backbone.layers:
         assert isinstance(layer, Layer)
@@ -89,10 +95,18 @@ def _cut_mlp(mlp: GatedMLP, rank: int, processes: int) -> None:
     _keep(mlp.down_proj, columns=mine)
 
 
-def _cut_experts(experts: Experts, rank: int, processes: int) -> None:
+def _cut_experts(experts: nn.Module, rank: int, processes: int) -> None:
+    if isinstance(experts, PackedExperts):
+        width = experts.down.shape[-1]
+        mine = _share(width, rank, processes)
+        gate, up = mine, slice(width + mine.start, width + mine.stop)
+        experts.gate_up = Rows((cut(experts.gate_up, rows=gate), cut(experts.gate_up, rows=up)))
+        experts.down = cut(experts.down, columns=mine)
+        return
+    assert isinstance(experts, Experts)
     mine = _share(experts.down_proj.shape[-1], rank, processes)
-    gate, up = experts.gate_up_proj.chunk(2, dim=1)  # each [E, W, D]
-    experts.gate_up_proj = _frozen(torch.cat([gate[:, mine], up[:, mine]], dim=1))
+    gate_up = experts.gate_up_proj.chunk(2, dim=1)  # each [E, W, D]
+    experts.gate_up_proj = _frozen(torch.cat([part[:, mine] for part in gate_up], dim=1))
     experts.down_proj = _frozen(experts.down_proj[..., mine])
 
 
@@ -100,7 +114,12 @@ def _share(width: int, rank: int, processes: int) -> slice:
     return slice(rank * width // processes, (rank + 1) * width // processes)
 
 
-def _keep(linear: nn.Linear, rows: slice = slice(None), columns: slice = slice(None)) -> None:
+def _keep(linear: nn.Module, rows: slice = slice(None), columns: slice = slice(None)) -> None:
+    if isinstance(linear, PackedLinear):
+        linear.packed = cut(linear.packed, rows, columns)
+        linear.out_features, linear.in_features = linear.packed.shape
+        return
+    assert isinstance(linear, nn.Linear)
     linear.weight = _frozen(linear.weight[rows, columns])
     linear.out_features, linear.in_features = linear.weight.shape
 

@@ -185,9 +185,12 @@ def _fit(
         return Need(weights.total, sum(caches), work * len(devices), tuple(parts))
 
     of_packed = _entry_of_packed(devices[0])
-    names = PREFERENCE if full and processes == 1 else ()
+    names = PREFERENCE if full else ()
     schemes = {name: text_sizes(config, Scheme(name)).with_outside(vision) for name in names}
-    return Fit(need(weights.split(processes), entry), {name: need(sizes, of_packed) for name, sizes in schemes.items()})
+    return Fit(
+        need(weights.split(processes), entry),
+        {name: need(sizes.split(processes), of_packed) for name, sizes in schemes.items()},
+    )
 
 
 PREFERENCE = ("int8", "fp8", "mixed", "int4")  # the first that fits: more bits, fewer steps

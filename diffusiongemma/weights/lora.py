@@ -216,6 +216,7 @@ def adaptable(model: Model) -> dict[str, Shape]:
 
 def attach(model: Model, name: str, lora: Lora, dropout: float = 0.0) -> None:
     """Put one adapter beside the weight `name`, on its device."""
+    model.backbone.fast = None  # made for the weights alone
     parent, _, leaf = name.rpartition(".")
     holder = model.get_submodule(parent)
     if isinstance(holder, Experts):
@@ -266,6 +267,7 @@ def _fold(lora: Lora | None, module: nn.Module, tensor: str) -> None:
 
 def unload(model: Model) -> None:
     """Take the adapters off: the model as it was without them."""
+    model.backbone.fast = None
     for name, module in list(model.named_modules()):
         if isinstance(module, (LoraLinear, LoraExperts)):
             model.set_submodule(name, module.base_layer)

@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 
-from diffusiongemma.config import ModelConfig
+from diffusiongemma.config import ModelConfig, read_json
 from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.model.model import Model
 from diffusiongemma.weights.checkpoint import Tensors, open_checkpoint
 from diffusiongemma.weights.fitting import placement_of
 from diffusiongemma.weights.formats.gguf import GGUF, decoding_of
 from diffusiongemma.weights.formats.gguf_tokenizer import tokenizer_of
+from diffusiongemma.weights.formats.quantised import is_quantised
 from diffusiongemma.weights.generation import load_decoding
 from diffusiongemma.weights.locate import load_tokenizer, weight_bytes
 from diffusiongemma.weights.placing import Placement
@@ -36,7 +37,9 @@ class Checkpoint:
 
     @property
     def packed(self) -> bool:
-        """Whether its files are so small that most weights must be in few bits."""
+        """Whether its weights are in few bits: as its configuration says, or, of one file, as its size tells."""
+        if not isinstance(self.tensors, GGUF):
+            return is_quantised(read_json(self.path / "config.json"))
         with torch.device("meta"):
             parameters = sum(p.numel() for p in Model(self.config, lambda _: torch.nn.Module()).parameters())
         return weight_bytes(self.path) < 1.5 * parameters  # bfloat16 takes twice as many

@@ -108,7 +108,9 @@ class Groups(Packed):
 
     def __getitem__(self, index: int | slice | Tensor) -> Groups:
         offsets = None if self.offsets is None else self.offsets[index]
-        return Groups(self.kind, self.codes[index], self.scales[index], offsets, self.zero, self.factor)
+        # Not every device picks rows of E4M3; bytes they all do.
+        codes = self.codes.view(torch.uint8)[index].view(self.codes.dtype)
+        return Groups(self.kind, codes, self.scales[index], offsets, self.zero, self.factor)
 
 
 @dataclass(frozen=True)
@@ -119,11 +121,16 @@ class Blocks(Packed):
     raw: Tensor  # uint8 [..., out, bytes]
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def block(self) -> tuple[int, int]:
+        """Weights and bytes of one."""
         from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
+        return GGML_QUANT_SIZES[GGMLQuantizationType[self.kind]]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
         *outer, size = self.raw.shape
-        weights, width = GGML_QUANT_SIZES[GGMLQuantizationType[self.kind]]
+        weights, width = self.block
         return (*outer, size // width * weights)
 
     @property
@@ -208,15 +215,16 @@ class Rows(Packed):
             return Rows(tuple(part[index] for part in self.parts))
         if isinstance(index, int):
             index = slice(index, index + 1)
-        return Rows(tuple(self._within(index)))
+        return Rows(tuple(part[within] for part, within in self.overlaps(index)))
 
-    def _within(self, rows: slice) -> list[Packed]:
-        first, last, _ = rows.indices(self.shape[0])
+    def overlaps(self, rows: slice) -> list[tuple[Packed, slice]]:
+        """The parts that hold some of the rows (the last axis but one), and which of theirs."""
+        first, last, _ = rows.indices(self.shape[-2])
         found, start = [], 0
         for part in self.parts:
-            stop = start + part.shape[0]
+            stop = start + part.shape[-2]
             if max(first, start) < min(last, stop):
-                found.append(part[max(first, start) - start : min(last, stop) - start])
+                found.append((part, slice(max(first, start) - start, min(last, stop) - start)))
             start = stop
         return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
-from ctypes import c_float, c_int, c_int64, c_void_p
+from ctypes import c_float, c_int, c_int64
 from typing import Any
 
 import torch
@@ -67,16 +67,17 @@ class Product:
 
     def __init__(self, weight: Packed):
         self.packed, self.out = weight, weight.shape[-2]
-        self.parts = _described(weight)
+        parts = _described(weight)
+        self.parts = (Weight * len(parts))(*parts)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Product:
+        return self  # weights are shared, whoever multiplies by them
 
     def __call__(self, x: Tensor) -> Tensor:
         rows = x.float().contiguous()
         out = torch.empty(len(x), self.out)
-        first = 0
-        for part in self.parts:
-            at = c_void_p(out.data_ptr() + first * out.element_size())
-            loaded_library().packed_product(ctypes.byref(part), address(rows), c_int64(len(x)), at, c_int64(self.out))
-            first += part.out
+        sizes = (c_int64(len(x)), address(out), c_int64(self.out))
+        loaded_library().packed_product(self.parts, c_int(len(self.parts)), address(rows), *sizes)
         return out.to(x.dtype)
 
     def mean(self, shares: Tensor) -> Tensor:
@@ -84,9 +85,7 @@ class Product:
         assert len(self.parts) == 1
         shares = shares.float().contiguous()
         out = torch.empty(len(shares), self.packed.shape[-1])
-        loaded_library().packed_mean(
-            ctypes.byref(self.parts[0]), address(shares), c_int64(len(shares)), c_float(LEFT_OUT), address(out)
-        )
+        loaded_library().packed_mean(self.parts, address(shares), c_int64(len(shares)), c_float(LEFT_OUT), address(out))
         return out
 
 
@@ -97,6 +96,9 @@ class Experts:
         self.packed = gate_up, down
         self.count = gate_up.shape[0]
         self.gate_up, self.down = (_array(weight, self.count) for weight in self.packed)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Experts:
+        return self
 
     def __call__(self, x: Tensor, weights: Tensor, experts: Tensor) -> Tensor:
         """x [N, D], weights [N, k], experts [N, k] -> [N, D] in x's dtype."""

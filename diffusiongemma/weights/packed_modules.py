@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from diffusiongemma.errors import InputError
 from diffusiongemma.kernels.experts import by_expert
 from diffusiongemma.kernels.native import kernels
-from diffusiongemma.model.layers import Experts, Router
+from diffusiongemma.model.backbone import Layer
+from diffusiongemma.model.layers import Experts, RMSNorm, Router
 from diffusiongemma.model.model import Model
 from diffusiongemma.weights.packed import Packed, Plain, Rows, Stack
 from diffusiongemma.weights.packed_kernels import Experts as RoundedExperts
 from diffusiongemma.weights.packed_kernels import Product, can_multiply
+from diffusiongemma.weights.packed_layer import by_kernels
 
 EXPERT_TENSORS = ("gate_up_proj", "down_proj")
 
@@ -110,7 +112,15 @@ def multiply_in_8_bits(model: nn.Module, required: bool = False) -> None:
         for module in model.modules():
             if isinstance(module, Router):
                 module.fills_rows = True
-    if required and not any(getattr(module, "rounded", None) is not None for module in model.modules()):
+    if any(getattr(module, "rounded", None) is not None for module in model.modules()):
+        for module in model.modules():
+            if isinstance(module, RMSNorm):
+                module.kernel_dtypes = {torch.bfloat16, torch.float32}
+            elif isinstance(module, Router):
+                module.by_kernel = True
+            elif isinstance(module, Layer):
+                module.by_kernels = by_kernels(module)
+    elif required:
         why = "no weight is packed in a layout that they know: `quantize` makes one" if library is not None else reason
         raise InputError(f"there are no products with 8-bit activations here ({why})", option="activations", got="int8")
 
@@ -141,6 +151,16 @@ def packed_of(model: Model) -> dict[str, Packed]:
         elif isinstance(module, (PackedLinear, PackedEmbedding)):
             found[f"{name}.weight"] = module.packed
     return found
+
+
+def to_device(module: nn.Module, device: torch.device) -> None:
+    """Move a module there, its packed weights too, in place. Their kernels are chosen anew (`multiply_in_8_bits`)."""
+    module.to(device)
+    for part in module.modules():
+        if isinstance(part, PackedExperts):
+            part.gate_up, part.down = on_device(part.gate_up, device), on_device(part.down, device)
+        elif isinstance(part, (PackedLinear, PackedEmbedding)):
+            part.packed = on_device(part.packed, device)
 
 
 def on_device(weight: Packed, device: torch.device) -> Packed:

@@ -15,6 +15,11 @@ def sees(skills: Sequence[str]) -> bool:
     return not skills or IMAGES in skills or SUDOKU_PICTURES in skills
 
 
+def sees_sudokus_alone(skills: Sequence[str]) -> bool:
+    """Whether pictures of sudokus are all that it was taught to see."""
+    return SUDOKU_PICTURES in skills and IMAGES not in skills
+
+
 def load_skills(directory: Path) -> tuple[str, ...]:
     """None for a checkpoint that does not say."""
     try:

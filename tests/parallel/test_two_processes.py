@@ -78,9 +78,9 @@ def work(model):
 """
 
 
-def written_by(folder: Path, **options: Any) -> tuple[torch.Tensor, list[str]]:
+def written_by(folder: Path, model: str = str(NANO), **options: Any) -> tuple[torch.Tensor, list[str]]:
     """What two processes made of `WORK`."""
-    load = f"model = dg.load({str(NANO)!r}, device='cpu', tensor_parallel=2, **{options!r})\n"
+    load = f"model = dg.load({model!r}, device='cpu', tensor_parallel=2, **{options!r})\n"
     save = f"torch.save(work(model), Path({str(folder)!r}, 'out.pt'))\n"
     for code, out, errors in ends(*start_both("-c", WORK + load + save)):
         assert (code, out) == (0, "") and "Traceback" not in errors, errors
@@ -88,10 +88,10 @@ def written_by(folder: Path, **options: Any) -> tuple[torch.Tensor, list[str]]:
     return logits, texts
 
 
-def written_by_one(**options: Any) -> tuple[torch.Tensor, list[str]]:
+def written_by_one(model: str = str(NANO), **options: Any) -> tuple[torch.Tensor, list[str]]:
     scope: dict[str, Any] = {}
     exec(WORK, scope)
-    logits, texts = scope["work"](dg.load(NANO, device="cpu", **options))
+    logits, texts = scope["work"](dg.load(model, device="cpu", **options))
     return logits, texts
 
 
@@ -112,6 +112,19 @@ def test_an_adapter_is_merged_before_the_split(tmp_path: Path) -> None:
     (two, _), (one, _) = written_by(tmp_path, **adapted), written_by_one(**adapted)
     torch.testing.assert_close(two, one, atol=2e-4, rtol=1e-4)
     assert (written_by_one()[0] - one).abs().mean() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("options", "apart"), [({"activations": "full"}, 1e-5), ({"activations": "auto", "kv": "int8"}, 0.05)]
+)
+def test_weights_in_few_bits_are_split_as_they_lie(tmp_path: Path, options: dict[str, str], apart: float) -> None:
+    """Experts in 4 bits, the rest in 8; keys and values, and activations, that are rounded may round to a neighbour."""
+    quantize(NANO, tmp_path / "packed", Scheme("mixed"))
+    options = {"model": str(tmp_path / "packed"), "dtype": "float32"} | options
+    (two, texts), (one, _) = written_by(tmp_path, **options), written_by_one(**options)
+    assert not torch.equal(one, two) and all(texts)
+    assert (two - one).abs().mean() < apart * one.abs().mean()
+    assert (written_by_one()[0] - one).abs().mean() > 1.5 * (two - one).abs().mean(), "that of the weights in full"
 
 
 def test_torchrun_speaks_with_one_voice() -> None:
@@ -167,12 +180,16 @@ def test_a_server_answers_and_stops(tmp_path: Path) -> None:
 
 def test_what_cannot_be_split_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quantize(NANO, tmp_path / "packed", Scheme("int8"))
+    packed, adapted = tmp_path / "packed", tmp_path / "adapter"
+    base = load_model(NANO, torch.float32)
+    add_lora(base, LoraConfig(rank=2), seed=5)
+    save_adapter(base, adapted, "nano")
     refused: list[tuple[Any, int, dict[str, Any], str]] = [
         ("nano", 3, {}, "4 attention heads cannot be shared out evenly"),
         ("nano", 0, {}, "give a whole number of at least 1"),
-        ("nano", 2, {"quantize": "int8"}, "leave `?quantize`? out"),
         ("nano", 2, {"devices": "cpu,cpu"}, "leave `?devices`? out"),
-        (tmp_path / "packed", 2, {}, "weights in few bits are not split"),
+        (packed, 2, {"adapter": str(adapted)}, "weights in few bits cannot be"),
+        ("nano", 2, {"adapter": str(adapted), "quantize": "int4"}, "weights in few bits cannot be"),
         ("nano", 2, {}, "start as many with torchrun --nproc-per-node 2 -m diffusiongemma …; running: 1"),
     ]
     for model, processes, options, words in refused:

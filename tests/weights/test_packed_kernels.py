@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import ctypes
 from pathlib import Path
 
 import gguf
@@ -29,6 +27,24 @@ def built():
         build.build()
         kernels.cache_clear()
     assert kernels()[0] is not None, kernels()[1]
+
+
+HERE = [name for name in build.INSTRUCTION_SETS if native.NEEDS[name] <= native._processor()]
+
+
+def force(monkeypatch, name: str) -> None:
+    """Have products use these instructions."""
+    monkeypatch.setenv(native.VARIABLE, name)
+    kernels.cache_clear()
+    assert kernels()[1] == name, kernels()[1]
+
+
+@pytest.fixture(params=HERE)
+def instructions(request, monkeypatch):
+    force(monkeypatch, request.param)
+    yield
+    monkeypatch.undo()
+    kernels.cache_clear()
 
 
 def random_blocks(kind: str, out: int, width: int) -> Blocks:
@@ -76,7 +92,7 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("width", [256, 1280])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_product_is_that_of_the_unpacked_weight(layout, width):
+def test_a_product_is_that_of_the_unpacked_weight(layout, width, instructions):
     torch.manual_seed(0)
     weight: Packed = LAYOUTS[layout](torch.randn(43, width))
     x = torch.randn(300, width)
@@ -104,36 +120,47 @@ def test_a_row_is_alike_in_any_company(layout, width):
         assert torch.equal(product(x[first:last]), whole[first:last])
 
 
-SUM = """
-import torch
-from diffusiongemma.weights.packed import *
-from diffusiongemma.kernels.native import kernels
-from diffusiongemma.weights.packed_kernels import Product
-torch.manual_seed(0)
-x = torch.randn(11, 1280)
-for make in (int4, int8, lambda w: int8(w, 32), lambda w: int4(w, 16, symmetric=False)):
-    product = Product(make(torch.randn(40, 1280)))
-    print(product(x).double().sum().item())
-    assert torch.equal(product(x[:1]), product(x)[:1])
-print(kernels()[1])
-"""
-
-
-def test_all_instructions_round_alike():
+@pytest.mark.parametrize("layout, width", ALIKE)
+def test_all_instructions_round_alike(layout, width, monkeypatch):
+    torch.manual_seed(7)
+    weight, x = LAYOUTS[layout](torch.randn(43, width)), torch.randn(285, width)
     found = {}
-    for name in build.INSTRUCTION_SETS:
-        if native.NEEDS[name] <= native._processor():
-            environment = {**os.environ, native.VARIABLE: name}
-            command = [sys.executable, "-c", SUM]
-            done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
-            *sums, used = done.stdout.split()
-            assert used == name
-            found[name] = sums
-    assert len({tuple(sums) for sums in found.values()}) == 1, found
+    for name in HERE:
+        force(monkeypatch, name)
+        found[name] = [Product(weight)(x[:rows]) for rows in (1, 3, 12, 17, 24, 285)]
+    kernels.cache_clear()
+    for name, products in found.items():
+        assert all(map(torch.equal, products, found["plain"])), name
+
+
+def test_experts_round_alike_with_all_instructions(monkeypatch):
+    torch.manual_seed(8)
+    gate_up, down = int4(torch.randn(6, 128, 96)), int8(torch.randn(6, 96, 64))
+    x, weights = torch.randn(90, 96), torch.rand(90, 2)
+    experts = torch.stack([torch.randperm(6)[:2] for _ in x])
+    found = []
+    for name in HERE:
+        force(monkeypatch, name)
+        found.append(Experts(gate_up, down)(x, weights, experts))
+    kernels.cache_clear()
+    assert all(torch.equal(one, found[0]) for one in found)
+
+
+def test_norms_rotations_and_softmax_round_alike_with_all_instructions(monkeypatch):
+    torch.manual_seed(9)
+    x, weight, scores = torch.randn(70, 3, 48).bfloat16(), torch.randn(48).bfloat16(), torch.randn(33, 77).bfloat16()
+    found = []
+    for name in HERE:
+        force(monkeypatch, name)
+        turned = native.rotated(x, *torch.ones(2, 70, 48).bfloat16())
+        normed = [native.rms_norm(a, b, 1e-6, a) for a, b in ((x, weight), (x.float(), weight.float()))]
+        found.append((*normed, turned, native.softmax_in_place(scores.clone())))
+    kernels.cache_clear()
+    assert all(torch.equal(*pair) for one in found for pair in zip(one, found[0], strict=True))
 
 
 @pytest.mark.parametrize("separate", [False, True])
-def test_experts_are_the_sum_of_their_mlps(separate):
+def test_experts_are_the_sum_of_their_mlps(separate, instructions):
     torch.manual_seed(2)
     count, dim, width, chosen = 8, 96, 64, 3
     gate_up, down = int4(torch.randn(count, 2 * width, dim) / 10), int8(torch.randn(count, dim, width) / 8, 32)
@@ -185,6 +212,18 @@ def test_a_library_that_multiplies_wrongly_is_not_used(monkeypatch):
     assert "wrongly" in str(native._load("plain"))
 
 
+@pytest.mark.skipif("amx" not in HERE, reason="no AMX on this processor")
+def test_where_the_system_refuses_tiles_other_instructions_are_taken(monkeypatch):
+    class Refused(ctypes.CDLL):
+        def packed_allowed(self):
+            return "amx" not in self._name
+
+    monkeypatch.delenv(native.VARIABLE, raising=False)
+    monkeypatch.setattr(ctypes, "CDLL", Refused)
+    assert native._load("amx") == "not allowed by the system"
+    assert kernels.__wrapped__()[1] == "avx512"
+
+
 def test_a_compiler_that_fails_leaves_no_library(monkeypatch, tmp_path):
     monkeypatch.setattr(build, "LIBRARIES", tmp_path / "lib")
     monkeypatch.setattr(build, "SOURCE", Path(tmp_path / "absent.cpp"))
@@ -195,7 +234,7 @@ def test_a_compiler_that_fails_leaves_no_library(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("width", [16, 48, 176, 1072])
 @pytest.mark.parametrize("layout", ["int4, groups of 16", "int8, a scale a row", "NVFP4"])
-def test_rows_may_end_within_a_word_of_instructions(layout, width):
+def test_rows_may_end_within_a_word_of_instructions(layout, width, instructions):
     torch.manual_seed(4)
     weight = LAYOUTS[layout](torch.randn(21, width))
     x = torch.randn(9, width)
@@ -229,6 +268,17 @@ def test_logits_are_read_as_torch_reads_them(tokens):
     alone = logits[7:8].clone()
     found = read_in_place(alone, temperature[7:8], uniforms[7:8], greedy[7:8])
     assert torch.equal(alone[0], probabilities[7]) and found[2] == entropy[7]
+
+
+@pytest.mark.parametrize("count", [1, 8, 1001])
+def test_logits_are_capped_as_torch_caps_them(count):
+    torch.manual_seed(10)
+    logits = torch.randn(count) * torch.tensor([1e-3, 1, 40, 1e4, torch.inf]).repeat(count)[:count]
+    logits[: count // 9] = 0
+    found = native.cap_in_place(logits.clone(), 30.0)
+    assert (found.double() - (logits.double() / 30).tanh() * 30).abs().max() < 30 * 2e-7
+    assert torch.equal(native.cap_in_place(logits[:1].clone(), 30.0), found[:1])
+    assert native.cap_in_place(torch.tensor([torch.nan]), 30.0).isnan()
 
 
 @pytest.mark.parametrize("odd", ["up", "expert"])

@@ -246,7 +246,8 @@ def test_the_command_quantises_and_reports(tmp_path: Path, capsys: pytest.Captur
     assert parts["mlp"]["kinds"] == "int8" and 0.001 < parts["mlp"]["error"] < 0.02
     before = sum(tensor.nbytes for tensor in tensors_of(NANO).values())
     assert sum(part["bytes_before"] for part in parts.values()) == before
-    assert sum(part["bytes_after"] for part in parts.values()) < 0.5 * before
+    seen = parts["rest"]["bytes_before"]  # the tower stays as it is
+    assert sum(part["bytes_after"] for part in parts.values()) - seen < 0.5 * (before - seen)
     code, _, err = command(capsys, "quantize", *arguments)
     assert code == 2 and "is in use" in err and err.count("\n") == 1
     code, _, err = command(capsys, "quantize", "nano", tmp_path / "b", "--scheme", "int3")
