@@ -37,7 +37,9 @@ class MediaSettings:
     """Tokens an image and a video frame may take, and whether prompts may name files of this machine.
 
     For models that know images of one kind: how much longer than the other one side may be for an image to be stretched
-    to a square (1: never), and whether one that is mostly dark is shown as its negative.
+    to a square (1: never), whether one that is mostly dark is shown as its negative, and the side, the page's width and
+    the page's height, all in pixels, of a square image that is laid on the lower right corner of a white page (None: as
+    large as the tokens allow, without a page), and the characters, a token each, that soft tokens are rounded to.
     """
 
     image_tokens: int = 280
@@ -45,12 +47,14 @@ class MediaSettings:
     local_files: bool = True
     square_within: float = 1.0
     dark_on_light: bool = False
+    page: tuple[int, int, int] | None = None
+    symbols: str = ""
 
     @classmethod
     def from_checkpoint(cls, folder: Path, local_files: bool = True) -> MediaSettings:
         """As the checkpoint's processor files say; the release's defaults where they say nothing.
 
-        `square_within` and `dark_on_light` are this package's own: transformers shows images as they are.
+        `square_within`, `dark_on_light`, `page` and `symbols` are this package's own: transformers knows none of them.
         """
         image, video = _processor_file(folder)
         image_tokens = image.get("max_soft_tokens", cls.image_tokens)
@@ -61,12 +65,22 @@ class MediaSettings:
             local_files,
             float(image.get("square_within", cls.square_within)),
             bool(image.get("dark_on_light", cls.dark_on_light)),
+            _page(image.get("page")),
+            str(image.get("symbols", cls.symbols)),
         )
 
     def shown(self, image: Image) -> Image:
         """An image as the model is to see it."""
         image = squared(image, self.square_within)
-        return dark_on_light(image) if self.dark_on_light else image
+        image = dark_on_light(image) if self.dark_on_light else image
+        return on_page(image, *self.page) if self.page and image.width == image.height else image
+
+
+def _page(raw: Any) -> tuple[int, int, int] | None:
+    if raw is None:
+        return None
+    side, width, height = (int(size) for size in raw)
+    return side, width, height
 
 
 def _processor_file(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -134,6 +148,15 @@ def squared(image: Image, within: float) -> Image:
     return image.resize((long, long)) if short < long <= within * short else image
 
 
+def on_page(image: Image, side: int, width: int, height: int) -> Image:
+    """A square image, `side` pixels wide and high, on the lower right corner of a white page."""
+    from PIL import Image
+
+    page = Image.new("RGB", (width, height), "white")
+    page.paste(image.resize((side, side), Image.Resampling.BICUBIC), (width - side, height - side))
+    return page
+
+
 def dark_on_light(image: Image) -> Image:
     """The image, or its negative if more than half of it is dark."""
     from PIL import ImageOps, ImageStat
@@ -141,9 +164,12 @@ def dark_on_light(image: Image) -> Image:
     return ImageOps.invert(image) if ImageStat.Stat(image.convert("L")).median[0] < 128 else image
 
 
-def image_inputs(images: Sequence[Image], vision_config: Any, max_soft_tokens: int = 280) -> list[ImageInput]:
+def image_inputs(
+    images: Sequence[Image], vision_config: Any, max_soft_tokens: int = 280, page: tuple[int, int] | None = None
+) -> list[ImageInput]:
     """Images as the vision tower takes them, each scaled to use at most `max_soft_tokens` and keep its proportions.
 
+    Those of the size of the `page` (width, height) stay as they are.
     `vision_config`: mapping or object with `patch_size` and `pooling_kernel_size`. P = max_soft_tokens * pooling².
     Raises InputError for a number of tokens that the release does not know (70, 140, 280, 560 or 1120).
     """
@@ -152,7 +178,7 @@ def image_inputs(images: Sequence[Image], vision_config: Any, max_soft_tokens: i
     grid: dict[str, Any] = {name: _setting(vision_config, name) for name in ("patch_size", "pooling_kernel_size")}
     try:
         processor = Gemma4ImageProcessorPil(max_soft_tokens=max_soft_tokens, **grid)
-        made = [processor.preprocess([image], return_tensors="pt") for image in images]
+        made = [processor.preprocess([image], return_tensors="pt", do_resize=image.size != page) for image in images]
     except ValueError as error:
         raise InputError(f"they cannot be prepared: {error}", option="images") from error
     return [

@@ -31,7 +31,7 @@ def page(browser: Any, server: str) -> Iterator[Any]:
     """A fresh tab; anything the console calls an error fails the test."""
     context = browser.new_context(base_url=server, viewport=DESKTOP, permissions=["clipboard-read", "clipboard-write"])
     page, problems = context.new_page(), []
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(90_000)  # for machines that do much else
     page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: problems.append(str(error)))
     yield page

@@ -11,7 +11,7 @@ from typing import Any
 from diffusiongemma.chat.reply import split_thoughts
 from diffusiongemma.errors import InputError
 
-TEMPLATE_FILE = Path(__file__).parent.parent / "assets" / "nano" / "chat_template.jinja"
+TEMPLATE_FILE = Path(__file__).parent.parent / "assets" / "nano-base" / "chat_template.jinja"
 ROLES = {
     "system": "system",
     "developer": "system",

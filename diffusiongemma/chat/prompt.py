@@ -89,7 +89,8 @@ def _with_media(
     for index, (kind, source) in enumerate(sources):
         frames = _frames(kind, source, media)
         limit = media.video_tokens if kind == "video" else media.image_tokens
-        images += image_inputs([image for _, image in frames], vision_config, limit)
+        page = media.page[1:] if media.page else None
+        images += image_inputs([image for _, image in frames], vision_config, limit, page)
         written[2 * index + 1] = " ".join(label + placeholder for label, _ in frames)
     return "".join(written), images
 

@@ -33,12 +33,17 @@ if TYPE_CHECKING:
     Answerer = Callable[[RequestFile, AnswerFile, Callable[[], None]], None]
 
 UNANSWERED = 1  # exit code where a request has no answer
+CHAT = "/v1/chat/completions"
 SHOWN = 5  # bad lines that are told
 WIDE = 2**30  # no limit is meant: all of the file waits for its turn
 
 Asked = Annotated[Path, typer.Argument(metavar="REQUESTS", help="JSON lines: custom_id, method, url, body.")]
 Answers = Annotated[Path, typer.Argument(metavar="ANSWERS", help="Where answers go. If some are there, it goes on.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad-lines", help="Leave lines out that are no requests.")]
+Chats = Annotated[
+    Path | None,
+    typer.Option("--chats", metavar="FILE", help="Also write the conversations with their answers, for `train sft`."),
+]
 AtOnce = Annotated[int, typer.Option(help="Requests computed together.", rich_help_panel=LIMITS)]
 
 
@@ -55,6 +60,7 @@ def batch(
     model: given.Model = "nano",
     *,
     skip_bad_lines: SkipBad = False,
+    chats: Chats = None,
     alias: Aliases = None,
     lora: Loras = None,
     max_requests: AtOnce = 16,
@@ -72,6 +78,8 @@ def batch(
     settings = settings_of(model, alias, lora, memory, max_requests=max_requests, max_queue=WIDE, max_tokens=WIDE)
     if requests.resolve() == answers.resolve():
         raise InputError(f"{answers} holds the requests: name another file for the answers")
+    if chats is not None and chats.resolve() in (requests.resolve(), answers.resolve()):
+        raise InputError(f"{chats} holds requests or answers: name another file for the conversations")
     asked = RequestFile(requests)
     _tell_bad_lines(asked, skip_bad_lines)
     answering = _here(model, loading, settings)
@@ -82,12 +90,12 @@ def batch(
         answering = _on_ray(fleet, ray)
     elif (replicas, replica_cpus, replica_gpus) != (None, None, None):
         raise InputError("engines are counted on a cluster: add `ray`, or leave the options of replicas out")
-    refused = _run(answering, asked, answers, quiet)
+    refused = _run(answering, asked, answers, chats, quiet)
     if refused:
         raise typer.Exit(UNANSWERED)
 
 
-def _run(answering: Answerer, asked: RequestFile, path: Path, quiet: bool) -> int:
+def _run(answering: Answerer, asked: RequestFile, path: Path, chats: Path | None, quiet: bool) -> int:
     """The number of requests that were not answered with 200."""
     from diffusiongemma.serve.batch.answers import AnswerFile
 
@@ -95,8 +103,22 @@ def _run(answering: Answerer, asked: RequestFile, path: Path, quiet: bool) -> in
         if wanted := answers.unanswered:
             with Watched(len(asked.places), len(wanted), quiet) as watched:
                 answering(asked, answers, watched.step)
+        if chats is not None:
+            _write_chats(chats, asked, answers, quiet)
         answers.put_in_order()
     return _sum_up(asked, answers, quiet)
+
+
+def _write_chats(path: Path, asked: RequestFile, answers: AnswerFile, quiet: bool) -> None:
+    from diffusiongemma.serve.batch.answers import succeeded
+    from diffusiongemma.train.answered import write_chats
+
+    requests = asked.read([place for place in asked.places if place.custom_id in answers.answered])
+    pairs = zip(requests, answers.read(), strict=True)
+    written = write_chats(path, ((q.body, a["response"]["body"]) for q, a in pairs if q.url == CHAT and succeeded(a)))
+    if not quiet:
+        left = f" ({written.left_out:,} answers are cut off or nothing to learn from)" if written.left_out else ""
+        say(f"{written.chats:,} conversations to train on: {path}{left}")
 
 
 def _here(model: str, loading: given.Loading, settings: Settings) -> Answerer:

@@ -84,7 +84,19 @@ def _questions(ask: str | None, choices: list[str], levels: list[str], questions
         raise InputError("labels and levels are two types of question: leave one out", option="level")
     criteria: Any = levels or dict.fromkeys(choices, "") or None
     kind = "score" if levels else "choice" if choices else "noul"
-    return {"answer": {"type": kind, "instructions": ask, "criteria": criteria}}
+    return {"answer": _checked({"type": kind, "instructions": ask, "criteria": criteria})}
+
+
+def _checked(question: dict[str, Any]) -> dict[str, Any]:
+    """What is wrong with a question is said of the option that was typed. Raises `InputError`."""
+    from diffusiongemma.engine.plans.questions import Question
+
+    try:
+        Question.of("", question)
+    except InputError as error:
+        option = {"score": "level", "choice": "choice", "noul": "ask"}[question["type"]]
+        raise InputError(error.message, option=option) from None
+    return question
 
 
 def _read(questions: str) -> Any:

@@ -72,6 +72,7 @@ def run(
     _check_several(n, trace)
     loaded = open_model(model, loading, quiet)
     _check_sight(loaded, model, image, video, quiet)
+    text = text or (_request_of_pictures(loaded) if image else "")
     if think and loaded.skills and "thinking" not in loaded.skills and not quiet:
         say(f"{model} was not taught to think first: its answer may be worse for it", "yellow")
     board = None if image or video or think else _sudoku(loaded, text, options)
@@ -153,12 +154,20 @@ def _check_several(n: int, trace: Path | None) -> None:
 def _check_sight(
     model: DiffusionGemma, name: str, image: list[str] | None, video: list[str] | None, quiet: bool
 ) -> None:
-    from diffusiongemma.weights.skills import IMAGES, SUDOKU_PICTURES, sees
+    from diffusiongemma.weights.skills import sees, sees_sudokus_alone
 
     if (image or video) and not sees(model.skills):
         raise InputError(f"{name} was never taught to see: leave it out", option="images" if image else "videos")
-    if image and SUDOKU_PICTURES in model.skills and IMAGES not in model.skills and not quiet:
+    if image and sees_sudokus_alone(model.skills) and not quiet:
         say(f"{name} was taught square pictures of one sudoku: whatever else it sees, it makes something up", "yellow")
+
+
+def _request_of_pictures(model: DiffusionGemma) -> str:
+    """What a model that was taught pictures of sudokus alone is asked, where nothing else is."""
+    from diffusiongemma.tasks.sudoku import PROMPT
+    from diffusiongemma.weights.skills import sees_sudokus_alone
+
+    return PROMPT.strip() if sees_sudokus_alone(model.skills) else ""
 
 
 def _prompt(argument: str | None, file: Path | None, pictured: bool) -> tuple[str, bool]:

@@ -31,6 +31,7 @@ OF_REQUESTS: Mapping[str, Values] = {
     **dict.fromkeys(["prompt_cache_key", "prompt_cache_retention", "prompt_cache_options", "cache_prompt"], ANY),
     **dict.fromkeys(["verbosity", "prediction", "provider", "usage", "timeout", "keep_alive", "cache_salt"], ANY),
     **dict.fromkeys(["id_slot", "slot_id", "num_ctx", "num_batch", "num_gpu", "num_thread", "use_mmap"], ANY),
+    **dict.fromkeys(["num_keep", "numa", "main_gpu", "low_vram", "vocab_only", "use_mlock", "f16_kv"], ANY),
     **dict.fromkeys(["betas", "anthropic_beta", "anthropic_version", "context_management", "security"], ANY),
     # features, switched off or as they are
     **dict.fromkeys(["echo", "ignore_eos", "use_beam_search", "early_stopping", "return_token_ids"], (False,)),
@@ -40,7 +41,7 @@ OF_REQUESTS: Mapping[str, Values] = {
     **dict.fromkeys(["spaces_between_special_tokens", "add_special_tokens", "stream_reasoning"], (True, False)),
     **dict.fromkeys(["best_of", "num_beams"], (1,)),
     **dict.fromkeys(["n_probs", "n_discard", "prompt_logprobs"], (0, False)),
-    **dict.fromkeys(["n_keep", "min_keep", "t_max_prompt_ms"], ANY),
+    **dict.fromkeys(["n_keep", "min_keep", "t_max_prompt_ms", "guided_decoding_backend"], ANY),
     "reasoning_format": ("auto", "deepseek", "parsed"),
     "length_penalty": (1, 0),
     "truncate_prompt_tokens": (-1,),

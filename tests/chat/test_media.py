@@ -150,7 +150,7 @@ def test_a_video_in_a_prompt_is_its_frames(tmp_path):
 
 def test_a_prompt_with_an_image_has_the_vision_tower_ready():
     """It takes a second or two to import: nobody who only shares the server is to wait for it."""
-    model = dg.load("nano")
+    model = dg.load("nano-base")
     model.prompt("words alone")
     assert "vision" not in dict(model.network.named_children())
     model.prompt([user([{"type": "image", "image": quarters()}])])
@@ -221,10 +221,26 @@ def test_what_is_mostly_dark_is_shown_as_its_negative_where_the_model_asks_for_i
 
 
 def test_a_checkpoint_says_what_is_made_square(tmp_path):
-    (tmp_path / "preprocessor_config.json").write_text(
-        '{"max_soft_tokens": 140, "square_within": 1.2, "dark_on_light": true}'
-    )
+    raw = '{"max_soft_tokens": 140, "square_within": 1.2, "dark_on_light": true}'
+    (tmp_path / "preprocessor_config.json").write_text(raw)
     settings = MediaSettings.from_checkpoint(tmp_path)
     assert settings == MediaSettings(140, 70, square_within=1.2, dark_on_light=True)
     content = [{"type": "image", "image": Image.new("RGB", (500, 450))}]
     assert encode_prompt([user(content)], nano(), vision(), media=settings).images[0].soft_tokens == 121
+
+
+def test_a_checkpoint_says_on_what_page_square_images_are_laid(tmp_path):
+    raw = '{"max_soft_tokens": 140, "square_within": 1.2, "page": [432, 480, 672]}'
+    (tmp_path / "preprocessor_config.json").write_text(raw)
+    settings = MediaSettings.from_checkpoint(tmp_path)
+    page = settings.shown(Image.new("RGB", (500, 450), "red"))
+    assert page.size == (480, 672) and page.getpixel((48, 240)) == (255, 0, 0)
+    assert page.getpixel((47, 240)) == page.getpixel((48, 239)) == (255, 255, 255)
+    long = Image.new("RGB", (500, 300), "red")
+    assert settings.shown(long).tobytes() == long.tobytes()
+    content = [{"type": "image", "image": Image.new("RGB", (90, 90), "red")}]
+    image = encode_prompt([user(content)], nano(), vision(), media=settings).images[0]
+    assert image.soft_tokens == 140 and image.positions.amax(0).tolist() == [29, 41]
+    red = torch.tensor([1.0, 0.0, 0.0]).repeat(256)
+    at = (15 * 30 + 3, 41 * 30 + 29, 14 * 30 + 3, 15 * 30 + 2)
+    assert [torch.equal(image.pixels[i], red) for i in at] == [True, True, False, False]

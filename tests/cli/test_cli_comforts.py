@@ -108,7 +108,8 @@ def test_a_picture_needs_no_prompt_and_a_model_of_one_skill_says_what_it_can_see
     path, image = taught("sudoku", "sudoku-pictures"), tmp_path / "a.png"
     Image.new("RGB", (96, 96), "white").save(image)
     done = cli("run", "--image", image, "--model", path, "--seed", 0, "--steps", 1)
-    message = {"role": "user", "content": [{"type": "image", "image": str(image)}]}
+    request = {"type": "text", "text": "Solve this sudoku:"}
+    message = {"role": "user", "content": [{"type": "image", "image": str(image)}, request]}
     assert done.out == dg.load(path).generate([message], seed=0, steps=1).text + "\n"
     assert "square pictures of one sudoku" in done.err
     assert "vision yes" in " ".join(cli("show", path).out.split()) or cli("show", path, "--json").json["vision"]

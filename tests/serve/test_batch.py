@@ -17,6 +17,7 @@ import diffusiongemma as dg
 from diffusiongemma.errors import InputError
 from diffusiongemma.serve.batch.answers import AnswerFile
 from diffusiongemma.serve.batch.requests import RequestFile
+from diffusiongemma.train.chats import check
 
 pytest_plugins = ["cli_fixtures"]
 CHAT = "/v1/chat/completions"
@@ -152,8 +153,8 @@ def test_a_torn_line_is_cut_off_wherever_it_is_torn(tmp_path):
 
 @pytest.mark.slow
 def test_killed_three_times_and_taken_up_again(tmp_path, tiny_directory):
-    """2,000 lines; SIGKILL comes in mid-write as likely as not."""
-    count, draw = 2000, random.Random(5)
+    """SIGKILL comes in mid-write as likely as not."""
+    count, draw = 500, random.Random(5)
     requests, answers = tmp_path / "requests.jsonl", tmp_path / "answers.jsonl"
     bodies = [chat(f"say {n}", seed=n, max_tokens=4, diffusion={"steps": 1}) for n in range(count)]
     write(requests, *(line(str(n), body) for n, body in enumerate(bodies)))
@@ -168,8 +169,41 @@ def test_killed_three_times_and_taken_up_again(tmp_path, tiny_directory):
         assert process.wait() == -signal.SIGKILL
     before = {a["custom_id"]: a["id"] for a in map(json.loads, answers.read_text().split("\n")[:-1])}
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.err
     found = read(answers)
     assert [a["custom_id"] for a in found] == [str(n) for n in range(count)]
     assert all(a["response"]["status_code"] == 200 for a in found)
     assert {a["custom_id"]: a["id"] for a in found}.items() >= before.items()  # nothing was asked twice
+
+
+def test_answers_become_conversations_to_train_on(cli, model, tmp_path):
+    """Those that are whole, each choice for itself, tools with them; resumed, the file has them all again."""
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+    requests = write(
+        tmp_path / "requests.jsonl",
+        line("whole", chat("say one", max_tokens=64, diffusion={"regex": "(yes|no)"})),
+        line("cut off", chat("say much", max_tokens=1)),
+        line("twice", chat("say two", max_tokens=64, n=2, diffusion={"regex": "(one|two)"})),
+        line("tool", chat("look", max_tokens=64, tools=[tool], tool_choice="required")),
+        line("refused", chat(max_tokens=-7)),
+        line("other", {"prompt": "one two", "max_tokens": 8}, "/v1/completions"),
+    )
+    chats = tmp_path / "chats.jsonl"
+    for _ in range(2):
+        done = cli("batch", requests, tmp_path / "answers.jsonl", *model, "--chats", chats)
+        assert done.code == 1 and "4 conversations to train on" in done.err, done.err
+        found, bad = check(chats)
+        assert not bad.count and len(found) == 4
+    answers = {one["custom_id"]: one for one in read(tmp_path / "answers.jsonl")}
+    assert found[0].messages == [
+        {"role": "user", "content": "say one"},
+        {"role": "assistant", "content": text_of(answers["whole"])},
+    ]
+    assert [found[i].messages[0]["content"] for i in range(4)] == ["say one", "say two", "say two", "look"]
+    assert found[3].tools == [tool] and found[3].messages[1]["tool_calls"][0]["function"]["name"] == "look"
+
+
+def test_conversations_do_not_replace_what_is_read(cli, model, tmp_path):
+    requests = write(tmp_path / "requests.jsonl", line("one"))
+    done = cli("batch", requests, tmp_path / "answers.jsonl", *model, "--chats", requests)
+    assert done.code == 2 and "name another file" in done.err

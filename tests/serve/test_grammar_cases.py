@@ -57,7 +57,7 @@ def test_a_tool_with_look_ahead_in_its_pattern_is_called(http, body):
 def test_nasty_grammars_are_answered_or_refused_soon(http, body):
     begin = time.monotonic()
     reply = http.post(CHAT, json={"messages": user("x"), "max_tokens": 32, "diffusion": {"steps": 2}} | body)
-    assert time.monotonic() - begin < 15, "2 s of processor time, on a machine that others use too"
+    assert time.monotonic() - begin < 60, "2 s of processor time, on a machine that others use too"
     assert reply.status_code in (200, 400), reply.text
     if reply.status_code == 400:
         error = reply.json()["error"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,11 @@ def model(tiny_directory):
 @pytest.fixture(scope="module")
 def server(model):
     yield from left_idle(model, model_name="nano")
+
+
+@pytest.fixture(scope="module")
+def agents(model):
+    yield from left_idle(model, aliases=("*",))
 
 
 def post(server, path, body):
@@ -168,3 +174,108 @@ def test_zed_fills_with_fourteen_stops(server):
     body = {"model": "nano", "prompt": prompt, "max_tokens": 64, "temperature": 0.2, "stop": stops, "stream": False}
     text = post(server, "/v1/completions", body).json()["choices"][0]["text"]
     assert isinstance(text, str) and not any(stop in text for stop in stops)
+
+
+# --- Claude Code and opencode ---------------------------------------------------------------------------------------
+
+REMINDER = "<system-reminder>\nToday's date is 2026-11-29.\n</system-reminder>\n\n"
+BASH = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "type": "object",
+    "properties": {"command": {"description": "The command to execute", "type": "string"}},
+    "required": ["command"],
+    "additionalProperties": False,
+}
+CLAUDE_CODE = {
+    "model": "claude-opus-4-8",
+    "messages": [
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": REMINDER},
+                {"type": "text", "text": "Say hello.", "cache_control": {"type": "ephemeral"}},
+            ],
+        }
+    ],
+    "system": [
+        {"type": "text", "text": "x-anthropic-billing-header: cc_version=2.1.197.683; cc_entrypoint=sdk-cli;"},
+        {"type": "text", "text": "You are a Claude agent.", "cache_control": {"type": "ephemeral"}},
+    ],
+    "tools": [{"name": "Bash", "description": "execute shell commands", "input_schema": BASH}],
+    "metadata": {"user_id": '{"device_id":"11a0","account_uuid":"","session_id":"4cac"}'},
+    "max_tokens": 64000,
+    "thinking": {"type": "adaptive"},
+    "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+    "output_config": {"effort": "high"},
+    "stream": True,
+}
+OPENCODE = {
+    "model": "nano",
+    "max_tokens": 32000,
+    "messages": [{"role": "system", "content": "You are opencode."}, *user("Say hello.")],
+    "tools": [{"type": "function", "function": {"name": "bash", "description": "Runs.", "parameters": BASH}}],
+    "tool_choice": "auto",
+    "stream": True,
+    "stream_options": {"include_usage": True},
+}
+
+
+def test_agents_ask_for_more_tokens_than_the_model_reads(agents):
+    said = {"diffusion": {"choices": ["Hello."]}}  # so that it is short
+    told = events(post(agents, "/v1/messages?beta=true", CLAUDE_CODE | said))
+    assert told[-1]["type"] == "message_stop" and told[-2]["delta"]["stop_reason"] == "end_turn"
+    told = events(post(agents, "/v1/chat/completions", OPENCODE | said))
+    assert told[-2]["choices"][0]["finish_reason"] == "stop" and told[-1]["usage"]["completion_tokens"] > 0
+    asked = {"model": "nano", "messages": user("Hi"), "stream": False, "options": {"num_predict": 50_000, "seed": 1}}
+    told = post(agents, "/api/chat", asked | {"format": {"const": "Hello."}}).json()
+    assert told["done_reason"] == "stop" and told["message"]["content"] == '"Hello."'
+
+
+def test_agents_are_told_of_a_long_prompt_in_words_that_they_look_for(agents, model):
+    """Both shorten the conversation then: Claude Code by these words and numbers, opencode by the code."""
+    most = model.config.max_position_embeddings
+    long = [{"role": "user", "content": "word " * most}]
+    with agents.http as http:
+        error = http.post("/v1/messages?beta=true", json=CLAUDE_CODE | {"messages": long}).json()["error"]
+        found = re.search(r"prompt is too long[^0-9]*(\d+)\s*tokens?\s*>\s*(\d+)", error["message"])
+        assert int(found[1]) > most > int(found[2]) and error["type"] == "invalid_request_error"
+        error = http.post("/v1/chat/completions", json=OPENCODE | {"messages": long}).json()["error"]
+        assert error["code"] == "context_length_exceeded"
+        assert f"This model's maximum context length is {most} tokens" in error["message"]
+
+
+# --- Open WebUI -----------------------------------------------------------------------------------------------------
+
+# Every parameter of its page, as it sends them to an OpenAI address; to Ollama's most are `options`.
+SAMPLING = {
+    **{"temperature": 0.8, "top_p": 0.9, "top_k": 40, "min_p": 0.0, "frequency_penalty": 0, "presence_penalty": 0},
+    **{"mirostat": 0, "mirostat_eta": 0.1, "mirostat_tau": 5, "repeat_last_n": 64, "tfs_z": 1, "repeat_penalty": 1.3},
+    **{"num_ctx": 2048, "num_batch": 512, "num_keep": 24, "use_mmap": True, "use_mlock": False, "num_thread": 2},
+    **{"num_gpu": 0, "seed": 3, "stop": ["\n\n"], "reasoning_effort": "low", "logit_bias": {"5": 3}},
+}
+
+
+def test_open_webui_sends_every_parameter_of_its_page(server):
+    asked = {"model": "nano", "messages": user("Say hello."), "stream": False}
+    told = post(server, "/v1/chat/completions", asked | SAMPLING | {"max_tokens": 24, "keep_alive": "5m"}).json()
+    text = told["choices"][0]["message"]
+    body = asked | {"options": SAMPLING | {"num_predict": 24}, "keep_alive": "5m"}
+    message = post(server, "/api/chat", body).json()["message"]
+    assert (message["content"], message.get("thinking")) == (text["content"], text.get("reasoning_content"))
+    ours = asked | SAMPLING | {"max_tokens": 24, "repetition_penalty": 1.3}
+    ours.pop("repeat_penalty")
+    assert post(server, "/v1/chat/completions", ours).json()["choices"][0]["message"] == text
+    with server.http as http:
+        reply = http.post("/v1/chat/completions", json=ours | {"repeat_penalty": 1.2})
+    assert reply.json()["error"]["param"] == "repeat_penalty"
+
+
+def test_open_webui_writes_on_after_a_stop_and_asks_for_a_title(server):
+    """An answer that was stopped before its first character is left out of what it sends."""
+    asked = {"stream": True, "model": "nano", "messages": [*user("Hi."), *user("Once more.")], "max_tokens": 8}
+    assert events(post(server, "/v1/chat/completions", asked))[-1]["choices"][0]["finish_reason"]
+    task = (
+        "### Task:\nGenerate a concise title summarizing the chat history.\n<chat_history>\nUSER: Hi.\n</chat_history>"
+    )
+    asked = {"model": "nano", "messages": user(task), "stream": False, "max_tokens": 16}
+    assert isinstance(post(server, "/v1/chat/completions", asked).json()["choices"][0]["message"]["content"], str)

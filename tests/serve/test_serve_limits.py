@@ -9,6 +9,7 @@ import errno
 import io
 import json
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -38,6 +39,7 @@ from diffusiongemma.serve.transport.middleware import HEADERS
 from diffusiongemma.serve.transport.page_files import page_file
 from diffusiongemma.serve.transport.threads import in_own_thread
 from diffusiongemma.serve.transport.worker import PAUSE
+from diffusiongemma.weights.locate import ASSETS
 
 LONG = {"max_tokens": 4000, "diffusion": {"mode": "ar"}}  # runs for many seconds unless it is ended
 
@@ -50,7 +52,7 @@ def model(tiny_directory):
 
 @pytest.fixture(scope="module")
 def server(model):
-    with running(model, max_requests=2, max_queue=2, max_tokens=20_000, max_body=300_000, body_timeout=0.5) as server:
+    with running(model, max_requests=2, max_queue=2, max_tokens=20_000, max_body=300_000) as server:
         yield server
 
 
@@ -240,6 +242,7 @@ def test_a_trace_is_told_as_its_stream_was(server, model, tmp_path):
         told = client.post("/v1/traces", content=data, headers={"content-type": "application/octet-stream"}).json()
         body = chat("hi", max_tokens=40, seed=2, stream=True, diffusion={"frames": True})
         stream = client.post("/v1/chat/completions", json=body).text
+    assert "start" in told, told
     assert told["start"]["mode"] == "diffusion" and told["events"][-1][0] == "done"
     events = [block.split("\ndata: ") for block in stream.split("\n\n") if block.startswith("event: ")]
     events = [[name.removeprefix("event: "), json.loads(data)] for name, data in events][1:]
@@ -290,16 +293,21 @@ def test_what_is_no_trace_is_refused(server, monkeypatch, data):
 # --- bodies, keys, headers ------------------------------------------------------------------------------------------
 
 
-def test_bodies_are_limited_in_size_and_time(server):
+def test_bodies_are_limited_in_size(server):
     with server.http as client:
         too_large = client.post("/v1/chat/completions", content=b"x" * 300_001)
         assert too_large.status_code == 413 and error_of(too_large)
         chunked = client.post("/v1/chat/completions", content=iter([b"x" * 100_000] * 4))
         assert chunked.status_code == 413
-    half = socket.create_connection(("127.0.0.1", int(server.address.rsplit(":", 1)[1])))
-    half.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n{")
-    half.settimeout(5)
-    assert b"408" in half.recv(100).split(b"\r\n")[0]
+
+
+def test_bodies_are_limited_in_time(model):
+    with running(model, body_timeout=0.5) as server:
+        half = socket.create_connection(("127.0.0.1", int(server.address.rsplit(":", 1)[1])))
+        half.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n{")
+        half.settimeout(20)
+        assert b"408" in half.recv(100).split(b"\r\n")[0]
+        half.close()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b"[" * 100_000, b"1e999"])
@@ -414,6 +422,15 @@ def test_images_are_seen(server, model):
     assert post(server, look(data_url(blue))).status_code == 200
 
 
+def test_a_model_that_was_not_taught_to_see_says_so(tmp_path):
+    path = tmp_path / "blind"
+    shutil.copytree(ASSETS / "nano", path)
+    (path / "skills.json").write_text('["sudoku"]')
+    with running(dg.load(path)) as server:
+        reply = post(server, look(data_url(Image.new("RGB", (64, 48), "red"))))
+    assert reply.status_code == 400 and "reads text only" in reply.json()["error"]["message"]
+
+
 def bomb(width, height):
     buffer = io.BytesIO()
     Image.fromarray(np.zeros((height, width), np.uint8)).save(buffer, "PNG", compress_level=9)
@@ -485,7 +502,6 @@ def test_impatient_clients_of_every_interface_get_their_own_answers_and_leave_no
     sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
     try:
         from soak import soak
-        from soak_requests import INTERFACES
     finally:
         sys.path.pop(0)
     with running(model, max_requests=8, max_queue=16, aliases=("*",)) as server:
@@ -494,7 +510,7 @@ def test_impatient_clients_of_every_interface_get_their_own_answers_and_leave_no
         result = asyncio.run(soak(server.address, 12, 32, checked=40, most=48))
         assert result.problems == []
         assert {"answer: 200", "stream: 200", "leave: left", "half a body: left", "checked"} <= set(result.outcomes)
-        assert {interface.path for interface in INTERFACES.values()} <= set(result.outcomes)
+        assert not result.unheard
         assert result.slowest < 60
         wait_until(lambda: server.idle, 10)
         # Six rounds in a fresh process stay within 40 MB; in one that has run other tests the heap is in pieces.

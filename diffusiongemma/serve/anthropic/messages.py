@@ -50,7 +50,7 @@ class CountReply(Reply):
 
 def messages_job(body: MessagesRequest, service: Service) -> Job:
     """Raises `ApiError` or `InputError` for what cannot be honoured."""
-    (request,), options = chat_requests(chat_of(body), service)
+    (request,), options = chat_requests(chat_of(body), service, cut=True)
     return Job([request], MessagesOutput(service, request, options, body.model), options.stream, options.frames)
 
 

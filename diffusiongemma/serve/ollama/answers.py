@@ -41,7 +41,7 @@ def chat_job(body: OllamaChat, service: Service) -> Job:
     """Raises `ApiError` or `InputError` for what cannot be honoured."""
     if not body.messages:
         return loaded(body, ChatLine, {"message": {"role": "assistant", "content": ""}})
-    (request,), options = chat_requests(chat_of(body), service)
+    (request,), options = chat_requests(chat_of(body), service, cut=True)
     return Job([request], ChatLines(service, request, options, body.model), streams(body))
 
 
@@ -53,9 +53,9 @@ def generate_job(body: OllamaGenerate, service: Service) -> Job:
         plan, stops = suffix_plan(completion_of(body), service)
         return Job.of_plan(plan, FillLine(body.model, stops), streams(body), False)
     if body.raw:
-        (request,), options = completion_requests(completion_of(body), service)
+        (request,), options = completion_requests(completion_of(body), service, cut=True)
     else:
-        (request,), options = chat_requests(chat_of_prompt(body), service)
+        (request,), options = chat_requests(chat_of_prompt(body), service, cut=True)
     return Job([request], GenerateLines(service, request, options, body.model), streams(body))
 
 

@@ -8,16 +8,18 @@ from pydantic import Field
 
 from diffusiongemma.serve.body_types import JsonObject, Seed, Text, TopK, Whole
 from diffusiongemma.serve.invalid import parsed
-from diffusiongemma.serve.openai.bodies import ChatRequest, CompletionRequest
+from diffusiongemma.serve.openai.bodies import Bias, ChatRequest, CompletionRequest, Effort
 from diffusiongemma.serve.tolerance import ANY, OF_REQUESTS, Asking, Tolerant
 
 Think = bool | Literal["low", "medium", "high", "max"]
-SAME = ("temperature", "top_p", "top_k", "min_p", "seed", "stop", "frequency_penalty", "presence_penalty")
-_HARDWARE = ("num_keep", "numa", "main_gpu", "low_vram", "vocab_only", "use_mlock", "f16_kv", "logits_all")
+SAME = (
+    *("temperature", "top_p", "top_k", "min_p", "seed", "stop"),
+    *("frequency_penalty", "presence_penalty", "logit_bias"),
+)
 
 
 class OllamaOptions(Tolerant):
-    harmless = {**OF_REQUESTS, **dict.fromkeys(_HARDWARE, ANY)}
+    harmless = {**OF_REQUESTS, "logits_all": ANY}
     num_predict: Whole | None = Field(None, ge=-2, description="-1 and -2: as many as there may be")
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, ge=0, le=1)
@@ -28,6 +30,8 @@ class OllamaOptions(Tolerant):
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     repeat_penalty: float | None = None
+    reasoning_effort: Effort | None = Field(None, description="as in OpenAI's API: Open WebUI sends it here")
+    logit_bias: Bias | None = Field(None, description="likewise")
 
 
 class OllamaMessage(Tolerant):
@@ -103,6 +107,7 @@ def _common(body: OllamaAsking) -> dict[str, Any]:
 
 def _shape(body: OllamaAsking) -> dict[str, Any]:
     fields: dict[str, Any] = {"think": bool(body.think) if body.think is not None else None}
+    fields["reasoning_effort"] = body.options and body.options.reasoning_effort
     if body.format == "json":
         fields["response_format"] = {"type": "json_object"}
     elif isinstance(body.format, dict):

@@ -8,8 +8,11 @@ from pydantic import Field, model_validator
 
 from diffusiongemma.serve.body_types import JsonObject, Limit, Seed, Text, TopK, Whole
 from diffusiongemma.serve.native.diffusion_field import DiffusionOptions
+from diffusiongemma.serve.openai.guided import translated
 from diffusiongemma.serve.openai.history import tidied
 from diffusiongemma.serve.tolerance import ANY, Asking, Tolerant, also
+
+Bias = dict[str, Annotated[float, Field(ge=-100, le=100)]]
 
 
 class StreamOptions(Tolerant):
@@ -34,8 +37,14 @@ class Common(Asking):
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     repetition_penalty: float | None = Field(None, ge=0.1, le=10, description="counts the prompt too")
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    repeat_penalty: float | None = Field(None, ge=0.1, le=10, description="llama.cpp's and Ollama's name for the same")
+    logit_bias: Bias | None = None
     diffusion: DiffusionOptions | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_our_words(cls, data: Any) -> Any:
+        return translated(data, formats="response_format" in cls.model_fields)
 
 
 class Function(Tolerant):

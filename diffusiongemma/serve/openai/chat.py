@@ -29,8 +29,9 @@ def chat_job(body: ChatRequest, service: Service) -> Job:
     return Job(requests, output, options.stream, options.frames)
 
 
-def chat_requests(body: ChatRequest, service: Service) -> tuple[list[Request], ResponseOptions]:
-    """What is asked of the engine: other dialects make a `ChatRequest` of their bodies, and come here too.
+def chat_requests(body: ChatRequest, service: Service, cut: bool = False) -> tuple[list[Request], ResponseOptions]:
+    """What is asked of the engine: other dialects make a `ChatRequest` of their bodies, and come here too. `cut`: see
+    `fitting`.
 
     Raises `ApiError` or `InputError` for what cannot be honoured.
     """
@@ -38,7 +39,7 @@ def chat_requests(body: ChatRequest, service: Service) -> tuple[list[Request], R
     if body.top_logprobs and not body.logprobs:
         raise refusal("top_logprobs goes with logprobs: true", "top_logprobs")
     options = response_options(body, bool(body.logprobs), call_mode(body))
-    return choices_of(_request(body, service, options), body.n or 1), options
+    return choices_of(_request(body, service, options, cut), body.n or 1), options
 
 
 def chat_fields(body: ChatRequest) -> FieldOf:
@@ -66,11 +67,11 @@ def response_options(body: Common, logprobs: bool, calls: CallMode) -> ResponseO
     )
 
 
-def _request(body: ChatRequest, service: Service, response: ResponseOptions) -> Request:
+def _request(body: ChatRequest, service: Service, response: ResponseOptions, cut: bool) -> Request:
     model, think = service.model, thinks(body)
     with blaming("prompt"):
         prompt = prompt_of(body, service)
-    options: dict[str, Any] = fitting(decoding(body, model), prompt, model) | {"frames": bool(response.frames)}
+    options: dict[str, Any] = fitting(decoding(body, model), prompt, model, cut) | {"frames": bool(response.frames)}
     structure = structure_of(options)
     if not response.calls.forced:
         if (schema := _schema(body)) is not None:

@@ -41,9 +41,13 @@ def _echo(prompt: str | list[int], service: Service) -> str:
     return prompt if isinstance(prompt, str) else service.texts.written(prompt)
 
 
-def completion_requests(body: CompletionRequest, service: Service) -> tuple[list[Request], ResponseOptions]:
-    """Choices of the first prompt, then those of the next. Raises `ApiError` or `InputError` for what cannot be
-    honoured."""
+def completion_requests(
+    body: CompletionRequest, service: Service, cut: bool = False
+) -> tuple[list[Request], ResponseOptions]:
+    """Choices of the first prompt, then those of the next. `cut`: see `fitting`.
+
+    Raises `ApiError` or `InputError` for what cannot be honoured.
+    """
     check_common(body, service.settings)
     if body.diffusion is not None and body.diffusion.think:
         raise refusal("a plain completion has no thought channel: use chat", "diffusion.think")
@@ -52,7 +56,7 @@ def completion_requests(body: CompletionRequest, service: Service) -> tuple[list
     prompts, count = prompts_of(body), tries_of(body)
     if len(prompts) * count > service.settings.max_requests + service.settings.max_queue:
         raise refusal(f"{len(prompts) * count} answers are more than the server takes at all", "prompt")
-    requests = [choice for prompt in prompts for choice in choices_of(_request(prompt, body, service), count)]
+    requests = [choice for prompt in prompts for choice in choices_of(_request(prompt, body, service, cut), count)]
     return requests, response_options(body, body.logprobs is not None, CallMode())
 
 
@@ -64,11 +68,11 @@ def completion_fields(body: CompletionRequest) -> FieldOf:
 COMPLETION = Dialect(completion_job, completion_fields)
 
 
-def _request(prompt: str | list[int], body: CompletionRequest, service: Service) -> Request:
+def _request(prompt: str | list[int], body: CompletionRequest, service: Service, cut: bool) -> Request:
     model = service.model
     with blaming("prompt"):
         encoded = model.prompt(prompt, raw=isinstance(prompt, str))
     frames = body.diffusion is not None and body.diffusion.frames
-    options = fitting(decoding(body, model), encoded, model) | {"frames": bool(frames)}
+    options = fitting(decoding(body, model), encoded, model, cut) | {"frames": bool(frames)}
     with blaming(structure_of(options) or "prompt"):
         return model.request(encoded, **options)

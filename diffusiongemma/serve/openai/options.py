@@ -57,6 +57,9 @@ def decoding(body: Common, model: DiffusionGemma) -> dict[str, Any]:
     """Options of `DiffusionGemma.request`, without the prompt."""
     options: dict[str, Any] = {"seed": seed_of(body.seed)}
     options |= {name: value for name in SHAPING if (value := getattr(body, name)) is not None}
+    penalty = body.repeat_penalty
+    if penalty is not None and options.setdefault("repetition_penalty", penalty) != penalty:
+        raise refusal("repetition_penalty and repeat_penalty differ: send one", "repeat_penalty")
     if (count := alternatives_of(body)) is not None:
         options["top_logprobs"] = count
     if (most := max_tokens_of(body)) is not None:
@@ -70,14 +73,21 @@ def decoding(body: Common, model: DiffusionGemma) -> dict[str, Any]:
     return options
 
 
-def fitting(options: dict[str, Any], prompt: Prompt, model: DiffusionGemma) -> dict[str, Any]:
-    """The options, with the checkpoint's own length, which nobody asked for, cut to what fits behind the prompt."""
-    if "max_new_tokens" in options:
+def fitting(options: dict[str, Any], prompt: Prompt, model: DiffusionGemma, cut: bool = False) -> dict[str, Any]:
+    """The options, with the checkpoint's own length, which nobody asked for, cut to what fits behind the prompt.
+
+    So is a length beyond the model's whole context: agents send 32,000 whatever the model. `cut` is for dialects in
+    which a length is always an upper bound: there any is cut.
+    """
+    whole = model.config.max_position_embeddings
+    wanted = options.get("max_new_tokens", whole)
+    if wanted < whole and not cut:
         return options
-    left = model.config.max_position_embeddings - len(prompt.ids)
+    left = whole - len(prompt.ids)
     if options.get("mode", model.generation.mode) != "ar":
         left -= left % model.config.canvas_length  # canvases are denoised whole
-    return options | {"max_new_tokens": left} if 0 < left < model.generation.max_new_tokens else options
+    wanted = options.get("max_new_tokens", model.generation.max_new_tokens)
+    return options | {"max_new_tokens": max(left, 1)} if left < wanted else options
 
 
 def prompts_of(body: CompletionRequest) -> list[str] | list[list[int]]:

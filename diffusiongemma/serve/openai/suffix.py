@@ -97,8 +97,9 @@ def _prompt(body: CompletionRequest) -> str:
             raise refusal(f"{name} is 1 with a suffix", name)
     if body.echo:
         raise refusal("echo does not go with a suffix: leave it out", "echo")
-    for name in ("frequency_penalty", "presence_penalty", "repetition_penalty"):
-        if getattr(body, name) not in (None, 0 if name != "repetition_penalty" else 1):
+    nothing = {"frequency_penalty": 0, "presence_penalty": 0, "repetition_penalty": 1, "repeat_penalty": 1}
+    for name, value in nothing.items():
+        if getattr(body, name) not in (None, value):
             raise refusal(f"{name} does not go with a suffix: leave it out", name)
     for name in ("logprobs", "logit_bias"):
         if getattr(body, name) is not None:
