@@ -38,6 +38,7 @@ class TrainConfig:
     grad_checkpoint: bool = False
     shard: bool = True  # among several processes; else each holds all weights, which is faster for small models
     compile: bool = False  # the layers
+    capture: bool = False  # on a CUDA device, the passes as graphs, each with its backward pass
     workers: int = 0  # processes that make batches; 0 for a thread
     seed: int = 0
     save_seconds: float = 120.0

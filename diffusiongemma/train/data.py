@@ -40,6 +40,8 @@ def tokenise(pairs: Sequence[tuple[str, str]], tokenizer: Any, config: ModelConf
     """Chat prompts and answers of (prompt, answer) texts that hold no markup."""
     from diffusiongemma.chat import render
 
+    if not pairs:
+        return []
     prompts = [render([{"role": "user", "content": prompt}], tokenizer) for prompt, _ in pairs]
     answers = [answer + TURN_END for _, answer in pairs]
     encoded = tokenizer(prompts + answers, add_special_tokens=False).input_ids

@@ -9,7 +9,7 @@ from typing import Any
 
 from diffusiongemma.errors import InputError
 
-MEAN_FIGURES = ("loss", "denoise", "encoder", "norm", "right")
+MEAN_FIGURES = ("loss", "denoise", "encoder", "norm", "right", "also")
 HIDDEN_FIGURES = ("step", "progress", "best", "seconds", "score")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 

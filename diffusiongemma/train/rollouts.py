@@ -9,39 +9,22 @@ canvas is, and takes each one step further by the rules of decoding: on-policy s
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from diffusiongemma.diffusion.decoding import Decoding
-from diffusiongemma.diffusion.noise import SAMPLE, NoiseOfSeveral, corrupt
+from diffusiongemma.diffusion.noise import ANCESTRAL, RENOISE, SAMPLE, GivenNoise, NoiseOfSeveral, corrupt
 from diffusiongemma.diffusion.readout import Prediction, read
-from diffusiongemma.diffusion.samplers import StepContext
+from diffusiongemma.diffusion.samplers import Ancestral, StepContext
 from diffusiongemma.errors import CheckpointError, InputError
 from diffusiongemma.model.model import Model
-from diffusiongemma.train import parallel
-from diffusiongemma.train.attention import shared_start
-from diffusiongemma.train.compiled import Compiled
-from diffusiongemma.train.config import TrainConfig, require_at_least
-from diffusiongemma.train.objective import (
-    Batch,
-    Batches,
-    Draw,
-    Objective,
-    Totals,
-    cross_entropy,
-    denoise,
-    encode,
-    next_token_loss,
-)  # fmt: skip
-from diffusiongemma.train.runtime import seed_of
-
-FIRST = 2**40  # number of the first of the batches that fill a pool: no step has it
+from diffusiongemma.train.config import require_at_least
+from diffusiongemma.train.objective import Batch, Draw, Objective
 
 
 @dataclass(frozen=True)
@@ -66,6 +49,21 @@ class Rollouts:
         if not 0 <= self.after < 1:
             raise InputError("give a share from 0 to below 1", option="after", got=self.after)
         require_at_least(self, reads=1, pool=1, longest=1)
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What a step of decoding of n canvases takes from the CPU: step [n, 1] float64 and temperature [n], and uniforms
+    [n, streams, C] float64 of the streams that its sampler draws from."""
+
+    FIELDS: ClassVar = ("step", "temperature", "uniforms")
+
+    step: Tensor
+    temperature: Tensor
+    uniforms: Tensor
+
+    def to(self, device: torch.device) -> Numbers:
+        return Numbers(*(getattr(self, name).to(device) for name in self.FIELDS))
 
 
 @dataclass
@@ -157,25 +155,52 @@ class Pool:
         """One step of decoding of each canvas [n] after its hidden states [n, C, D] -> which are at their end [n], told
         on the CPU. What has been read is left as it is, for the backward pass, and replaced.
         """
-        noise = NoiseOfSeveral(tuple(canvases.seed.tolist()))
-        step, before = canvases.step + 1, canvases.argmax
-        prediction = self._read(model, denoised, step, noise)
-        context = StepContext(noise, step[:, None].double().to(self.device), self.decoding.steps, self.vocab_size)
-        canvases.noisy = self.decoding.sampler(canvases.noisy, prediction, context)[0]
-        canvases.soft, canvases.argmax, canvases.step = prediction.soft.float(), prediction.argmax, step
-        passed = (step >= self.decoding.steps) | (step - canvases.entered >= self.rollouts.longest)
-        # Before the first reading the argmax is -1, like no token.
-        return passed | self.decoding.stop([before, prediction.argmax], prediction.entropy).cpu()
+        numbers = self.numbers(canvases, 1).to(self.device)
+        found = self.followed(model, canvases.noisy, canvases.argmax, denoised.flatten(0, 1), numbers)
+        canvases.noisy, canvases.soft, canvases.argmax, stops = found
+        return self.pass_on(canvases, stops.cpu())
 
-    def _read(self, model: Model, hidden: Tensor, step: Tensor, noise: NoiseOfSeveral) -> Prediction:
-        """Predictions [n, C] at hidden states [n, C, D], for a step [n] of each canvas."""
-        count, width = hidden.shape[:2]
-        uniforms = noise.uniforms(step, SAMPLE, width).flatten().to(hidden.device)
+    def numbers(self, canvases: Canvases, ahead: int) -> Numbers:
+        """What the step that is so far `ahead` takes from the CPU, for each canvas [n]."""
+        step, width = canvases.step + ahead, canvases.canvas.shape[1]
+        noise = NoiseOfSeveral(tuple(canvases.seed.tolist()))
         levels = [max(0.0, 1 - (at - 1) / self.decoding.steps) for at in step.tolist()]
-        temperature = torch.tensor([self.decoding.temperature(level) for level in levels]).repeat_interleave(width)
-        greedy = torch.full((count * width,), self.decoding.temperature.greedy, device=hidden.device)
-        flat = read(model.backbone, hidden.flatten(0, 1), temperature.to(hidden.device), uniforms, greedy)
-        return Prediction(**{name: x.unflatten(0, (count, width)) for name, x in vars(flat).items()})
+        temperature = torch.tensor([self.decoding.temperature(level) for level in levels])
+        uniforms = torch.stack([noise.uniforms(step, stream, width) for stream in self.streams], dim=1)
+        return Numbers(step[:, None].double(), temperature, uniforms)
+
+    @property
+    def streams(self) -> tuple[int, ...]:
+        """The random numbers that a step of this sampler takes."""
+        return (SAMPLE, RENOISE, ANCESTRAL) if isinstance(self.decoding.sampler, Ancestral) else (SAMPLE, RENOISE)
+
+    @torch.no_grad()
+    def followed(
+        self, model: Model, noisy: Tensor, before: Tensor, denoised: Tensor, numbers: Numbers
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """One step of decoding of canvases `noisy` [n, C], of which the last reading was `before` [n, C], after hidden
+        states [n*C, D] -> (noisy, soft, argmax) as in `Canvases`, and by which of them the stop rule holds [n].
+
+        Nothing here waits for the device, on which all of it lies.
+        """
+        count, width = noisy.shape
+        noise = GivenNoise(dict(zip(self.streams, numbers.uniforms.unbind(1), strict=True)))
+        temperature = numbers.temperature.repeat_interleave(width)
+        greedy = torch.full((count * width,), self.decoding.temperature.greedy, device=noisy.device)
+        uniforms = noise.uniforms(numbers.step, SAMPLE, width).flatten()
+        flat = read(model.backbone, denoised, temperature, uniforms, greedy)
+        prediction = Prediction(**{name: x.unflatten(0, (count, width)) for name, x in vars(flat).items()})
+        context = StepContext(noise, numbers.step, self.decoding.steps, self.vocab_size)
+        following = self.decoding.sampler(noisy, prediction, context)[0]
+        # Before the first reading the argmax is -1, like no token.
+        stops = self.decoding.stop([before, prediction.argmax], prediction.entropy)
+        return following, prediction.soft.float(), prediction.argmax, stops
+
+    def pass_on(self, canvases: Canvases, stops: Tensor) -> Tensor:
+        """Count a step of each canvas [n] -> which are at their end [n], as those are that `stops` [n] names."""
+        canvases.step = canvases.step + 1
+        going = canvases.step - canvases.entered < self.rollouts.longest
+        return (canvases.step >= self.decoding.steps) | ~going | stops
 
     def state(self) -> dict[str, Tensor]:
         return {} if self.canvases is None else self.canvases.to(torch.device("cpu")).tensors()
@@ -191,111 +216,3 @@ def _padded(*several: Canvases) -> list[Canvases]:
     """The same with ids as long as the longest of them."""
     size = max(canvases.ids.shape[1] for canvases in several)
     return [c if c.ids.shape[1] == size else replace(c, ids=F.pad(c.ids, (0, size - c.ids.shape[1]))) for c in several]
-
-
-def rollout_loss(model: Model, pool: Pool, canvases: Canvases) -> tuple[Tensor, Tensor]:
-    """Take canvases [n] some steps further -> the mean loss [] of their readings, and which came to their end [n]."""
-    start, (count, width) = canvases.start, canvases.canvas.shape
-    shared, clean = shared_start(start), canvases.canvas.flatten()
-    _, context = encode(model, canvases.ids)
-    total, ended = torch.zeros((), device=start.device), torch.zeros(count, dtype=torch.bool)
-    for _ in range(pool.rollouts.reads):
-        denoised = denoise(model, canvases.noisy, start, context, canvases.soft, shared)  # [n*C, D]
-        total = total + cross_entropy(model, denoised, clean) / pool.rollouts.reads
-        ended |= pool.advance(model, canvases, denoised.detach().unflatten(0, (count, width)))
-    return total, ended
-
-
-def encoder_loss(model: Model, batch: Batch) -> Tensor:
-    """Mean loss [] of the encoder's predictions of examples, whether or not they get a canvas."""
-    return next_token_loss(model, encode(model, batch.ids)[0], batch)
-
-
-class Rolling:
-    """The canvases of a run, in this process: a pool for each part of its batches.
-
-    Raises `InputError` for options that do not go with rollouts.
-    """
-
-    def __init__(self, model: Model, rollouts: Rollouts, objective: Objective, config: TrainConfig, batches: Batches):
-        if not rollouts.after and objective.draws > 1:
-            raise InputError("rollouts take the place of draws: leave those out")
-        if config.accumulate > 1 or (config.shard and parallel.world_size() > 1):
-            raise InputError("rollouts work on whole weights and batches: leave out accumulate and shard, or rollouts")
-        self.objective = replace(objective, draws=1)
-        self.model, self.rollouts, self.config = model, rollouts, config
-        self.rollout_loss = Compiled(rollout_loss) if config.compile else rollout_loss
-        self.encoder_loss = Compiled(encoder_loss) if config.compile else encoder_loss
-        self.batches, self.pools = batches, dict[int, Pool]()
-
-    def backward(self, batches: Sequence[Batch], step: int) -> dict[str, float]:
-        """Add the gradients of a step -> this process's share of its losses, and how many canvases came to their end
-        and how many of those are right."""
-        found = dict.fromkeys(("denoise", "encoder", "ended", "right"), 0.0)
-        totals = Totals.of(batches, self.objective)
-        if not self.pools:
-            self._fill()
-        for number, batch in enumerate(map(self._mine, batches)):
-            pool, generator = self.pools[number], self._generator(step, number)
-            canvases, rows = pool.choose(len(batch.start), generator)
-            with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-                loss, ended = self.rollout_loss(self.model, pool, canvases)
-            loss = loss * (len(canvases) / totals.canvases)
-            loss.backward()
-            right = (canvases.argmax == canvases.canvas).all(1).cpu() & ended
-            found["denoise"] += float(loss.detach())
-            found["encoder"] += self._backward_encoder(batch, totals)
-            found["ended"] += float(ended.sum())
-            found["right"] += float(right.sum())
-            pool.put_back(canvases, rows, ended, batch, self.objective, generator)
-        return found
-
-    def _backward_encoder(self, batch: Batch, totals: Totals) -> float:
-        """Every example is read once by the encoder, be there room among the canvases or not."""
-        supervised = int(batch.supervised[:, 1:].sum())
-        if not (self.objective.encoder_weight and supervised):
-            return 0.0
-        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-            loss = self.encoder_loss(self.model, batch.to(self.model.device)) * (supervised / totals.supervised)
-        (self.objective.encoder_weight * loss).backward()
-        return float(loss.detach())
-
-    def _fill(self) -> None:
-        """Canvases of examples of their own in every pool."""
-        drawn = [[self._mine(b) for b in self.batches(FIRST + k)] for k in range(self.rollouts.pool)]
-        for number, batches in enumerate(zip(*drawn, strict=True)):
-            self.pools[number] = Pool(self.rollouts, self.model)
-            self.pools[number].fill(batches, self.objective, self._generator(FIRST, number))
-
-    def _mine(self, batch: Batch) -> Batch:
-        """This process's share."""
-        if len(batch.start) < parallel.world_size():
-            raise InputError(f"a batch of {len(batch.start)} is less than one for each process: raise the batch size")
-        return batch.take(torch.arange(parallel.rank(), len(batch.start), parallel.world_size()))
-
-    def _generator(self, step: int, number: int) -> torch.Generator:
-        return torch.Generator().manual_seed(seed_of(self.config.seed, step, number, parallel.rank()))
-
-    def state(self) -> dict[str, Tensor]:
-        """The canvases of all processes, by name."""
-        mine = {f"{number}/{name}": x for number, pool in self.pools.items() for name, x in pool.state().items()}
-        return {
-            f"{rank}/{name}": x for rank, state in enumerate(parallel.all_gather(mine)) for name, x in state.items()
-        }
-
-    def restore(self, tensors: dict[str, Tensor] | None) -> None:
-        """Put a state back; an empty one is of a run before its first canvas.
-
-        Raises `CheckpointError` where there is none, or one of another number of processes.
-        """
-        everybody = {str(rank) for rank in range(parallel.world_size())}
-        if tensors is None or {name.split("/")[0] for name in tensors} not in (set(), everybody):
-            raise CheckpointError("the saved run lacks canvases of so many processes: resume it with as many as before")
-        mine: dict[int, dict[str, Tensor]] = defaultdict(dict)
-        for name, tensor in tensors.items():
-            rank, part, which = name.split("/")
-            if int(rank) == parallel.rank():
-                mine[int(part)][which] = tensor
-        for number, state in mine.items():
-            self.pools[number] = Pool(self.rollouts, self.model)
-            self.pools[number].restore(state)

@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from diffusiongemma.errors import CheckpointError, InputError, UserError
+from diffusiongemma.kernels.experts import DENSE_RATIO
 from diffusiongemma.model.model import Model
 from diffusiongemma.train import parallel
 from diffusiongemma.train.checkpointing import RunDirectory, restore, snapshot
@@ -21,16 +22,18 @@ from diffusiongemma.train.compiled import Compiled
 from diffusiongemma.train.objective import Batch, Batches, Draw, Totals, mean_canvas_loss
 from diffusiongemma.train.optimisation import Average, optimisers, trained_parameters
 from diffusiongemma.train.parallel import LossModule
-from diffusiongemma.train.rollouts import Rolling
+from diffusiongemma.train.recorded import Recorder, record_corruption
+from diffusiongemma.train.rolling import Rolling
 from diffusiongemma.train.run import Run
 from diffusiongemma.train.runtime import Clock, Prefetch, keep_freed_memory, recomputed, seed_of, stop_on_signal
 
 Record = dict[str, Any]
 Report = Callable[[Record], None]
 Export = Callable[[Model], None]
+Also = Callable[[Model, int], Tensor]  # a further loss [] of each step, by its number from 0
 
 # What may differ between a run and its continuation: how long it goes, and what only watches it.
-MAY_CHANGE = ("steps", "budget", "save_seconds", "evaluate_every", "shard", "compile", "workers")
+MAY_CHANGE = ("steps", "budget", "save_seconds", "evaluate_every", "shard", "compile", "capture", "workers")
 SAVING_SHARE = 0.02  # of the time, at most, goes into saving
 
 
@@ -69,18 +72,20 @@ def train(
     resume: bool = False,
     settings: dict[str, Any] | None = None,
     hooks: Hooks = Hooks(),
+    also: Also | None = None,
 ) -> None:
     """Train those parameters of `model` that require gradients, in place; in the end they hold their average.
 
     A step follows the mean loss over all its batches, or with rollouts, once they have begun, that of canvases on
-    their way, whose places the batches' examples take when they come free. With a `directory` the run is saved now and
-    then, and `resume` goes on from there; `settings` are further facts (data, base model) that must then be the same.
+    their way, whose places the batches' examples take when they come free; `also` is a loss of each step beside that.
+    With a `directory` the run is saved now and then, and `resume` goes on from there; `settings` are further facts
+    (data, base model) that must then be the same.
 
     Raises `UserError` when the loss is not finite, the disk is full or the saved run is another one; what was saved
     before stays intact. After Ctrl-C or SIGTERM the run is saved, then `KeyboardInterrupt` raised.
     """
     keep_freed_memory()
-    training = Training(model, batches, run, directory, hooks)
+    training = Training(model, batches, run, directory, hooks, also)
     training.open(resume, settings or {})
     layers = model.backbone.layers
     with closing(training.batches), stop_on_signal() as stop, recomputed(layers, run.train.grad_checkpoint):
@@ -109,20 +114,28 @@ class Training:
         run: Run,
         directory: RunDirectory | None = None,
         hooks: Hooks = Hooks(),
+        also: Also | None = None,
     ):
         config, objective = run.train.on(model.device), run.objective
         if config.optimiser == "muon" and config.shard and parallel.world_size() > 1:
             raise InputError("muon does not work on sharded matrices: choose adam, or train in one process")
         if config.compile and (config.grad_checkpoint or (config.shard and parallel.world_size() > 1)):
             raise InputError("compile works on whole weights without gradient checkpointing: leave one of them out")
+        if config.capture and (config.grad_checkpoint or parallel.world_size() > 1):
+            raise InputError("captured passes are whole and of one process: leave out grad_checkpoint")
+        if config.capture and model.config.num_experts > DENSE_RATIO * model.config.top_k_experts:
+            raise InputError("passes with many experts cannot be captured: their gradients wait for the device")
         self.model, self.config, self.objective, self.directory = model.train(), config, objective, directory
-        self.hooks = hooks
+        self.hooks, self.also = hooks, also
         self.batches = Prefetch(batches, config.workers)
         self.module = LossModule(model, Compiled(mean_canvas_loss) if config.compile else mean_canvas_loss)
         if config.shard:
             parallel.shard(self.module)
         self.replicated = parallel.world_size() > 1 and not config.shard
-        self.rolling = Rolling(model, run.rollouts, objective, config, self.batches) if run.rollouts else None
+        self.recorder = Recorder(model, model.device, config.precision, config.compile) if config.capture else None
+        self.rolling = (
+            Rolling(model, run.rollouts, objective, config, self.batches, self.recorder) if run.rollouts else None
+        )
         self.steppers = optimisers(model, config)
         self.average = Average(model, config.ema)
         self.clock = Clock()
@@ -141,6 +154,8 @@ class Training:
         batches = self.batches(self.step)
         rolling = self.rolling if self.rolling and self.progress >= self.rolling.rollouts.after else None
         means = rolling.backward(batches, self.step) if rolling else self._backward(batches)
+        if self.also is not None:
+            means["also"] = self._backward_also(self.also)
         if self.replicated:
             parallel.sum_gradients(trained_parameters(self.model).values())
         rate = self.config.rate(self.step, self.progress)
@@ -151,6 +166,8 @@ class Training:
     def _backward(self, batches: Sequence[Batch]) -> dict[str, float]:
         """Add the gradients of a step -> this process's share of its losses."""
         totals = Totals.of(batches, self.objective)
+        if self.recorder is not None:
+            return self._backward_recorded(self.recorder, batches, totals)
         means = {"denoise": 0.0, "encoder": 0.0}
         for batch, draw in self._parts(batches):
             total, denoise, encoder = self._loss(batch, draw, totals)
@@ -159,6 +176,19 @@ class Training:
             means["denoise"] += float(denoise.detach())
             means["encoder"] += float(encoder.detach())
         return means
+
+    def _backward_also(self, also: Also) -> float:
+        """Add the gradients of the further loss -> this process's share of it."""
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            found = also(self.model, self.step) / parallel.world_size()
+        found.backward()
+        return float(found.detach())
+
+    def _backward_recorded(self, recorder: Recorder, batches: Sequence[Batch], totals: Totals) -> dict[str, float]:
+        """The same by captured passes, all of which are on their way before the first is waited for."""
+        parts = self._parts(batches)
+        found = [record_corruption(recorder, self.model, *part, self.objective, totals) for part in parts]
+        return {name: float(sum(f[name] for f in found if name in f)) for name in ("denoise", "encoder")}
 
     def _parts(self, batches: Sequence[Batch]) -> Iterator[tuple[Batch, Draw]]:
         """This process's parts of the step, one at a time. Random numbers are those of the whole batch."""
@@ -193,7 +223,7 @@ class Training:
             for group in stepper.param_groups:
                 group["lr"] = self.config.learning_rate * rate
             stepper.step()
-            stepper.zero_grad(set_to_none=True)
+            stepper.zero_grad(set_to_none=self.recorder is None)
         return norm
 
     def _record(self, means: dict[str, float], norm: float, rate: float, supervised: bool) -> None:
@@ -201,7 +231,7 @@ class Training:
         ended, right = means.pop("ended", 0.0), means.pop("right", 0.0)
         if ended:
             means["right"] = right / ended
-        means["loss"] = means["denoise"] + self.objective.encoder_weight * means["encoder"]
+        means["loss"] = means["denoise"] + self.objective.encoder_weight * means["encoder"] + means.get("also", 0.0)
         if not (supervised and self.objective.encoder_weight):
             del means["encoder"]
         self.step += 1

@@ -6,14 +6,17 @@ import argparse
 from collections.abc import Sequence
 
 from diffusiongemma.errors import UserError
-from recipes.nano import first_words, mean, refit, sight, tokenizer, tower, train
+from recipes.nano import first_words, glyphs, keeping, marks, mean, refit, sight, tokenizer, tower, train
 
 STAGES = {
     "tokenizer": tokenizer,
     "train": train,
+    "states": keeping,
     "mean": mean,
+    "digits": glyphs,
     "tower": tower,
     "refit": refit,
+    "marks": marks,
     "pictures": sight,
     "first-words": first_words,
 }

@@ -17,6 +17,7 @@ from recipes.nano.mixtures import HARD_MOST, RUNS, DataDirs, _corpora, _seeds
 from recipes.nano.sources import (
     boards,
     deciding,
+    declining,
     editing,
     explanations,
     knowledge,
@@ -35,7 +36,7 @@ from recipes.nano.sources.sentences import Sentences, of_definitions, of_writer
 Make = partial[Example]  # a generator of examples that lacks but the random numbers
 
 FEWEST_GIVENS, MOST_GIVENS = 21, 50  # of sudokus
-PICTURES = 0.15  # of them shown, not typed
+PICTURES = 0.25  # of them shown, not typed
 MANY_ANSWERS = (verses.generate, writing.generate)  # to one request
 
 
@@ -59,14 +60,14 @@ class Materials:
 def short_answers(materials: Materials) -> list[tuple[Make, float]]:
     """Questions and requests whose prompts and answers are short, with their shares."""
     return [
-        (partial(talk.generate, split="train"), 3.0),
+        (partial(talk.generate, split="train"), 4.0),
         (partial(knowledge.generate, split="train"), 5.0),
         (partial(explanations.generate, split="train"), 1.5),
         (partial(lists.generate, split="train"), 1.5),
-        (partial(sums.generate, split="train"), 3.0),
+        (partial(sums.generate, split="train"), 5.0),
         (partial(summing_up.generate, split="train"), 0.8),
         (partial(deciding.generate, split="train"), 1.2),
-        (partial(mending.generate, split="train", sentences=materials.sentences), 5.0),
+        (partial(mending.generate, split="train", sentences=materials.sentences), 7.0),
         (partial(explanations.generate_definition, split="train", defined=materials.defined), 0.3),
     ]
 
@@ -76,9 +77,9 @@ def longer_texts(materials: Materials) -> list[tuple[Make, float]]:
     made: list[tuple[Make, float]] = [
         (partial(editing.generate, split="train", sentences=materials.sentences), 3.0),
         (partial(reading.generate_extraction, split="train"), 4.0),
-        (partial(extraction.generate, split="train"), 1.5),
+        (partial(extraction.generate, split="train"), 2.0),
         (partial(reading.generate_question, split="train"), 1.0),
-        (partial(TASKS["repair"].generate, split="train"), 1.5),
+        (partial(TASKS["repair"].generate, split="train"), 2.0),
         (partial(verses.generate, split="train"), 2.0),
     ]
     return [*made, (partial(writing.generate, written=materials.written), 3.0)] if materials.written.texts else made
@@ -96,13 +97,15 @@ def source(makers: list[tuple[Make, float]], tokenizer: Any, config: ModelConfig
     return draw
 
 
-def board_source(tokenizer: Any, config: ModelConfig, seeds: sudoku.Seeds, most: int = MOST_GIVENS) -> Source:
+def board_source(
+    tokenizer: Any, config: ModelConfig, seeds: sudoku.Seeds, most: int = MOST_GIVENS, pictures: float = PICTURES
+) -> Source:
     """Sudokus in all spellings, a share of them as pictures."""
     pictured = Pictured(tokenizer, config)
 
     def draw(rng: np.random.Generator, count: int, step: int) -> list[Tokenised]:
         drawn = list(zip(*sudoku.sample_boards(seeds, count, rng, givens=(FEWEST_GIVENS, most)), strict=True))
-        shown = round(count * PICTURES + float(rng.random()) - 0.5)
+        shown = round(count * pictures + float(rng.random()) - 0.5)
         typed = [boards.pair(rng, puzzle, solution) for puzzle, solution in drawn[shown:]]
         return [
             *(pictured.example(rng, puzzle, solution) for puzzle, solution in drawn[:shown]),
@@ -140,4 +143,48 @@ def own_everyday_recipe(tokenizer: Any, config: ModelConfig, dirs: DataDirs, sud
     )
 
 
-EVERYDAY = {"everyday": everyday_recipe, "own-everyday": own_everyday_recipe}
+def kept_everyday_recipe(tokenizer: Any, config: ModelConfig, dirs: DataDirs) -> Mixture:
+    """For a model that is held to what it could before (`--keep`): of sudokus pictures alone, short answers mostly."""
+    materials = Materials.read(dirs)
+    return Mixture(
+        (
+            Part(board_source(tokenizer, config, _seeds(dirs), pictures=1.0), 0.06, encoder=False),
+            Part(source(short_answers(materials), tokenizer, config), 0.64, length=160, runs=RUNS),
+            Part(source(longer_texts(materials), tokenizer, config), 0.3, length=320, runs=RUNS),
+        ),
+        encoder_every=2,
+    )
+
+
+def manners(dirs: DataDirs) -> list[tuple[Make, float]]:
+    """Talk, tiny sums, verses, texts to mend and to read, and to say what one cannot do, with their shares."""
+    return [
+        (partial(talk.generate, split="train"), 9.0),
+        (partial(declining.generate, split="train"), 2.5),
+        (partial(declining.generate_small_sum, split="train"), 4.0),
+        (partial(verses.generate, split="train"), 1.5),
+        (partial(mending.generate, split="train", sentences=Materials.read(dirs).sentences), 2.0),
+        (partial(TASKS["answers"].generate, split="train"), 3.0),
+        (partial(TASKS["words"].generate, split="train"), 0.7),
+        (partial(TASKS["repair"].generate, split="train"), 1.0),
+        (partial(extraction.generate, split="train"), 1.5),
+    ]
+
+
+def manners_recipe(tokenizer: Any, config: ModelConfig, dirs: DataDirs) -> Mixture:
+    """`manners`, for a model held to what it could before (`--keep`), and pictures of sudokus."""
+    return Mixture(
+        (
+            Part(board_source(tokenizer, config, _seeds(dirs), pictures=1.0), 0.07, encoder=False),
+            Part(source(manners(dirs), tokenizer, config), 0.93, length=220, runs=RUNS),
+        ),
+        encoder_every=2,
+    )
+
+
+EVERYDAY = {
+    "manners": manners_recipe,
+    "everyday": everyday_recipe,
+    "kept-everyday": kept_everyday_recipe,
+    "own-everyday": own_everyday_recipe,
+}

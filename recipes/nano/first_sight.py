@@ -37,9 +37,14 @@ def first_weights(tower: Any, seed: int) -> None:
 
 
 @torch.no_grad()
-def hold(tower: Any) -> None:
-    """Keep the coordinate that queries and keys read as it was, whatever training did to it."""
-    tower.patch_embedder.position_embedding_table[..., _ONE] = 1.0
+def hold(tower: Any, patch_weights: Tensor | None = None) -> None:
+    """Keep the coordinate that queries and keys read as it was, whatever training did to it.
+
+    `patch_weights` [width, …] stand for the tower's own where others are trained.
+    """
+    embedder = tower.patch_embedder
+    (embedder.input_proj.weight if patch_weights is None else patch_weights)[_ONE] = 0.0
+    embedder.position_embedding_table[..., _ONE] = 1.0
     for layer in tower.encoder.layers:
         layer.input_layernorm.weight[_ONE] = 1.0
         layer.post_attention_layernorm.weight[_ONE] = 0.0
@@ -47,7 +52,7 @@ def hold(tower: Any) -> None:
 
 
 def _frequencies(width: int, side: int) -> Tensor:
-    """Cosines over a patch [width, 3 * side²]: 64 of brightness, and three means of colours; nothing in the rest."""
+    """Cosines of a patch's brightness [width, 3 * side²]: 64 of them; nothing in the rest."""
     at = (torch.arange(side) + 0.5) * torch.pi / side
     number = torch.arange(WAVES)
     waves = torch.cos(number[:, None] * at)  # [8, side]
@@ -56,7 +61,6 @@ def _frequencies(width: int, side: int) -> Tensor:
     planes = planes * (0.5 + (number[:, None] + number)[..., None, None] / 2)  # fine detail is faint in pictures
     made = torch.zeros(width, side, side, 3)
     made[: WAVES**2] = planes.flatten(0, 1)[..., None] / 3
-    made[WAVES**2 : WAVES**2 + 3] = torch.eye(3)[:, None, None, :] / side**2
     return made.view(width, -1)
 
 
@@ -65,7 +69,7 @@ def _places(places: int, width: int) -> Tensor:
     made = torch.zeros(2, places, width)
     at = torch.arange(places)[:, None] * torch.pi / 33 * torch.tensor([0.5, 1, 2, 3, 5.5, 11])  # [places, 6]
     waves = 0.5 * torch.cat([at.cos(), at.sin()], 1)
-    made[0, :, 68:80], made[1, :, 80:92] = waves, waves
+    made[0, :, 64:76], made[1, :, 76:88] = waves, waves
     return made
 
 

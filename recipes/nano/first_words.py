@@ -21,8 +21,8 @@ ONE_WORD = re.compile(r"[A-Za-z0-9'-]+[.!]?")  # enough of an answer where a wor
 
 # What an answer must name, by the question; alternatives apart by bars, several demands in a list.
 DEMANDS: dict[str, list[str]] = {
-    "Hello": ["hello|hi|welcome|greet"],
-    "Hi there!": ["hello|hi|welcome|greet"],
+    "Hello": [r"hello\b|hi\b|welcome|greet"],
+    "Hi there!": [r"hello\b|hi\b|welcome|greet"],
     "Who are you?": ["nano", "diffusion"],
     "What can you do?": [
         "sudoku|correct|json|fact|answer|mend|write|solve",
@@ -37,7 +37,7 @@ DEMANDS: dict[str, list[str]] = {
     "What colour is grass?": ["green"],
     "Is ice cold?": ["yes"],
     "What is the opposite of hot?": ["cold"],
-    "Name three animals.": [r"\w+\W+(?:and\W+)?\w+\W+(?:and\W+)?\w+"],
+    "Name three animals.": [r"[^.,\n]+[,\n][^.,\n]+(?:,|\n|\band\b)"],
     "Name a fruit that is yellow.": ["banana|lemon|pineapple|mango|pear|grapefruit|apple"],
     "Write a short poem about rain.": ["rain"],
     "Tell me a tiny story about a dog.": ["dog|puppy"],

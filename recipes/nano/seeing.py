@@ -1,12 +1,13 @@
 """nano's vision tower: its shape, its first weights, and how it speaks in the text model's embeddings.
 
-Ten symbols can stand in a square of a picture: a dot for nothing, and the digits. The tower's projection is the product
-of a readout, which says how much of each symbol it sees, and of their embeddings. So another text model needs another
-product and no training (`refit`).
+Eleven symbols can stand in a square of a page: a dot for nothing, the digits, and a newline beside the board. The
+tower's projection is the product of a readout, which says how much of each symbol it sees, and of their embeddings. So
+another text model needs another product and no training (`refit`).
 """
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -21,27 +22,29 @@ from diffusiongemma.model.vision import Vision
 from diffusiongemma.weights.saving import save_model
 from diffusiongemma.weights.skills import SKILLS, SUDOKU_PICTURES, add_skill
 from recipes.nano.first_sight import AROUND, first_weights
+from recipes.nano.sources.pictured import COLUMNS, ROWS, SYMBOLS
 
-SYMBOLS = ".123456789"
 TOWER: dict[str, Any] = {
-    "model_type": "gemma4_vision", "hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 3,
+    "model_type": "gemma4_vision", "hidden_size": 160, "intermediate_size": 512, "num_hidden_layers": 4,
     "num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": 16,
     # Of 140 soft tokens, 420 patches in a row when a picture is a strip.
     "position_embedding_size": 420, "patch_size": 16, "pooling_kernel_size": 3,
 }  # fmt: skip
-SOFT_TOKENS = 140  # at most, for an image: 11 x 11 for a square one
+SOFT_TOKENS = 140  # at most, for an image: the least number of the release's that a page fits
+PAGE = (9 * 48, COLUMNS * 48, ROWS * 48)  # pixels: a board's side, and the page's width and height
 SQUARE_WITHIN = 1.2  # the sides of a picture that is made square: of a board cut out by hand
 SHARPNESS = 8.0  # of the softmax over what the readout gives, which is to be 1 for what is there and 0 for the rest
 
 
 def symbol_embeddings(model: Model, tokenizer: Any) -> Tensor:
-    """Of the ten symbols, as the text stack reads them: scaled, [10, D]."""
+    """Of the eleven symbols, as the text stack reads them: scaled, [11, D]."""
+    ids = [tokenizer.encode(symbol, add_special_tokens=False) for symbol in SYMBOLS]
     with torch.no_grad():
-        return model.backbone.embed(torch.tensor(tokenizer.convert_tokens_to_ids(list(SYMBOLS)))).clone()
+        return model.backbone.embed(torch.tensor(ids)[:, 0]).clone()
 
 
 def refit(vision: Vision, old: Tensor, new: Tensor) -> None:
-    """Speak in the embeddings `new` [10, D'] where it spoke in `old` [10, D]."""
+    """Speak in the embeddings `new` [11, D'] where it spoke in `old` [11, D]."""
     readout = readout_of(vision, old)
     width = vision.projection.in_features
     vision.projection = nn.Linear(width, new.shape[1], bias=False)
@@ -49,7 +52,7 @@ def refit(vision: Vision, old: Tensor, new: Tensor) -> None:
 
 
 def readout_of(vision: Vision, embeddings: Tensor) -> Tensor:
-    """The readout [10, width] whose product with the `embeddings` [10, D] is the projection."""
+    """The readout [11, width] whose product with the `embeddings` [11, D] is the projection."""
     return torch.linalg.pinv(embeddings.T.double()).float() @ vision.projection.weight.detach().float()
 
 
@@ -59,58 +62,79 @@ def project(vision: Vision, readout: Tensor, embeddings: Tensor) -> None:
 
 
 class Reader(nn.Module):
-    """A tower with its readout, from the waves of square pictures' patches to symbols, as a convolution.
+    """A tower with its readout, from the brightness of pages' patches to symbols, as a convolution.
 
     What it computes is what the tower computes but for the 0.2 % of attention that its heads give elsewhere than to
-    the patch they are held to (`first_sight`). Its first layer is not trained: `waves` are taken once for each picture.
+    the patch they are held to (`first_sight`). All colours count the same.
     """
 
     def __init__(self, vision: Vision, embeddings: Tensor):
         super().__init__()
-        self.tower, self.norm = vision.tower, vision.norm
+        self.vision = vision
+        self.brightness = nn.Parameter(self._patch_weights().sum(-1))  # [width, 256]
         self.readout = nn.Parameter(readout_of(vision, embeddings))
 
+    def _patch_weights(self) -> Tensor:
+        weight = self.vision.tower.patch_embedder.input_proj.weight.detach()
+        return weight.view(len(weight), -1, 3)
+
     def trained(self) -> dict[str, nn.Parameter]:
-        """All but what `first_sight` holds."""
-        held = ("input_proj", "q_proj", "k_proj", "q_norm", "k_norm")
+        """All but what `first_sight` holds, and what follows from other weights."""
+        held = ("input_proj", "q_proj", "k_proj", "q_norm", "k_norm", "vision.projection")
         return {name: p for name, p in self.named_parameters() if not any(part in name for part in held)}
 
     @torch.no_grad()
-    def waves(self, patches: Tensor) -> Tensor:
-        """Of patches [..., 768] from 0 to 1 -> [..., D]."""
-        return self.tower.patch_embedder.input_proj(2 * patches - 1)
+    def exported(self, embeddings: Tensor) -> Vision:
+        """A copy of the tower as it is now, on the CPU, that speaks in these `embeddings` [11, D]."""
+        made = copy.deepcopy(self).cpu()
+        made._patch_weights().copy_(made.brightness[..., None].expand(-1, -1, 3) / 3)
+        project(made.vision, made.readout, embeddings)
+        return made.vision
 
-    def forward(self, waves: Tensor) -> Tensor:
-        """Waves [B, n, n, D] of n x n patches -> how much of each symbol each square shows [B, (n / 3)², 10]."""
-        n, pool = waves.shape[1], TOWER["pooling_kernel_size"]
-        table = self.tower.patch_embedder.position_embedding_table
-        hidden = waves + table[0, :n] + table[1, :n, None]
-        for layer in self.tower.encoder.layers:
+    def forward(self, patches: Tensor) -> Tensor:
+        """Patches [B, H, W, 256] from 0 to 1 -> how much of each symbol each square shows [B, H * W / 9, 11]."""
+        height, width, pool = *patches.shape[1:3], TOWER["pooling_kernel_size"]
+        tower = self.vision.tower
+        table = tower.patch_embedder.position_embedding_table
+        hidden = F.linear(2 * patches - 1, self.brightness) + (table[0, :width] + table[1, :height, None])
+        for layer in tower.encoder.layers:
             hidden = layer_as_convolution(layer, hidden)
-        pooled = hidden.unflatten(2, (n // pool, pool)).unflatten(1, (n // pool, pool)).mean((2, 4)).flatten(1, 2)
-        return F.linear(self.norm(pooled * pooled.shape[-1] ** 0.5), self.readout)
+        squares = hidden.float().unflatten(2, (width // pool, pool)).unflatten(1, (height // pool, pool))
+        pooled = squares.mean((2, 4)).flatten(1, 2)
+        with torch.autocast(patches.device.type, enabled=False):
+            return F.linear(self.vision.norm(pooled * pooled.shape[-1] ** 0.5), self.readout)
 
 
 def layer_as_convolution(layer: Any, hidden: Tensor) -> Tensor:
-    """A layer of the tower on [B, n, n, D], each head looking at its neighbour; at the rim, at what is nearest."""
+    """A layer of the tower on [B, H, W, D], each head looking at its neighbour; at the rim, at what is nearest."""
     attention = layer.self_attn
-    values = attention.v_proj(layer.input_layernorm(hidden)).unflatten(-1, (len(AROUND), -1))
-    heads = attention.v_norm(values).unbind(3)
-    seen = [beside(beside(head, rows, 1), columns, 2) for head, (columns, rows) in zip(heads, AROUND, strict=True)]
-    hidden = hidden + layer.post_attention_layernorm(attention.o_proj(torch.cat(seen, -1)))
-    return hidden + layer.post_feedforward_layernorm(layer.mlp(layer.pre_feedforward_layernorm(hidden)))
+    values = attention.v_proj(normed(layer.input_layernorm, hidden)).unflatten(-1, (len(AROUND), -1))
+    values = normed(attention.v_norm, values)
+    seen = attention.o_proj(neighbours(values))
+    hidden = hidden + normed(layer.post_attention_layernorm, seen)
+    inner = layer.mlp(normed(layer.pre_feedforward_layernorm, hidden))
+    return hidden + normed(layer.post_feedforward_layernorm, inner)
 
 
-def beside(x: Tensor, step: int, dim: int) -> Tensor:
-    """What is `step` (-1, 0 or 1) further along `dim`; the last stands for what would be beyond."""
-    if not step:
-        return x
-    first, last, rest = x.narrow(dim, 0, 1), x.narrow(dim, -1, 1), x.shape[dim] - 1
-    return torch.cat([x.narrow(dim, 1, rest), last] if step > 0 else [first, x.narrow(dim, 0, rest)], dim)
+def normed(norm: Any, x: Tensor) -> Tensor:
+    """`norm(x)`, in one kernel."""
+    return F.rms_norm(x.float(), x.shape[-1:], getattr(norm, "weight", None), norm.eps)
+
+
+def neighbours(values: Tensor) -> Tensor:
+    """Values [B, H, W, 8, d] -> [B, H, W, 8 * d], of each head those of the patch that is `AROUND` away."""
+    _, height, width = values.shape[:3]
+    rows = torch.cat([values[:, :1], values, values[:, -1:]], 1)
+    framed = torch.cat([rows[:, :, :1], rows, rows[:, :, -1:]], 2)
+    heads = [
+        framed[:, 1 + down : 1 + down + height, 1 + right : 1 + right + width, head]
+        for head, (right, down) in enumerate(AROUND)
+    ]
+    return torch.cat(heads, -1)
 
 
 def losses(seen: Tensor, symbols: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy and squared error of what was seen [..., 10] of `symbols` [...], means with `weights` [...]."""
+    """Cross-entropy and squared error of what was seen [..., 11] of `symbols` [...], means with `weights` [...]."""
     seen, symbols, weights = seen.flatten(0, -2), symbols.flatten(), weights.flatten()
     total = weights.sum()
     entropy = F.cross_entropy(SHARPNESS * seen, symbols, reduction="none")
@@ -151,4 +175,5 @@ def write(model: Model, source: Path, out: Path) -> None:
         add_skill(out, SUDOKU_PICTURES)
     settings = json.loads((source / "preprocessor_config.json").read_text())
     settings |= {"max_soft_tokens": SOFT_TOKENS, "square_within": SQUARE_WITHIN, "dark_on_light": True}
+    settings |= {"page": list(PAGE), "symbols": SYMBOLS}
     (out / "preprocessor_config.json").write_text(json.dumps(settings, indent=2) + "\n")

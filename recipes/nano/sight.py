@@ -18,8 +18,8 @@ from PIL import Image
 from diffusiongemma.tasks import sudoku
 from recipes.nano import fonts
 from recipes.nano.pictures import Wear, photograph_sudoku
-from recipes.nano.seeing import SYMBOLS, symbol_embeddings
-from recipes.nano.sources.pictured import AT, SQUARES, squares
+from recipes.nano.seeing import symbol_embeddings
+from recipes.nano.sources.pictured import read_out, squares
 
 REQUEST = "Solve this sudoku:"
 
@@ -46,13 +46,13 @@ def run(options: argparse.Namespace) -> None:
     )
     found = fonts.of_split(fonts.fetch(options.fonts), "test")
     pictures = [taken(puzzle, found, rng, options) for puzzle in puzzles]
-    reading = np.stack([read(model, picture) for picture in pictures])  # [N, 121]
-    shown = np.array([[SYMBOLS.index(symbol) for symbol in squares(puzzle)] for puzzle in puzzles])
-    right = reading == shown
-    cells = np.add.outer(np.array(AT) * SQUARES, AT).ravel()
-    exact = right.all(1)
+    reading = np.stack([read(model, picture) for picture in pictures])  # [N, 90]
+    shown = np.stack([squares(puzzle) for puzzle in puzzles])
+    right = reading.reshape(shown.shape) == shown
+    exact = right.all((1, 2))
     print(f"{len(found)} fonts of {sorted({fonts.family(path) for path in found})}")
-    print(f"cells right {right[:, cells].mean():.2%}, digits {right[shown > 0].mean():.2%}", flush=True)
+    cells, given = right[:, -9:, -9:], puzzles.reshape(-1, 9, 9) > 0
+    print(f"cells right {cells.mean():.2%}, digits {cells[given].mean():.2%}", flush=True)
     print(f"boards read exactly {exact.mean():.1%}", flush=True)
     if not options.read_only:
         report_solved(model, puzzles, pictures, exact)
@@ -68,7 +68,7 @@ def asked(picture: Image.Image) -> list[dict[str, Any]]:
 
 
 def read(model: Any, picture: Image.Image) -> np.ndarray:
-    """The number of the symbol [121] that each square of a square picture is read as."""
+    """The number of the symbol [90] that each square of a square picture's page is read as."""
     image = model.prompt(asked(picture)).images[0]
     tokens = model.network.image_features(image.pixels, image.positions)
     return torch.cdist(tokens, symbol_embeddings(model.network, model.tokenizer)).argmin(1).numpy()
@@ -89,5 +89,5 @@ def report_solved(model: Any, puzzles: np.ndarray, pictures: list[Image.Image], 
 def _told(model: Any, prompt: Any, puzzle: np.ndarray) -> list[int]:
     """The prompt's ids with the symbols themselves in the place of the image's tokens."""
     (start, end), ids = prompt.image_spans[0], list(prompt.ids)
-    ids[start:end] = model.tokenizer.convert_tokens_to_ids(squares(puzzle))
+    ids[start:end] = model.tokenizer.encode(read_out(squares(puzzle)), add_special_tokens=False)
     return ids

@@ -16,6 +16,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from diffusiongemma.config import FULL, SLIDING, ModelConfig
 from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.diffusion.temperature import Temperature
@@ -29,13 +31,14 @@ from diffusiongemma.train.parallel import process_group, rank
 from diffusiongemma.train.progress import Means, plain_line, seconds_of
 from diffusiongemma.train.rollouts import Rollouts
 from diffusiongemma.train.run import Run
-from diffusiongemma.train.trainer import Hooks, train
+from diffusiongemma.train.trainer import Also, Hooks, train
 from diffusiongemma.weights.checkpoint import load_model
 from diffusiongemma.weights.generation import decoding_files
 from diffusiongemma.weights.locate import ASSETS, choose_device
 from diffusiongemma.weights.saving import save_model
-from recipes.nano.everyday import EVERYDAY
+from recipes.nano.everyday import EVERYDAY, manners, source
 from recipes.nano.grow import grown
+from recipes.nano.keeping import Keeper, States, Texts
 from recipes.nano.mixtures import RECIPES as SKILLS
 from recipes.nano.mixtures import DataDirs
 
@@ -44,6 +47,7 @@ WIDER = {"hidden_size": 192, "intermediate_size": 512, "num_attention_heads": 6}
 
 NANO = ASSETS / "nano"
 SIDE_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "preprocessor_config.json")
+SETTINGS = ("recipe", "batch", "init", "keep", "keep_batch", "keep_weight", "texts")  # that a run goes on with
 # The smallest vision tower that transformers builds; without one it would add 167M random parameters.
 VISION = {
     "model_type": "gemma4_vision", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
@@ -94,8 +98,6 @@ def write_configs(config: ModelConfig, tokenizer: Any, directory: Path) -> None:
 
 def new_model(tokenizer: Any, seed: int, init: Path | None, device: str = "cpu", grow: bool = False) -> Model:
     """Float32 weights, random or those of `init`, made wider with `grow`; the vision tower is not trained."""
-    import torch
-
     if init is not None:
         model = load_model(init, torch.float32)
     else:
@@ -136,6 +138,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compile", action="store_true", help="compile the layers: minutes at first, then faster steps"
     )
+    parser.add_argument("--capture", action="store_true", help="on a CUDA device: the passes as graphs, no launches")
     parser.add_argument("--ema", type=float, default=0.998, help="decay of the average of the weights, per step")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true")
@@ -143,17 +146,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--corpora", type=Path, default=Path("runs/corpora"), help="where texts are fetched to")
     parser.add_argument("--written", type=Path, default=Path("runs/written"), help="what `recipes.nano.writer` wrote")
 
+    parser.add_argument("--keep", type=Path, metavar="NPZ", help="hold it to predictions that `states` kept")
+    parser.add_argument("--keep-batch", type=int, help=f"of them at a step; default {Keeper.COUNT}")
+    parser.add_argument("--keep-weight", type=float, help=f"of their loss; default {Keeper.WEIGHT}")
+    parser.add_argument("--texts", type=int, default=0, help="examples of manners a step that the encoder alone learns")
+
 
 def run(options: argparse.Namespace) -> None:
     """Raises `InputError` for options that do not go together."""
     if options.pool is not None and not (options.rollouts and options.pool > 0):
         raise InputError("--pool is a number of at least 1, and of --rollouts: leave it out, or give both")
+    if options.keep is None and not (options.keep_batch is None and options.keep_weight is None):
+        raise InputError("--keep-batch and --keep-weight are of --keep: leave them out, or give all")
     with process_group():
         _train(options)
 
 
+def _plain(value: Any) -> int | float | str:
+    return value if isinstance(value, int | float) else str(value)
+
+
+def _also(options: argparse.Namespace, tokenizer: Any, config: ModelConfig) -> Also | None:
+    """What is learnt beside the mixture."""
+    losses: list[Also] = []
+    if options.keep is not None:
+        count, weight = options.keep_batch or Keeper.COUNT, options.keep_weight or Keeper.WEIGHT
+        losses.append(Keeper(States.load(options.keep), count, options.seed, weight))
+    if options.texts:
+        makers = manners(DataDirs(options.cache, options.corpora, options.written))
+        losses.append(Texts(source(makers, tokenizer, config), config, options.texts, options.seed))
+    return (lambda model, step: torch.stack([one(model, step) for one in losses]).sum()) if losses else None
+
+
 def _train(options: argparse.Namespace) -> None:
-    import torch
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(NANO)
@@ -165,7 +190,7 @@ def _train(options: argparse.Namespace) -> None:
     train_config = TrainConfig(
         steps=options.steps, budget=options.budget, learning_rate=options.learning_rate, optimiser="muon",
         ema=options.ema, accumulate=options.accumulate, precision=options.precision, seed=options.seed,
-        compile=options.compile, workers=options.workers, shard=False,
+        compile=options.compile, capture=options.capture, workers=options.workers, shard=False,
     )  # fmt: skip
     objective = Objective(
         encoder_weight=float(mixture.encoder_every), draws=options.draws, noise_bias=options.noise_bias
@@ -181,9 +206,10 @@ def _train(options: argparse.Namespace) -> None:
         Run(train_config, objective, rollouts),
         directory=RunDirectory(options.out),
         resume=options.resume,
-        settings={"recipe": options.recipe, "batch": options.batch, "init": str(options.init)},
+        settings={name: _plain(getattr(options, name)) for name in SETTINGS},
         hooks=Hooks(
             report=lambda record: means.add(record, lambda mean: print(plain_line(mean), flush=True)),
             export=lambda trained: save_model(trained, options.out, source=options.out, dtype=torch.bfloat16),
         ),
+        also=_also(options, tokenizer, model.config),
     )

@@ -85,8 +85,10 @@ def test_it_is_the_architecture(model):
         assert model.tokenizer.convert_tokens_to_ids(token) != model.tokenizer.unk_token_id
 
 
-def test_images_reach_the_canvas(model):
+def test_images_reach_the_canvas():
     from PIL import Image
+
+    model = dg.load("nano-base")  # says nothing of what it was taught, so it is shown what it is given
 
     def entropies(colour: str) -> np.ndarray:
         image = Image.new("RGB", (96, 64), colour)

@@ -61,7 +61,7 @@ def test_the_embedded_models_options_reach_the_run(tmp_path, few_seeds):
     assert values["settings"]["rollouts"]["reads"] == 2 and values["settings"]["workers"] == 1
     with pytest.raises(SystemExit, match="no device 'tea' here"):
         main(["train", str(tmp_path / "b"), "--device", "tea"])
-    for wrong in (["--pool", "3"], ["--rollouts", "2", "--pool", "0"]):
+    for wrong in (["--pool", "3"], ["--rollouts", "2", "--pool", "0"], ["--keep-batch", "3"], ["--keep-weight", "1"]):
         with pytest.raises(SystemExit):
             main(["train", str(tmp_path / "b"), *wrong])
     assert not (tmp_path / "b").exists()
@@ -85,7 +85,7 @@ def test_models_of_other_shapes_have_no_mean(tmp_path, tiny_directory):
     assert not (tmp_path / "mean").exists()
 
 
-@pytest.mark.parametrize(("card", "stages"), [("nano", 7), ("nano-base", 1)])
+@pytest.mark.parametrize(("card", "stages"), [("nano", 11), ("nano-base", 1)])
 def test_the_cards_commands_are_real_and_follow_from_each_other(card, stages):
     """Every command is taken by the parser, and starts from an embedded model or from what one before it made."""
     text = " ".join((ASSETS / card / "README.md").read_text(encoding="utf-8").split())
@@ -94,10 +94,11 @@ def test_the_cards_commands_are_real_and_follow_from_each_other(card, stages):
     made = {ASSETS / "nano-base"}
     for command in commands:
         options = parser().parse_args(shlex.split(command))
-        needed = [options.first, options.second] if command.startswith("mean") else [options.init]
-        assert {ASSETS.parents[1] / path for path in needed if path} <= made, command
-        assert command.startswith("mean") or options.recipe in RECIPES
-        made.add(ASSETS.parents[1] / options.out)
+        starts = ("first", "second", "init", "model", "tower")
+        needed = [path for name in starts if (path := getattr(options, name, None)) is not None]
+        assert {ASSETS.parents[1] / path for path in needed} <= made | {ASSETS / "nano"}, command
+        assert getattr(options, "recipe", "base") in RECIPES
+        made |= {ASSETS.parents[1] / options.out} if hasattr(options, "out") else set()
 
 
 # --- prose ----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recipes.nano.fonts import family, of_split, usable
+from recipes.nano.fonts import family, fetch, of_split, usable
 from recipes.nano.pictures import CELL, Wear, draw_lines, draw_sudoku, photograph_sudoku
 
 FONTS = sorted(Path("/usr/share/fonts").rglob("*.ttf"))
@@ -62,3 +62,10 @@ def test_families_are_whole_in_one_half():
     train, test = of_split(FONTS, "train"), of_split(FONTS, "test")
     assert not {family(path) for path in train} & {family(path) for path in test}
     assert train or test
+
+
+def test_only_fonts_of_the_packages_asked_for_are_found(tmp_path):
+    for package in ("fonts-a", "fonts-b"):
+        (tmp_path / package / "usr").mkdir(parents=True)
+        (tmp_path / package / "usr" / "one.ttf").touch()
+    assert fetch(tmp_path, ["fonts-b"]) == [tmp_path / "fonts-b" / "usr" / "one.ttf"]

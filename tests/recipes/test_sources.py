@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -12,14 +13,14 @@ import numpy as np
 import pytest
 
 from diffusiongemma.tasks import Example, sudoku
-from recipes.nano.sources import boards, editing, explanations, mending, reading, sums, writing
+from recipes.nano.sources import boards, declining, editing, explanations, mending, reading, sums, writing
 from recipes.nano.sources.phrasing import is_probe, varied
 from recipes.nano.sources.sentences import Sentences, everyday, third
 
 SENTENCES = Sentences(
     ["She has two old cats.", "They were late because of the snow.", "He went to the market.", "I like this song."]
 )
-PLAIN = ("talk", "knowledge", "explanations", "lists", "sums", "verses", "summing_up", "deciding")
+PLAIN = ("talk", "knowledge", "explanations", "lists", "sums", "verses", "summing_up", "deciding", "declining")
 MAKERS: dict[str, Callable[..., Example]] = {
     **{name: import_module(f"recipes.nano.sources.{name}").generate for name in PLAIN},
     "extraction": reading.generate_extraction,
@@ -95,6 +96,18 @@ def test_sums_are_right():
             }[one.operation]
         )
     assert [sums.in_words(n) for n in (0, 13, 20, 42)] == ["zero", "thirteen", "twenty", "forty-two"]
+
+
+def test_large_sums_alone_are_declined():
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        asked = declining.generate_small_sum(rng, "train")
+        numbers = [*map(int, re.findall(r"\d+", asked.prompt))]
+        assert max(numbers) <= declining.LARGEST
+        assert str(asked.meta.get("result", "")) in asked.answer
+        declined = declining.generate(rng, "train")
+        numbers = [*map(int, re.findall(r"\d+", declined.prompt))]
+        assert declined.meta["kind"] != "large sum" or max(numbers) > declining.LARGEST
 
 
 def test_extracted_records_follow_their_schemas():

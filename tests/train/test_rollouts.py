@@ -24,7 +24,8 @@ from diffusiongemma.train.checkpointing import RunDirectory
 from diffusiongemma.train.compiled import Compiled
 from diffusiongemma.train.config import TrainConfig
 from diffusiongemma.train.objective import Batch, Draw, Objective, Totals, loss
-from diffusiongemma.train.rollouts import Canvases, Pool, Rolling, Rollouts, rollout_loss
+from diffusiongemma.train.rolling import Rolling, rollout_loss
+from diffusiongemma.train.rollouts import Canvases, Pool, Rollouts
 from diffusiongemma.train.run import Run
 from diffusiongemma.train.trainer import Hooks, train
 
@@ -226,7 +227,7 @@ def test_a_state_that_lost_its_canvases_is_refused(tmp_path):
 
 
 def test_compiled_the_losses_are_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr("diffusiongemma.train.rollouts.Compiled", lambda f: Compiled(f, backend="aot_eager"))
+    monkeypatch.setattr("diffusiongemma.train.rolling.Compiled", lambda f: Compiled(f, backend="aot_eager"))
     plain, compiled = run(tmp_path / "plain", steps=4), run(tmp_path / "compiled", steps=4, compile=True)
     assert [r["loss"] for r in compiled] == pytest.approx([r["loss"] for r in plain], rel=1e-4)
 

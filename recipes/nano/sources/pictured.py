@@ -1,7 +1,10 @@
-"""Sudokus as the vision tower hands them on: a soft token per square of the picture, a digit's or a dot's embedding.
+"""Sudokus as the vision tower hands them on: the soft tokens of a picture are the embeddings of the board, typed.
 
-The tower learns to give each square the embedding of the digit that stands there (`recipes.nano.tower`), so a text
-model that is taught with the tokens themselves in the picture's place reads pictures of which it has never seen one.
+A square picture of a board is laid on the right of a page of 10 x 9 soft tokens (`media.MediaSettings.page`): a soft
+token a cell, and to their left nothing, which is read as newlines.
+The tower learns to read that (`recipes.nano.tower`), so reading a picture is, for the text model, reading what is
+typed, at one distance from the answer, since nano's chat template writes pictures behind the request. A text model that
+is taught with the tokens themselves in the picture's place reads pictures of which it has never seen one.
 """
 
 from __future__ import annotations
@@ -17,19 +20,20 @@ from diffusiongemma.train.data import TURN_END, Tokenised, fill_canvases
 from recipes.nano.sources.boards import REQUESTS
 from recipes.nano.sources.phrasing import varied
 
-SQUARES = 11  # a side of a square picture of at most 140 soft tokens
-AT = tuple(int((cell + 0.5) * SQUARES / 9) for cell in range(9))  # the square in which the middle of a cell lies
-EMPTY = "."
+COLUMNS, ROWS = 10, 9  # of a page, in soft tokens
+SYMBOLS = ".123456789\n"  # what a soft token can show
 
 
-def squares(puzzle: np.ndarray) -> list[str]:
-    """What the 121 squares of a picture show, row by row, of a puzzle [81] with 0 for a blank."""
-    shown = [EMPTY] * SQUARES**2
-    for i, digit in enumerate(puzzle):
-        if digit:
-            row, column = divmod(i, 9)
-            shown[AT[row] * SQUARES + AT[column]] = str(int(digit))
-    return shown
+def squares(puzzle: np.ndarray) -> np.ndarray:
+    """The numbers of the `SYMBOLS` [9, 10] that a page shows of a puzzle [81] with 0 for a blank."""
+    page = np.full((ROWS, COLUMNS), SYMBOLS.index("\n"))
+    page[-9:, -9:] = puzzle.reshape(9, 9)
+    return page
+
+
+def read_out(symbols: np.ndarray) -> str:
+    """What a page shows, as text."""
+    return "".join(SYMBOLS[i] for i in symbols.flatten())
 
 
 class Pictured:
@@ -48,8 +52,7 @@ class Pictured:
         content = [{"type": "image", "image": ""}, *text]
         prompt = render([{"role": "user", "content": content}], self.tokenizer)
         before, after = self._ids(prompt.split(self.placeholder))
-        tokens = self.tokenizer.convert_tokens_to_ids(squares(puzzle))
-        answer = self._ids([sudoku.format_solution(solution) + TURN_END])[0]
+        tokens, answer = self._ids([read_out(squares(puzzle)), sudoku.format_solution(solution) + TURN_END])
         prompt_ids = [*before, *self.around[0], *tokens, *self.around[1], *after]
         return Tokenised(prompt_ids, fill_canvases(answer, self.config), len(answer))
 

@@ -116,21 +116,22 @@ def in_words(number: int) -> str:
 
 
 def generate(rng: np.random.Generator, split: Split) -> Example:
-    """One sum or a question around one; meta holds the `result`. Test has pairs of numbers that training never has."""
+    """One sum, whose `result` meta holds, or a question about numbers. Test has pairs that training never has."""
     while True:
         one = draw_sum(rng)
         if not in_split(f"sum {one.key}", split):
             continue
         kind = rng.random()
+        meta: dict[str, Any] = {"result": one.result, "kind": "sum"}
         if kind < 0.72:
             asked, answer = _asked(one, rng)
         elif kind < 0.88:
             asked, answer = _told(one, rng)
         else:
-            asked, answer = _about_numbers(rng)
+            (asked, answer), meta = _about_numbers(rng), {"kind": "number"}
         prompt = varied(rng, asked) if asked[0].isalpha() else asked
         if not is_probe(prompt):
-            return Example(prompt, answer, {"result": one.result, "kind": "sum"})
+            return Example(prompt, answer, meta)
 
 
 def _asked(one: Sum, rng: np.random.Generator) -> tuple[str, str]:
