@@ -86,8 +86,7 @@ class Bench:
 
     def _lattice(self, constraint: Constraint, width: int) -> None:
         recent_lattices.clear()
-        chain = constraint.begin(CANVASES * width).open_canvas(width)
-        _ = chain.lattice.both_ways
+        constraint.begin(CANVASES * width).open_canvas(width).lattice.prepare()
 
 
 def embedded() -> Bench:

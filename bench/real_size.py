@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_step import IDLE_SHARE, config_of, experts_used, step_of, token_of
+from gpu_model import IDLE_SHARE, config_of, experts_used
+from gpu_step import step_of, token_of
 from torch import Tensor
 
 import diffusiongemma as dg

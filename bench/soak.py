@@ -3,7 +3,8 @@
     python bench/soak.py [--minutes 5] [--clients 32] [--model nano] [--interfaces chat,messages] [--json]
 
 Starts a server of its own. Every answer that arrives is compared with that of the same request sent alone at the end:
-none may be lost, mixed up or late, and afterwards nothing may be running and the memory must be back.
+none may be lost, mixed up or late, and afterwards nothing may be running and the memory must be back. It is noted after
+each minute, in a pause: it must level off.
 """
 
 from __future__ import annotations
@@ -41,6 +42,11 @@ class Soak:
     problems: list[str] = field(default_factory=list)
     slowest: float = 0.0
 
+    @property
+    def unheard(self) -> set[str]:
+        """Paths of which no answer has come."""
+        return {interface.path for interface in self.interfaces} - set(self.outcomes)
+
 
 async def soak(
     address: str,
@@ -51,7 +57,8 @@ async def soak(
     most: int = 96,
     interfaces: Iterable[str] = INTERFACES,
 ) -> Soak:
-    """Let `clients` loose for some seconds, wait for the last answers, and check up to `checked` of them."""
+    """Let `clients` loose for some seconds, and on a slow machine until every interface has answered; wait for the last
+    answers, and check up to `checked` of them."""
     result = Soak(address, interfaces=[INTERFACES[name] for name in interfaces])
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=clients)
     async with httpx.AsyncClient(base_url=address, timeout=LATE, limits=limits) as http:
@@ -70,7 +77,7 @@ async def soak(
 
 
 async def _client(http: httpx.AsyncClient, result: Soak, rng: random.Random, end: float, most: int) -> None:
-    while time.monotonic() < end:
+    while (now := time.monotonic()) < end or (result.unheard and now < end + LATE):
         interface, kind = rng.choice(result.interfaces), rng.choices(list(MISCHIEF), list(MISCHIEF.values()))[0]
         body, started = interface.ask(rng, most), time.monotonic()
         try:
@@ -169,6 +176,12 @@ async def _memory(address: str) -> list[int]:
         return [round(value / 2**20) for value in await readings(http, "resident_bytes", "prefix_bytes")]
 
 
+def _stretches(minutes: float) -> list[float]:
+    """Seconds of each round; memory is looked at between two of them."""
+    whole, rest = divmod(60 * minutes, 60)
+    return [60.0] * int(whole) + [rest] * (rest > 0)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=5.0)
@@ -178,21 +191,27 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     names = options.interfaces.split(",")
-    with served(options.model, "--max-queue", "64", "--memory", "1", "--alias", "*") as address:
+    # Little memory, so that beginnings of prompts fill their share of it soon.
+    with served(options.model, "--max-queue", "64", "--memory", "0.25", "--alias", "*") as address:
         # The first seconds fill what is kept on purpose: beginnings of prompts, compiled constraints, token texts.
         warm = min(20.0, 10 * options.minutes)
         first = asyncio.run(soak(address, warm, options.clients, checked=0, seed=1, interfaces=names))
-        before = asyncio.run(_memory(address))
-        result = asyncio.run(soak(address, 60 * options.minutes, options.clients, interfaces=names))
-        after = asyncio.run(_memory(address))
+        memory = [asyncio.run(_memory(address))]
+        rounds = []
+        for seed, seconds in enumerate(_stretches(options.minutes), start=2):
+            checked = max(10, round(200 * seconds / 60 / options.minutes))
+            rounds.append(asyncio.run(soak(address, seconds, options.clients, checked, seed, interfaces=names)))
+            memory.append(asyncio.run(_memory(address)))
+            print(f"{seed - 1}: {memory[-1][0]} MiB", file=sys.stderr, flush=True)
+    outcomes = sum((done.outcomes for done in rounds), Counter[str]())
     figures = {
         "clients": options.clients,
         "minutes": options.minutes,
-        "outcomes": dict(sorted(result.outcomes.items())),
-        "slowest_seconds": round(result.slowest, 2),
-        "resident_mib": [before[0], after[0]],
-        "kept_prefixes_mib": [before[1], after[1]],
-        "problems": first.problems + result.problems,
+        "outcomes": dict(sorted(outcomes.items())),
+        "slowest_seconds": round(max(done.slowest for done in rounds), 2),
+        "resident_mib": [resident for resident, _ in memory],
+        "kept_prefixes_mib": [kept for _, kept in memory],
+        "problems": sum((done.problems for done in rounds), first.problems),
     }
     print(json.dumps(figures, indent=None if options.json else 1))
     sys.exit(bool(figures["problems"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,42 @@ def test_gpu_step_takes_a_step_apart_and_agrees_with_transformers(tmp_path):
     loose, tight = figures["transformers"]
     assert max(loose["encoder_difference"], loose["logits_difference"]) < 0.3
     assert max(tight["encoder_difference"], tight["logits_difference"]) < 1e-5
+
+
+def test_gpu_step_describes_what_a_device_did(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+    from gpu_step import describe
+
+    seen = {"busy_ms": 3.5, "launches": 40, "longest": [{"kernel": "expert_product", "ms": 1.25, "launches": 30}]}
+    lines = describe({"prefix": 5, "step_on_device": seen}).splitlines()
+    assert lines[0].startswith("prefix 5") and [line.split()[0] for line in lines[1:]] == [
+        "launches", "busy_ms", "expert_product",
+    ]  # fmt: skip
+
+
+def test_gpu_step_measures_kernels(tmp_path):
+    pytest.importorskip("triton")
+    sizes = (
+        "--tiny --device cpu --layers 1 --canvas 4 --prefix 5 --rounds 1 --tune 1 --dtype int4 --kernels --in-flight"
+    )
+    command = [sys.executable, str(BENCH / "gpu_step.py"), *sizes.split(), "--out", str(tmp_path / "figures.json")]
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    (agreement,), (row,), (tuned,) = figures["agreement"], figures["one_canvas"], figures["tuned"]
+    assert agreement["same_argmax"] == 1 and max(agreement[x] for x in ("prompt", "canvas", "token", "soft")) < 1e-4
+    assert row["kernels"] and min(row[f"{x}_ms"] for x in ("step", "token", "denoise_pass", "read_pass")) > 0
+    assert [found["products"] for found in tuned["products"]] == ["experts", "matrices", "head"] * 2
+
+
+def test_tensor_parallel_times_both_ways_and_their_sums(tmp_path):
+    command = [sys.executable, str(BENCH / "tensor_parallel.py"), str(tmp_path / "model"), "--tiny", "--layers", "2"]
+    command += ["--prefix", "5", "--rounds", "1", "--out", str(tmp_path / "figures.json")]
+    subprocess.run(command, capture_output=True, text=True, check=True)
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    ways = [figures[name] for name in figures if "process" in name]
+    assert len(ways) == 3 and all(way["step_s"] > 0 and way["token_s"] > 0 for way in ways)
+    assert figures["layers"] == 2 and figures["sums"]["step_sums_s"] > 0
 
 
 @pytest.mark.skipif(kernels()[0] is None, reason="needs a C++ compiler")
