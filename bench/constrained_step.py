@@ -86,7 +86,7 @@ class Bench:
 
     def _lattice(self, constraint: Constraint, width: int) -> None:
         recent_lattices.clear()
-        constraint.begin(CANVASES * width).open_canvas(width).lattice.prepare()
+        constraint.begin(CANVASES * width).open_canvas(width)
 
 
 def embedded() -> Bench:

@@ -48,6 +48,12 @@ def test_loading_asks_for_rounding_that_does_not_depend_on_company(monkeypatch, 
     assert os.environ["MKL_CBWR"] == "AVX2"
 
 
+def test_the_process_that_compiles_constraints_needs_no_torch():
+    code = "import sys, diffusiongemma.serve.transport.compiling_process; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 POLICY = """
 import os, pathlib, sys
 from diffusiongemma import host

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 PYTHON, TORCH, TRANSFORMERS = (3, 11), (2, 9), ((5, 12), (6,))  # lowest; for transformers also the first too new
 STEPS = 8  # denoise steps of the trial
 GIB = 2**30
+BUILD = "install a C++ compiler and run python -m diffusiongemma.kernels.build"
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ def machine() -> list[Check]:
         _memory(),
         _guarded("threads", _threads),
         _guarded("kernels", _kernels),
+        _guarded("automata", _automata),
         _video(),
     ]
 
@@ -152,8 +154,19 @@ def _kernels() -> Check:
     from diffusiongemma.kernels.native import kernels
 
     library, found = kernels()
-    advice = "weights in few bits are slow: install a C++ compiler and run python -m diffusiongemma.kernels.build"
+    advice = f"weights in few bits and steps under constraints are slow: {BUILD}"
     return Check("kernels", library is not None, found, advice, needed=False)
+
+
+def _automata() -> Check:
+    """The library that compiles constraints, without which its plain twin does."""
+    from diffusiongemma.kernels import automata
+
+    advice = f"schemas and patterns compile ten times as slowly: {BUILD}"
+    missing = "not built, or of another version" if automata.wanted() else "switched off by DIFFUSIONGEMMA_KERNELS"
+    return Check(
+        "automata", automata.available(), "compiled" if automata.available() else missing, advice, needed=False
+    )
 
 
 def _video() -> Check:

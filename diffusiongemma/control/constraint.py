@@ -20,7 +20,6 @@ import numpy as np
 
 from diffusiongemma.control.inference.bundles import Bundles
 from diffusiongemma.control.inference.finishing import finishing_states, no_path
-from diffusiongemma.control.inference.lattice import Lattice, build_lattice
 from diffusiongemma.control.recent import Recent
 from diffusiongemma.control.tokens.automaton import TokenAutomaton
 from diffusiongemma.errors import InputError
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
     from diffusiongemma.control.inference.chain import CanvasChain
     from diffusiongemma.control.inference.evidence import TokenBlocks
+    from diffusiongemma.control.inference.lattice import Lattice
 
 KEPT_LATTICE_BYTES = 128 * 2**20  # the same request again, and the same canvas of other requests, find them
 BYTES_OF_LAYOUT = 20  # of each token, in `TokenBlocks`
@@ -46,9 +46,9 @@ class Constraint:
     @cached_property
     def nbytes(self) -> int:
         """What it takes in memory, the layout of its classes included, which is made with the first canvas."""
-        parts = (*vars(self.automaton).values(), *vars(self.bundles).values())
         layout = BYTES_OF_LAYOUT * len(self.automaton.class_of_token)
-        return layout + sum(part.nbytes for part in parts if isinstance(part, np.ndarray))
+        parts = vars(self.automaton).values()
+        return layout + self.bundles.nbytes + sum(part.nbytes for part in parts if isinstance(part, np.ndarray))
 
     @property
     def minimum_tokens(self) -> int:
@@ -64,7 +64,12 @@ class Constraint:
         """`build_lattice` for this constraint; the latest results are kept, and do not keep the constraint."""
         key = weakref.ref(self), start, positions, *rules.values()
         known = recent_lattices.get(key)
-        return known or recent_lattices.put(key, build_lattice(self.automaton, self.bundles, start, positions, **rules))
+        return known or recent_lattices.put(key, self.new_lattice(start, positions, **rules))
+
+    def new_lattice(self, start: int, positions: int, **rules: Any) -> Lattice:
+        from diffusiongemma.control.inference.lattice import build_lattice
+
+        return build_lattice(self.automaton, self.bundles, start, positions, **rules)
 
     @cached_property
     def _blocks(self) -> dict[torch.device, TokenBlocks]:
@@ -149,7 +154,7 @@ class ConstraintState:
         if permitted:
             classes = {t: constraint.classes_of(tokens) for t, tokens in permitted.items()}
             rules |= dict(remaining=left - used, permitted=classes)
-            return build_lattice(constraint.automaton, constraint.bundles, self.state, used, **rules)
+            return constraint.new_lattice(self.state, used, **rules)
         # Room beyond what any text needs to finish makes no difference, and would hide what is in the cache.
         enough = constraint.longest_finish + max(0, end_not_before - used)
         return constraint.lattice(self.state, used, remaining=min(left - used, enough), **rules)

@@ -112,5 +112,5 @@ def _begun(request: Request, constraint: Constraint, model: ModelConfig) -> Requ
         except InputError as error:
             raise InputError(error.message, option=error.option or "pins") from error
     elif request.config.mode != "ar":
-        state.lattice(model.canvas_length).prepare()  # refused here, or found when the canvas is opened
+        state.lattice(model.canvas_length)  # refused here, or found when the canvas is opened
     return replace(request, constraint=state)

@@ -15,7 +15,7 @@ import numpy as np
 
 from diffusiongemma.kernels.build import automata_library
 
-VERSION = 2
+VERSION = 3
 DONE, TOO_MANY_ALTERNATIVES, TOO_MANY_STATES, TOO_DEEP, NO_MEMORY = range(5)  # `Outcome` of csrc/automata/nfa.h
 CHARS, SEQUENCE, EITHER, REPEAT, EMBEDDED = range(5)  # `Kind` there
 
@@ -57,9 +57,14 @@ class _Expression(ctypes.Structure):
     ]
 
 
+def wanted() -> bool:
+    """Whether the library is to be used where there is one."""
+    return os.environ.get("DIFFUSIONGEMMA_KERNELS") != "none"
+
+
 @cache
 def _library() -> ctypes.CDLL | None:
-    if os.environ.get("DIFFUSIONGEMMA_KERNELS") == "none" or not automata_library().exists():
+    if not wanted() or not automata_library().exists():
         return None
     try:
         found = ctypes.CDLL(str(automata_library()))
@@ -150,6 +155,15 @@ def same_rows(rows: RowArrays, chosen: np.ndarray, others: RowArrays) -> bool:
         byref(_described(rows)), _address(chosen), count, byref(_described(others))
     )
     return bool(same)
+
+
+def distances(distance: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """[S] int64, 0 at some states and more than S at all others -> those within reach get the fewest edges to them."""
+    edges = [np.ascontiguousarray(ends, np.int64) for ends in (source, target)]
+    distance = np.ascontiguousarray(distance, np.int64)
+    sizes = c_int64(len(source)), c_int64(len(distance))
+    _loaded().automata_distances(*map(_address, edges), *sizes, _address(distance))
+    return distance
 
 
 def _described(rows: RowArrays) -> _Rows:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from diffusiongemma.kernels.build import INSTRUCTION_SETS, library
 
-VERSION = 8
+VERSION = 9
 VARIABLE = "DIFFUSIONGEMMA_KERNELS"  # one of INSTRUCTION_SETS, or "none"
 AVX512 = {"avx512f", "avx512bw", "avx512vl", "avx512_vnni"}
 NEEDS: dict[str, set[str]] = {
@@ -190,6 +190,7 @@ def _load(name: str) -> ctypes.CDLL | str:
         found = ctypes.CDLL(str(path))
         if found.packed_version() != VERSION or found.packed_weight_size() != ctypes.sizeof(Weight):
             return "of another version: build it again"
+        found.packed_paths.restype = c_int64
         if not found.packed_allowed():
             return "not allowed by the system"
     except OSError as error:

@@ -24,6 +24,7 @@ from diffusiongemma.cli.cells import printable
 from diffusiongemma.cli.commands import COMMANDS
 from diffusiongemma.cli.sudoku import verdict
 from diffusiongemma.engine.engine import Engine
+from diffusiongemma.kernels import automata
 from diffusiongemma.options import SAMPLER_NAMES
 from diffusiongemma.recording import load_trace
 
@@ -567,6 +568,17 @@ def test_the_command_line_takes_structure(cli, tmp_path):
     for bad in (["--regex", "("], ["--json-schema", tmp_path / "absent"], ["--regex", "a", "--choice", "b"]):
         failed = cli("run", "?", *bad)
         assert failed.code == 2 and failed.err.count("\n") == 1
+
+
+def test_doctor_tells_where_constraints_compile_slowly(monkeypatch):
+    checks = {check.name: check for check in doctor.machine()}
+    assert checks["automata"].ok is automata.available()
+    monkeypatch.setattr(automata, "available", lambda: False)
+    check = doctor._automata()
+    assert not check.ok and not check.needed
+    assert "diffusiongemma.kernels.build" in check.advice and "not built" in check.found
+    monkeypatch.setenv("DIFFUSIONGEMMA_KERNELS", "none")
+    assert "DIFFUSIONGEMMA_KERNELS" in doctor._automata().found
 
 
 def test_doctor_tells_when_the_cores_are_busy(monkeypatch):

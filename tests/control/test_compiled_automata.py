@@ -12,7 +12,7 @@ from diffusiongemma.control.json_schema.text import json_schema_language
 from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages import nfa
 from diffusiongemma.control.languages.charset import ANY_CHAR, chars
-from diffusiongemma.control.languages.dfa import CharDfa, TooLarge, minimised, of_words, smallest, trimmed
+from diffusiongemma.control.languages.dfa import CharDfa, TooLarge, distances, minimised, of_words, smallest, trimmed
 from diffusiongemma.control.languages.regex import regex_language
 from diffusiongemma.kernels import automata, build
 
@@ -91,6 +91,16 @@ def test_of_tables():
         assert_same(smallest(dfa), minimised(trimmed(dfa)))
         merged += trimmed(dfa).num_states - smallest(dfa).num_states
     assert merged > 0
+
+
+def test_distances(monkeypatch):
+    rng = np.random.default_rng(3)
+    for states, edges in ((1, 0), (6, 7), (60, 70), (400, 2000)):
+        source, target, starts = (rng.integers(0, states, n) for n in (edges, edges, 2))
+        found = distances(starts, source, target, states)
+        with monkeypatch.context() as patch:
+            patch.setattr(automata, "available", lambda: False)
+            assert (found == distances(starts, source, target, states)).all()
 
 
 def test_anchors_are_left_to_the_twin():

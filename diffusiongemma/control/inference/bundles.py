@@ -21,9 +21,10 @@ class Bundles:
     position is computed once for all of them.
     """
 
-    source: np.ndarray  # [P]
-    target: np.ndarray  # [P]
-    class_set: np.ndarray  # [P]
+    source: np.ndarray  # [P] int32, ascending
+    target: np.ndarray  # [P] int32
+    class_set: np.ndarray  # [P] int32
+    first_of_state: np.ndarray  # [S + 1] where the bundles of each state begin
     classes: np.ndarray  # [N] the classes of set 0, then of set 1, …
     first: np.ndarray  # [sets + 1] where each set begins in `classes`
     by_class: np.ndarray  # [N] positions in `classes`, ordered by class
@@ -45,14 +46,19 @@ class Bundles:
         classes = np.concatenate(distinct)
         by_class = np.argsort(classes, kind="stable")
         return cls(
-            source=pairs // automaton.num_states,
-            target=pairs % automaton.num_states,
-            class_set=class_set,
+            source=(pairs // automaton.num_states).astype(np.int32),
+            target=(pairs % automaton.num_states).astype(np.int32),
+            class_set=class_set.astype(np.int32),
+            first_of_state=np.searchsorted(pairs, np.arange(automaton.num_states + 1) * automaton.num_states),
             classes=classes,
             first=np.concatenate([[0], np.cumsum([len(d) for d in distinct])]),
             by_class=by_class,
             first_by_class=np.searchsorted(classes[by_class], np.arange(automaton.num_classes)),
         )
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in vars(self).values())
 
     @property
     def num_sets(self) -> int:

@@ -36,7 +36,7 @@ class CanvasChain:
 
     @property
     def start(self) -> int:
-        return int(self.lattice.states[0][0])
+        return int(self.lattice.live[0].argmax())
 
     def posterior(self, scores: torch.Tensor | Evidence) -> Posterior:
         """Each position's distribution given that the whole canvas is accepted.

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from diffusiongemma.control.inference.chain import CanvasChain, Posterior
 from diffusiongemma.control.inference.evidence import Evidence
+from diffusiongemma.control.languages.dfa import DEAD
 from diffusiongemma.diffusion.readout import (
     CHUNK_ELEMENTS,
     Adjust,
@@ -45,9 +46,9 @@ class Constrained(Reader):
 
     def pinnable(self, tokens: Sequence[int]) -> int:
         state = self.chain.start
-        for count, (token, live) in enumerate(zip(tokens, self.chain.lattice.states[1:], strict=False)):
+        for count, (token, live) in enumerate(zip(tokens, self.chain.lattice.live[1:], strict=False)):
             state = self.chain.automaton.advance(state, token)
-            if state not in live:
+            if state == DEAD or not live[state]:
                 return count
         return len(tokens)
 

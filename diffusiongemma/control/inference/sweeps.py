@@ -1,8 +1,8 @@
-"""Sums over all paths of a lattice, position by position: one loop, two ways to add up.
+"""Sums over all paths of a lattice, and the best of them, position by position.
 
 Weights are [C, sets], a log mass or score per position and class set. A schema can force dozens of tokens that the
-model finds absurd, and no float holds such products. So marginals are summed as scaled probabilities first, which is
-up to twice as fast, and again on a log scale where anything that counts was too small for a float.
+model finds absurd, and no float holds such products: the library adds up scaled doubles first, and numbers with more
+room for exponents where anything that counts was too small for them; its plain twin does so on a log scale.
 """
 
 from __future__ import annotations
@@ -13,115 +13,99 @@ import numpy as np
 import torch
 
 from diffusiongemma.control.inference.bundles import Bundles
-from diffusiongemma.control.inference.lattice import BothWays, Lattice
+from diffusiongemma.control.inference.lattice import Lattice
 from diffusiongemma.kernels.lattice import available
 
 SMALLEST_MASS = 1e-280  # relative to a position's largest: above it float64 sums lose nothing
-SCALED_EVERY = 4  # positions
 SAME_TOTAL = 1e-9  # how far apart, as logs, sums of the same paths may be
+SMALLEST_LOG = -1e9  # relative to a position's largest: as good as nothing
 
 
 def best_path(lattice: Lattice, weights: np.ndarray) -> np.ndarray:
     """[C] the class sets along the best path, from the best score of each set at each position [C, sets]."""
     if available():
-        return lattice.flat.best_path(weights)
-    values = _best_to_end(lattice, weights)
-    moves, node = lattice.backward, 0
-    of_move = weights.ravel()[moves.cell]
-    cells = np.empty(lattice.positions, np.int64)
-    for t, (leaves, begins, at) in enumerate(zip(moves.leaves, moves.begins, moves.slices, strict=True)):
-        begin, end = begins[node], begins[node + 1] if node + 1 < len(begins) else len(leaves)
-        reached, first = leaves[begin:end], at.start + begin
-        picked = int(np.argmax(of_move[first : at.start + end] + values[t + 1][reached]))
-        cells[t] = moves.cell[first + picked]
-        node = int(reached[picked])
-    return cells % weights.shape[1]
-
-
-def _best_to_end(lattice: Lattice, weights: np.ndarray) -> list[np.ndarray]:
-    """For each position 0 .. C, the score of the best path from each node to an end."""
-    moves, values = lattice.backward, np.zeros(len(lattice.states[-1]))
-    of_move = weights.ravel()[moves.cell]
-    swept = [values]
+        return lattice.arrays.best_path(weights)
+    states = lattice.live.shape[1]
+    chosen, values = np.empty((lattice.positions, states), np.int64), np.zeros(states)
     for t in reversed(range(lattice.positions)):
-        values = np.maximum.reduceat(values[moves.leaves[t]] + of_move[moves.slices[t]], moves.begins[t])
-        swept.append(values)
-    return swept[::-1]
+        source, target, class_set = lattice.steps[t]
+        found = weights[t, class_set] + values[target]
+        begins = np.flatnonzero(np.diff(source, prepend=-1))
+        values = np.full(states, -np.inf)
+        values[source[begins]] = np.maximum.reduceat(found, begins)
+        best = np.flatnonzero(found == values[source])[::-1]
+        chosen[t, source[best]] = best  # the last one written is the first of equals
+    state, path = int(lattice.live[0].argmax()), np.empty(lattice.positions, np.int64)
+    for t, (_, target, class_set) in enumerate(lattice.steps):
+        path[t], state = class_set[chosen[t, state]], target[chosen[t, state]]
+    return path
 
 
 def set_posterior(lattice: Lattice, log_mass: np.ndarray) -> np.ndarray:
     """[C, sets] how probable it is that an accepted path reads each class set at each position; rows sum to 1."""
-    total = lattice.flat.joint_sums(_relative(lattice, log_mass)) if available() else None
-    if total is None:
-        joint = None if available() else _scaled_joint(lattice, log_mass)
-        joint = _log_joint(lattice, log_mass) if joint is None else joint
-        total = np.bincount(lattice.backward.cell, weights=joint, minlength=log_mass.size).reshape(log_mass.shape)
-    shares: np.ndarray = total / total.sum(1, keepdims=True)
-    return shares
-
-
-def _relative(lattice: Lattice, log_mass: np.ndarray) -> np.ndarray:
-    """[C, sets] masses over the largest that a move reads at the position, at most 1."""
     most = np.where(lattice.read, log_mass, -np.inf).max(1, keepdims=True)
-    relative = log_mass - most
-    weights: np.ndarray = np.exp(np.minimum(relative, 0, out=relative), out=relative)
-    return weights
+    relative = np.clip(log_mass - most, SMALLEST_LOG, 0)
+    return lattice.arrays.joint_shares(relative) if available() else _joint_shares(lattice, relative)
 
 
-def _log_joint(lattice: Lattice, log_mass: np.ndarray) -> np.ndarray:
-    """[M] of every move, the sum of all paths that take it over the sum of all paths."""
-    both = lattice.both_ways
-    values, joined = _swept(both, log_mass)
-    # What comes before a move, its own weight and what follows it, over the sum of all paths.
-    log_joint = joined[both.backward_at]
-    log_joint += values[both.before_at]
-    log_joint -= values[-1]
-    return np.exp(log_joint, out=log_joint)
+def _joint_shares(lattice: Lattice, log_weights: np.ndarray) -> np.ndarray:
+    """The plain twin of `LatticeArrays.joint_shares`."""
+    shares = _scaled_shares(lattice, log_weights)
+    return _log_shares(lattice, log_weights) if shares is None else shares
 
 
-def _scaled_joint(lattice: Lattice, log_mass: np.ndarray) -> np.ndarray | None:
-    """[M] the same up to a factor for each position, or None where floats don't hold it.
+def _scaled_shares(lattice: Lattice, log_weights: np.ndarray) -> np.ndarray | None:
+    """[C, sets] by sums that are scaled at every position, or None where floats don't hold them.
 
     The sum of all paths is found at every position, from what leads there and what follows. What became 0 on one side
     is missing in some of these sums, so where all are equal nothing that counts is lost.
     """
-    both, moves = lattice.both_ways, lattice.backward
-    joined = _relative(lattice, log_mass).ravel().take(both.cell)  # [2 M]
-    values = np.ones(both.values[-1].stop)
-    scales = np.zeros((2, lattice.positions + 1))  # logs of what the values of each turn were divided by, either way
-    turns = zip(both.leaves, both.begins, both.slices, both.values, both.values[1:], both.split, strict=False)
-    for turn, (leaves, begins, at, now, then, split) in enumerate(turns, 1):
-        sums = joined[at]
-        sums *= values[now].take(leaves)
-        after = values[then]
-        np.add.reduceat(sums, begins, out=after)
-        if turn % SCALED_EVERY == 0:
-            most = np.maximum.reduceat(after, (0, split))
-            if not most.all():
-                return None
-            after[:split] /= most[0]
-            after[split:] /= most[1]
-            scales[:, turn] = np.log(most)
-    joint = joined[both.backward_at]
-    joint *= values[both.before_at]
-    sums = np.add.reduceat(joint, [at.start for at in moves.slices])
-    if not sums.all():
-        return None
-    forward, backward = np.cumsum(scales, axis=1)
-    log_total = np.log(sums) + forward[:-1] + backward[:-1][::-1]
-    return joint if np.ptp(log_total) < SAME_TOTAL else None
+    weights, states = np.exp(log_weights), lattice.live.shape[1]
+    ahead, ahead_of, totals = [lattice.live[0].astype(float)], [0.0], np.empty(lattice.positions)
+    for w, (source, target, class_set) in zip(weights, lattice.steps, strict=True):
+        sums = np.bincount(target, ahead[-1][source] * w[class_set], states)
+        if not (most := sums.max()):
+            return None
+        ahead.append(sums / most)
+        ahead_of.append(ahead_of[-1] + np.log(most))
+    behind, behind_of, shares = lattice.live[-1].astype(float), 0.0, np.empty_like(log_weights)
+    for t in reversed(range(lattice.positions)):
+        source, target, class_set = lattice.steps[t]
+        follows = weights[t, class_set] * behind[target]
+        joint = ahead[t][source] * follows
+        behind = np.bincount(source, follows, states)
+        if not ((total := joint.sum()) and (most := behind.max())):
+            return None
+        totals[t] = np.log(total) + ahead_of[t] + behind_of
+        shares[t] = np.bincount(class_set, joint / total, shares.shape[1])
+        behind = behind / most
+        behind_of += np.log(most)
+    return shares if np.ptp(totals) < SAME_TOTAL else None
 
 
-def _swept(both: BothWays, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The values before every turn and after the last; of every move, its weight and the sum over the paths behind."""
-    joined = weights.ravel().take(both.cell)  # [2 M]
-    values = np.zeros(both.values[-1].stop)
-    turns = zip(both.leaves, both.begins, both.slices, both.values, both.values[1:], strict=False)
-    for leaves, begins, at, now, then in turns:
-        sums = joined[at]
-        sums += values[now].take(leaves)
-        np.logaddexp.reduceat(sums, begins, out=values[then])
-    return values, joined
+def _log_shares(lattice: Lattice, log_weights: np.ndarray) -> np.ndarray:
+    """[C, sets] by sums on a log scale."""
+    states, (positions, sets) = lattice.live.shape[1], log_weights.shape
+    ahead, shares = [np.where(lattice.live[0], 0.0, -np.inf)], np.empty_like(log_weights)
+    for t, (source, target, class_set) in enumerate(lattice.steps):
+        ahead.append(_log_sums_by(target, ahead[t][source] + log_weights[t, class_set], states))
+    behind = np.where(lattice.live[-1], 0.0, -np.inf)
+    for t in reversed(range(positions)):
+        source, target, class_set = lattice.steps[t]
+        follows = log_weights[t, class_set] + behind[target]
+        behind = _log_sums_by(source, follows, states)
+        joint = _log_sums_by(class_set, ahead[t][source] + follows, sets)
+        shares[t] = np.exp(joint - np.logaddexp.reduce(joint))
+    return shares
+
+
+def _log_sums_by(group: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
+    """[count] log Σ exp of the values [n] of each group 0 .. count - 1; -inf for those without."""
+    peak = np.full(count, -np.inf)
+    np.maximum.at(peak, group, values)
+    with np.errstate(divide="ignore"):
+        sums: np.ndarray = np.log(np.bincount(group, np.exp(values - peak[group]), count))
+    return np.add(sums, peak, where=sums > -np.inf, out=sums)
 
 
 @dataclass(frozen=True, eq=False)

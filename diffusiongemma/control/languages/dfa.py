@@ -251,14 +251,16 @@ def trimmed(dfa: CharDfa) -> CharDfa:
 def chars_to_end(dfa: CharDfa) -> np.ndarray:
     """[S] the fewest characters from each state to acceptance, UNREACHABLE where there is no way."""
     source, atom = np.nonzero(dfa.next != DEAD)
-    pairs = np.unique(source * dfa.num_states + dfa.next[source, atom])
-    return distances(np.flatnonzero(dfa.accepting), pairs % dfa.num_states, pairs // dfa.num_states, dfa.num_states)
+    return distances(np.flatnonzero(dfa.accepting), dfa.next[source, atom], source, dfa.num_states)
 
 
 def distances(starts: np.ndarray, source: np.ndarray, target: np.ndarray, num_states: int) -> np.ndarray:
-    """[S] the fewest edges from any of `starts`, UNREACHABLE where there is no way."""
+    """[S] int64 the fewest edges from any of `starts`, UNREACHABLE where there is no way."""
     distance = np.full(num_states, UNREACHABLE, np.int64)
     distance[starts] = 0
+    if automata.available():
+        return automata.distances(distance, source, target)
+    source, target = np.divmod(np.unique(source * np.int64(num_states) + target), num_states)
     steps, frontier = 0, distance == 0
     while frontier.any():
         steps += 1

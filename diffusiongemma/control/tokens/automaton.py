@@ -140,10 +140,8 @@ def _compiled(
 def _live_states(moves: Rows, accepting: np.ndarray) -> np.ndarray:
     """[S] which states lie on a way from state 0 to acceptance."""
     states = len(accepting)
-    pairs = np.unique(moves.origin * np.int64(states) + moves.target)
-    source, target = pairs // states, pairs % states
-    reached = distances(np.zeros(1, np.int64), source, target, states) < UNREACHABLE
-    finishes = distances(np.flatnonzero(accepting), target, source, states) < UNREACHABLE
+    reached = distances(np.zeros(1, np.int64), moves.origin, moves.target, states) < UNREACHABLE
+    finishes = distances(np.flatnonzero(accepting), moves.target, moves.origin, states) < UNREACHABLE
     return reached & finishes
 
 

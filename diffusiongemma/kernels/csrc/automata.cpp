@@ -7,7 +7,7 @@
 
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 
-EXPORTED int automata_version() { return 2; }
+EXPORTED int automata_version() { return 3; }
 
 template <class Work>
 static int guarded(Table **out, Work work) {
@@ -80,6 +80,22 @@ EXPORTED int automata_same_rows(const Rows *rows, const int64_t *chosen, int64_t
     if (memcmp(rows->target + a, others->target + b, sizeof(int32_t) * size)) return 0;
   }
   return 1;
+}
+
+// distance [states], 0 where one begins and more than `states` elsewhere -> the fewest edges to each within reach.
+EXPORTED void automata_distances(const int64_t *source, const int64_t *target, int64_t edges, int64_t states,
+                                 int64_t *distance) {
+  std::vector<int64_t> first(states + 1, 0), order(edges), reached;
+  for (int64_t e = 0; e < edges; e++) first[source[e]]++;
+  for (int64_t s = 0; s < states; s++) first[s + 1] += first[s];
+  for (int64_t e = edges; e-- > 0;) order[--first[source[e]]] = target[e];
+  for (int64_t s = 0; s < states; s++)
+    if (!distance[s]) reached.push_back(s);
+  for (size_t i = 0; i < reached.size(); i++) {
+    const int64_t s = reached[i];
+    for (int64_t e = first[s]; e < first[s + 1]; e++)
+      if (distance[order[e]] > states) distance[order[e]] = distance[s] + 1, reached.push_back(order[e]);
+  }
 }
 
 EXPORTED int64_t automata_states(const Table *t) { return t->states(); }

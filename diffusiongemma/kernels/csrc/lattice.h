@@ -1,21 +1,56 @@
-// Sums and best paths over the lattice of a constraint, and what a row of scores says of each block of tokens.
+// Sums and best paths over the lattice of a constraint.
 #pragma once
 
 #include <cmath>
+#include <cstdint>
 #include <cstdlib>
+#include <cstring>
 
-#include "readout.h"
-
-// Every node of positions 0 .. C - 1, one position after the other, and its moves: `first_move[n] .. first_move[n + 1]`.
-// A move reads one class set and leads to a node of the next position.
+// Bundles of edges lead from state to state; each reads a class set. A move is a bundle taken at one position, where
+// its ends are live before and after it: the same bundles at all positions, so no move is stored.
 struct Lattice {
-  int64_t positions, sets;
-  const int64_t *first_node;  // [C + 2]: position t has nodes first_node[t] .. first_node[t + 1]; C too, without moves
-  const int64_t *first_move;  // [nodes with moves + 1]
-  const int32_t *after, *set;  // [M] the node it leads to, within its position; the class set
+  int64_t positions, states, sets;
+  const int64_t *first;             // [states + 1]: the bundles first[s] .. first[s + 1] leave state s
+  const int32_t *target, *set;      // [bundles]
+  const uint8_t *live;              // [positions + 1, states]
+  const uint8_t *const *permitted;  // [positions] null, or [bundles]: which may be taken there
+
+  template <class Work>
+  void each_from(int64_t state, int64_t position, Work work) const {
+    const uint8_t *allowed = permitted[position];
+    for (int64_t m = first[state]; m < first[state + 1]; m++)
+      if (!allowed || allowed[m]) work(m);
+  }
 };
 
-constexpr double SAME_TOTAL = 1e-9;  // how far apart, as logs, sums of the same paths may be
+struct Wide {  // m * 2^e, for what no double holds
+  double m;
+  int64_t e;
+};
+
+constexpr int64_t NOTHING_BESIDE = 200;  // doublings: far more than the digits of a double
+
+inline double one(const double *) { return 1; }
+inline Wide one(const Wide *) { return {1, 0}; }
+inline bool above_zero(double a) { return a > 0; }
+inline bool above_zero(Wide a) { return a.m > 0; }
+inline double product(double a, double b) { return a * b; }
+inline Wide product(Wide a, Wide b) { return {a.m * b.m, a.e + b.e}; }
+inline void add(double &sum, double more) { sum += more; }
+inline void add(Wide &sum, Wide more) {
+  const int64_t apart = more.e - sum.e;
+  if (!above_zero(more)) return;
+  if (!above_zero(sum) || apart > NOTHING_BESIDE) sum = more;
+  else if (apart > 0) sum = {ldexp(sum.m, (int)-apart) + more.m, more.e};
+  else if (apart > -NOTHING_BESIDE) sum.m += ldexp(more.m, (int)apart);
+}
+inline double share(double part, double whole) { return part / whole; }
+inline double share(Wide part, Wide whole) {
+  const int64_t apart = part.e - whole.e;
+  return apart < -2000 ? 0 : ldexp(part.m / whole.m, (int)apart);
+}
+inline double log_of(double a) { return log(a); }
+inline double log_of(Wide a) { return log(a.m) + (double)a.e * M_LN2; }
 
 // Divides by the largest and adds its logarithm to `log_scale` -> whether there is one above 0.
 inline bool scaled(double *values, int64_t count, double &log_scale) {
@@ -26,138 +61,121 @@ inline bool scaled(double *values, int64_t count, double &log_scale) {
   log_scale += log(most);
   return true;
 }
+inline bool scaled(Wide *values, int64_t count, double &) {
+  for (int64_t i = 0; i < count; i++) {
+    int more;
+    values[i].m = frexp(values[i].m, &more);
+    values[i].e += more;
+  }
+  return true;
+}
 
-// weights [C, sets] at most 1 -> out [C, sets]: the sum of all paths that read the set at the position, up to a factor
-// for each position. Whether doubles held all that counts: the sum of all paths is found at every position, from what
-// leads there and what follows; what became 0 on one side makes some of these differ.
-inline bool joint_sums(const Lattice &l, const double *weights, double *out) {
-  const int64_t nodes = l.first_node[l.positions + 1];
-  double *ahead = (double *)calloc(nodes, sizeof(double)), *scales = (double *)calloc(l.positions + 1, sizeof(double));
+// weights [C, sets] at most 1 -> ahead [C + 1, states]: the sums of all paths from the start to each live state, over
+// the exponentials of `scales` [C + 1]. Whether any are left.
+template <class Number>
+inline bool sums_ahead(const Lattice &l, const Number *weights, Number *ahead, double *scales) {
   bool held = true;
-  ahead[0] = 1;
+  for (int64_t s = 0; s < l.states; s++)
+    if (l.live[s]) ahead[s] = one(ahead);
   for (int64_t t = 0; t < l.positions && held; t++) {
-    const double *w = weights + t * l.sets;
-    double *next = ahead + l.first_node[t + 1];
-    for (int64_t n = l.first_node[t]; n < l.first_node[t + 1]; n++) {
-      const double value = ahead[n];
-      for (int64_t m = l.first_move[n]; m < l.first_move[n + 1]; m++) next[l.after[m]] += value * w[l.set[m]];
-    }
+    const Number *w = weights + t * l.sets, *now = ahead + t * l.states;
+    const uint8_t *live = l.live + (t + 1) * l.states;
+    Number *then = ahead + (t + 1) * l.states;
+    for (int64_t s = 0; s < l.states; s++)
+      if (above_zero(now[s]))
+        l.each_from(s, t, [&](int64_t m) { add(then[l.target[m]], product(now[s], w[l.set[m]])); });
+    for (int64_t s = 0; s < l.states; s++)
+      if (!live[s]) then[s] = Number();
     scales[t + 1] = scales[t];
-    held = scaled(next, l.first_node[t + 2] - l.first_node[t + 1], scales[t + 1]);
+    held = scaled(then, l.states, scales[t + 1]);
   }
-  double *behind = (double *)malloc(sizeof(double) * nodes), behind_scale = 0, least = INFINITY, most = -INFINITY;
-  for (int64_t n = l.first_node[l.positions]; n < nodes; n++) behind[n] = 1;
+  return held;
+}
+
+constexpr double SAME_TOTAL = 1e-9;  // how far apart, as logs, sums of the same paths may be
+
+// weights [C, sets] at most 1 -> shares [C, sets]: how much of the sum of all paths reads the set at the position.
+// Whether doubles held all that counts: that sum is found at every position, from what leads there and what follows;
+// what became 0 on one side makes some of these differ.
+template <class Number>
+inline bool joint_shares(const Lattice &l, const Number *weights, double *shares) {
+  const int64_t nodes = (l.positions + 1) * l.states;
+  Number *ahead = (Number *)calloc(nodes + 2 * l.states + l.sets, sizeof(Number));
+  Number *now = ahead + nodes, *then = now + l.states, *of_set = then + l.states;
+  double *scales = (double *)calloc(l.positions + 1, sizeof(double));
+  double behind_scale = 0, least = INFINITY, most = -INFINITY;
+  bool held = sums_ahead(l, weights, ahead, scales);
+  for (int64_t s = 0; s < l.states; s++)
+    if (l.live[l.positions * l.states + s]) then[s] = one(then);
   for (int64_t t = l.positions - 1; t >= 0 && held; t--) {
-    const double *w = weights + t * l.sets, *next = behind + l.first_node[t + 1];
-    double *into = out + t * l.sets, total = 0;
-    memset(into, 0, sizeof(double) * l.sets);
-    for (int64_t n = l.first_node[t]; n < l.first_node[t + 1]; n++) {
-      double sum = 0;
-      for (int64_t m = l.first_move[n]; m < l.first_move[n + 1]; m++) {
-        const double follows = w[l.set[m]] * next[l.after[m]];
-        sum += follows;
-        into[l.set[m]] += ahead[n] * follows;
-      }
-      behind[n] = sum;
-      total += ahead[n] * sum;
+    const Number *w = weights + t * l.sets, *before = ahead + t * l.states;
+    Number total = Number();
+    memset(of_set, 0, sizeof(Number) * l.sets);
+    for (int64_t s = 0; s < l.states; s++) {
+      Number sum = Number();
+      if (l.live[t * l.states + s])
+        l.each_from(s, t, [&](int64_t m) {
+          const Number follows = product(w[l.set[m]], then[l.target[m]]);
+          add(sum, follows);
+          add(of_set[l.set[m]], product(before[s], follows));
+        });
+      now[s] = sum;
+      add(total, product(before[s], sum));
     }
-    const double log_total = log(total) + scales[t] + behind_scale;
+    for (int64_t i = 0; i < l.sets; i++) shares[t * l.sets + i] = share(of_set[i], total);
+    const double log_total = log_of(total) + scales[t] + behind_scale;
     least = log_total < least ? log_total : least, most = log_total > most ? log_total : most;
-    held = most - least < SAME_TOTAL &&
-           scaled(behind + l.first_node[t], l.first_node[t + 1] - l.first_node[t], behind_scale);
+    const bool same = sizeof(Number) > sizeof(double) || most - least < SAME_TOTAL;
+    held = same && scaled(now, l.states, behind_scale);
+    Number *free_now = then;
+    then = now, now = free_now;
   }
-  free(behind);
   free(scales);
   free(ahead);
   return held;
 }
 
+// The same of the logarithms of weights, for any that double's range does not hold.
+inline void wide_joint_shares(const Lattice &l, const double *log_weights, double *shares) {
+  const int64_t count = l.positions * l.sets;
+  Wide *weights = (Wide *)malloc(sizeof(Wide) * count);
+  for (int64_t i = 0; i < count; i++) {
+    const double doublings = floor(log_weights[i] * M_LOG2E);
+    weights[i] = {exp(log_weights[i] - doublings * M_LN2), (int64_t)doublings};
+  }
+  joint_shares(l, weights, shares);
+  free(weights);
+}
+
 // scores [C, sets] -> best [C]: the class sets along the path with the highest total, the first of equals.
 inline void best_path(const Lattice &l, const double *scores, int64_t *best) {
-  const int64_t nodes = l.first_node[l.positions + 1];
-  double *values = (double *)calloc(nodes, sizeof(double));
-  int64_t *chosen = (int64_t *)malloc(sizeof(int64_t) * nodes);
+  double *now = (double *)malloc(2 * sizeof(double) * l.states), *then = now + l.states, *rows = now;
+  int32_t *chosen = (int32_t *)malloc(sizeof(int32_t) * l.positions * l.states);
+  for (int64_t s = 0; s < l.states; s++) then[s] = 0;
   for (int64_t t = l.positions - 1; t >= 0; t--) {
-    const double *of_set = scores + t * l.sets, *next = values + l.first_node[t + 1];
-    for (int64_t n = l.first_node[t]; n < l.first_node[t + 1]; n++) {
+    const double *of_set = scores + t * l.sets;
+    const uint8_t *live = l.live + t * l.states;
+    for (int64_t s = 0; s < l.states; s++) {
+      if (!live[s]) continue;
+      int64_t picked = -1;
       double most = -INFINITY;
-      chosen[n] = l.first_move[n];
-      for (int64_t m = l.first_move[n]; m < l.first_move[n + 1]; m++) {
-        const double value = of_set[l.set[m]] + next[l.after[m]];
-        if (value > most) most = value, chosen[n] = m;
-      }
-      values[n] = most;
+      l.each_from(s, t, [&](int64_t m) {
+        if (!live[l.states + l.target[m]]) return;
+        const double value = of_set[l.set[m]] + then[l.target[m]];
+        if (value > most || picked < 0) most = value, picked = m;
+      });
+      now[s] = most, chosen[t * l.states + s] = (int32_t)picked;
     }
+    double *free_now = then;
+    then = now, now = free_now;
   }
-  for (int64_t t = 0, node = 0; t < l.positions; t++) {
-    const int64_t move = chosen[l.first_node[t] + node];
+  int64_t s = 0;
+  while (!l.live[s]) s++;
+  for (int64_t t = 0; t < l.positions; t++) {
+    const int32_t move = chosen[t * l.states + s];
     best[t] = l.set[move];
-    node = l.after[move];
+    s = l.target[move];
   }
   free(chosen);
-  free(values);
-}
-
-constexpr int BLOCKS_OF_TILE = 32;
-constexpr float NEGLIGIBLE = -80.0f;  // relative to the best of a block
-constexpr float FLOOR = -1e6f;
-
-// Tokens in blocks of one class each, [tiles, width, BLOCKS_OF_TILE]; class k owns blocks first_block[k] ..
-// first_block[k + 1].
-struct Blocks {
-  int64_t tiles, width, classes;
-  const int32_t *tokens;
-  const float *padding;  // added to the scores
-  const int64_t *first_block;
-};
-
-// One row of scores -> weights relative to the best of their block, and of each block the best, the sum of weights and
-// the sum of weight times its logarithm.
-inline void sum_blocks(const float *scores, const Blocks &b, float *weight, float *best, float *mass, float *tilt) {
-  for (int64_t tile = 0; tile < b.tiles; tile++) {
-    const int64_t at = tile * b.width * BLOCKS_OF_TILE;
-    for (int lane = 0; lane < BLOCKS_OF_TILE; lane += 8) {
-      Eight most = all(FLOOR), sum = all(0), leaning = all(0);
-      for (int64_t w = 0; w < b.width; w++) {
-        const int64_t i = at + w * BLOCKS_OF_TILE + lane;
-        Eight score;
-        for (int j = 0; j < 8; j++) score[j] = scores[b.tokens[i + j]];
-        score += *(const Eight *)(b.padding + i);
-        *(Eight *)(weight + i) = score;
-        most = score > most ? score : most;
-      }
-      for (int64_t w = 0; w < b.width; w++) {
-        Eight *place = (Eight *)(weight + at + w * BLOCKS_OF_TILE + lane), log_weight = *place - most;
-        log_weight = log_weight > NEGLIGIBLE ? log_weight : all(NEGLIGIBLE);
-        const Eight e = exponential(log_weight);
-        sum += e;
-        leaning += e * log_weight;
-        *place = e;
-      }
-      *(Eight *)(best + tile * BLOCKS_OF_TILE + lane) = most;
-      *(Eight *)(mass + tile * BLOCKS_OF_TILE + lane) = sum;
-      *(Eight *)(tilt + tile * BLOCKS_OF_TILE + lane) = leaning;
-    }
-  }
-}
-
-// From those of blocks: `share` of each block's best in that of its class, and of each class the best and the mass.
-inline void sum_classes(const Blocks &b, const float *best, const float *mass, float *share, double *class_best,
-                        double *class_mass) {
-  for (int64_t k = 0; k < b.classes; k++) {
-    float most = FLOOR;
-    for (int64_t i = b.first_block[k]; i < b.first_block[k + 1]; i++) most = best[i] > most ? best[i] : most;
-    for (int64_t i = b.first_block[k]; i < b.first_block[k + 1]; i++)
-      share[i] = best[i] - most > NEGLIGIBLE ? best[i] - most : NEGLIGIBLE;
-    class_best[k] = most;
-  }
-  const int64_t blocks = b.first_block[b.classes];
-  for (int64_t i = 0; i < b.tiles * BLOCKS_OF_TILE; i += 8) {
-    Eight *at = (Eight *)(share + i);
-    *at = exponential(i < blocks ? *at : all(0));
-  }
-  for (int64_t k = 0; k < b.classes; k++) {
-    class_mass[k] = 0;
-    for (int64_t i = b.first_block[k]; i < b.first_block[k + 1]; i++) class_mass[k] += (double)(share[i] * mass[i]);
-  }
+  free(rows);
 }

@@ -2,16 +2,16 @@
 // interface for ctypes.
 
 #include "attention.h"
+#include "blocks.h"
 #include "gated.h"
-#include "lattice.h"
 #include "mean.h"
-
+#include "paths.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
 extern "C" {
 
-EXPORT int packed_version() { return 8; }
+EXPORT int packed_version() { return 9; }
 
 // Bytes of `Weight`, to be compared with the caller's.
 EXPORT int packed_weight_size() { return (int)sizeof(Weight); }
@@ -172,9 +172,17 @@ EXPORT void packed_class_sums(const float *scores, int64_t rows, int64_t tokens,
   }
 }
 
-// `joint_sums`
-EXPORT int packed_joint_sums(const Lattice *lattice, const double *weights, double *out) {
-  return joint_sums(*lattice, weights, out);
+// `find_paths`
+EXPORT int64_t packed_paths(const Lattice *lattice, const Paths *paths) { return find_paths(*lattice, *paths); }
+
+// `joint_shares`
+EXPORT int packed_joint_shares(const Lattice *lattice, const double *weights, double *shares) {
+  return joint_shares(*lattice, weights, shares);
+}
+
+// `wide_joint_shares`
+EXPORT void packed_wide_joint_shares(const Lattice *lattice, const double *log_weights, double *shares) {
+  wide_joint_shares(*lattice, log_weights, shares);
 }
 
 // `best_path`
