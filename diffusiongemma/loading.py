@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from diffusiongemma.errors import InputError
+from diffusiongemma.host import keep_freed_memory
 from diffusiongemma.model.model import Model
 from diffusiongemma.options import LOADING, check_arguments
 from diffusiongemma.parallel.following import follow
@@ -78,6 +79,8 @@ def network_of(checkpoint: Checkpoint, adapter: Path | None, how: Loading) -> tu
         _split(model, processes, adapter)
     if places[0].type == "cpu" and how.activations != "full":
         multiply_in_8_bits(model, required=how.activations == "int8")
+    if model.backbone.read_by_kernel:  # a step is then short enough to see what its memory costs
+        keep_freed_memory()
     if processes is not None:
         _work_together(model, processes, places[0])
     elif adapter is not None:

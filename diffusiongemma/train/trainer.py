@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusiongemma.errors import CheckpointError, InputError, UserError
+from diffusiongemma.host import keep_freed_memory
 from diffusiongemma.kernels.experts import DENSE_RATIO
 from diffusiongemma.model.model import Model
 from diffusiongemma.train import parallel
@@ -25,7 +26,7 @@ from diffusiongemma.train.parallel import LossModule
 from diffusiongemma.train.recorded import Recorder, record_corruption
 from diffusiongemma.train.rolling import Rolling
 from diffusiongemma.train.run import Run
-from diffusiongemma.train.runtime import Clock, Prefetch, keep_freed_memory, recomputed, seed_of, stop_on_signal
+from diffusiongemma.train.runtime import Clock, Prefetch, recomputed, seed_of, stop_on_signal
 
 Record = dict[str, Any]
 Report = Callable[[Record], None]

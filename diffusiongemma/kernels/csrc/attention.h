@@ -44,7 +44,7 @@ inline void scores_of_keys(const float *q, const Number *keys, int64_t tokens, i
     const Number *key = keys + t * step;
     float found[COUNT];
     for (int64_t i = 0; i < step; i += 64 / (int64_t)sizeof(Number)) __builtin_prefetch(key + LATER * step + i);
-    scores_of<COUNT>(key, q, width, found);
+    scores_of<1, COUNT>(key, q, width, found, COUNT);
     const float scale = scale_behind(key, width);
     for (int i = 0; i < COUNT; i++) scores[i][t] = found[i] * scale;
   }

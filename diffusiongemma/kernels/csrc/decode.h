@@ -17,6 +17,10 @@ constexpr bool SIGNS = true;
 constexpr bool SIGNS = false;
 #endif
 
+// What comes next is asked for while tiles are decoded, or while they are multiplied: where that takes no longer than
+// decoding, asking for all of it at once would hold the processor up.
+constexpr bool ASKED_DECODING = HALVES;
+
 // --- bytes -----------------------------------------------------------------------------------------------------------
 
 inline int64_t row_bytes(const Weight &w) {
@@ -39,6 +43,11 @@ struct Ahead {
   const uint8_t *at, *end;
   void fetch(int64_t bytes) {
     for (int i = 0; i < bytes && at < end; i += 64, at += 64) __builtin_prefetch(at, 0, 2);
+  }
+  void fetch_all() { fetch(end - at); }
+  Ahead part(int64_t i, int64_t count) const { return part(i, i + 1, count); }
+  Ahead part(int64_t first, int64_t last, int64_t count) const {
+    return {at + (end - at) * first / count, at + (end - at) * last / count};
   }
 };
 
@@ -439,24 +448,45 @@ inline void decode_scales(const Weight &w, const Shape &s, const int64_t *row, c
 struct Place {
   int64_t row[OUTS];
   const uint8_t *rows[OUTS];
-  Ahead ahead;
 };
 
-inline Place place_of(const Weight &w, int64_t row0, int64_t k0, int kn) {
+inline Place place_of(const Weight &w, int64_t row0) {
   Place p;
-  const int64_t bytes = row_bytes(w), share = OUTS * bytes * kn / w.in, all = bytes * w.out;
-  const int64_t behind = (row0 + WIDTH) * bytes + OUTS * bytes * k0 / w.in;
   for (int o = 0; o < OUTS; o++) {
     p.row[o] = row0 + o < w.out ? row0 + o : w.out - 1;
-    p.rows[o] = w.codes + p.row[o] * bytes;
+    p.rows[o] = w.codes + p.row[o] * row_bytes(w);
   }
-  p.ahead = {w.codes + (behind < all ? behind : all), w.codes + (behind + share < all ? behind + share : all)};
   return p;
 }
 
-inline void decode_codes(const Weight &w, const Shape &s, const Place &p, int64_t k0, int kn, Tile &t) {
+// What is multiplied next: rows of a weight from row0 on, or nothing.
+struct Next {
+  const Weight *w;
+  int64_t row0;
+};
+
+// The bytes of `most` of its rows, `bytes` each.
+inline Ahead rows_ahead(const Next &next, int64_t most, const uint8_t *array, int64_t bytes) {
+  const int64_t left = next.w->out - next.row0, rows = left < most ? left : most;
+  const uint8_t *at = array + next.row0 * bytes;
+  return {at, at + rows * bytes};
+}
+
+inline Ahead codes_ahead(const Next &next, int64_t most) {
+  return next.w ? rows_ahead(next, most, next.w->codes, row_bytes(*next.w)) : Ahead{nullptr, nullptr};
+}
+
+inline int64_t scale_bytes(const Weight &w) {
+  return w.in / w.group * (w.scale_type == FLOAT32 ? 4 : w.scale_type == FLOAT8 ? 1 : 2);
+}
+
+inline Ahead scales_ahead(const Next &next, int64_t most) {
+  if (!next.w || next.w->kind >= Q4_K) return {nullptr, nullptr};  // which stand among the codes
+  return rows_ahead(next, most, next.w->scales, scale_bytes(*next.w));
+}
+
+inline void decode_codes(const Weight &w, const Shape &s, const Place &p, int64_t k0, int kn, Tile &t, Ahead ahead) {
   const int zero = s.is_signed() ? s.zero : 0;
-  const Ahead ahead = SIGNS ? Ahead{nullptr, nullptr} : p.ahead;  // AMX has more time while it multiplies
   if (s.bits == 4 || w.kind == FP4) decode_nibbles(w, p.rows, k0, kn, t, zero, ahead);
   else decode_bytes(w, p.rows, k0, kn, t, HALVES && s.bits == 8, zero, ahead);
 }

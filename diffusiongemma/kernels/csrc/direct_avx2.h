@@ -136,17 +136,17 @@ inline void halves_apart(const int8_t *a, int kn, int8_t *to) {
 }
 
 // Inputs k0 .. k0 + kn of row r of `a` times the tile: acc [16] is added to.
-inline void row_direct(const Weight &w, const Shape &s, const Place &p, const Activations &a, int64_t r, int64_t k0,
-                       int kn, Direct &tile, float *acc) {
+inline void row_direct(const Weight &w, const Shape &s, const Place &p, const Next &next, const Activations &a, int64_t r,
+                       int64_t k0, int kn, Direct &tile, float *acc) {
   alignas(32) int8_t apart[DIRECT_BLOCK];
   const int8_t *codes = a.codes + r * a.in + k0;
   if (s.even_odd) halves_apart(codes, kn, apart);
-  Ahead ahead = codes_behind(w, p.row[0], k0, kn);
+  Ahead ahead = codes_ahead(next, OUTS).part(k0, k0 + kn, w.in);
   for (int o = 0; o < OUTS; o++) {
     ahead.fetch((ahead.end - ahead.at) / (OUTS - o));
     sums_of_row(w, s, p.rows[o], k0, kn, s.even_odd ? apart : codes, tile.of_row[o]);
   }
-  Ahead scales = scales_behind(w, p.row[0]);
+  Ahead scales = scales_ahead(next, OUTS).part(k0, k0 + kn, w.in);
   scales.fetch(scales.end - scales.at);
   for (int k = 0; k < kn; k += K_BLOCK) {
     const int n = kn - k < K_BLOCK ? kn - k : K_BLOCK, groups = n / s.group, first = k / s.group;
@@ -172,7 +172,7 @@ inline void row_direct(const Weight &w, const Shape &s, const Place &p, const Ac
   }
 }
 
-inline void rows_direct(const Weight &w, const Shape &s, const Place &p, const Activations &a, int64_t first, int n,
-                        int64_t k0, int kn, Direct &tile, float *acc) {
-  for (int r = 0; r < n; r++) row_direct(w, s, p, a, first + r, k0, kn, tile, acc + r * WIDTH);
+inline void rows_direct(const Weight &w, const Shape &s, const Place &p, const Next &next, const Activations &a,
+                        int64_t first, int n, int64_t k0, int kn, Direct &tile, float *acc) {
+  for (int r = 0; r < n; r++) row_direct(w, s, p, next, a, first + r, k0, kn, tile, acc + r * WIDTH);
 }

@@ -50,11 +50,16 @@ inline __m512i quarters(const Weight &w, const uint8_t *row, int64_t k, __mmask1
   return _mm512_dpbusd_epi32(none, codes, load64(x));
 }
 
-// Quarters of four rows -> the sum of each, of each quarter side by side.
+// Quarters of four rows -> the sum of each, or what else `op` makes of two numbers, of each quarter side by side.
+template <typename Op>
+inline __m512i four_by(__m512i a, __m512i b, __m512i c, __m512i d, Op op) {
+  const __m512i first = op(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+  const __m512i second = op(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+  return op(_mm512_unpacklo_epi64(first, second), _mm512_unpackhi_epi64(first, second));
+}
+
 inline __m512i four_sums(__m512i a, __m512i b, __m512i c, __m512i d) {
-  const __m512i first = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-  const __m512i second = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
-  return _mm512_add_epi32(_mm512_unpacklo_epi64(first, second), _mm512_unpackhi_epi64(first, second));
+  return four_by(a, b, c, d, [](__m512i x, __m512i y) { return _mm512_add_epi32(x, y); });
 }
 
 // v[i], of rows 4 i and on -> the sums of each quarter, of sixteen rows.
@@ -63,6 +68,15 @@ inline void by_quarter(const __m512i v[4], __m512i sums[4]) {
   const __m512i c = _mm512_shuffle_i32x4(v[2], v[3], 0x44), d = _mm512_shuffle_i32x4(v[2], v[3], 0xee);
   sums[0] = _mm512_shuffle_i32x4(a, c, 0x88), sums[1] = _mm512_shuffle_i32x4(a, c, 0xdd);
   sums[2] = _mm512_shuffle_i32x4(b, d, 0x88), sums[3] = _mm512_shuffle_i32x4(b, d, 0xdd);
+}
+
+// The sixteen numbers of each of sixteen vectors, brought together by `op`.
+template <typename Op>
+inline __m512i across(const __m512i v[16], Op op) {
+  __m512i fours[4], parts[4];
+  for (int i = 0; i < 4; i++) fours[i] = four_by(v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3], op);
+  by_quarter(fours, parts);
+  return op(op(parts[0], parts[1]), op(parts[2], parts[3]));
 }
 
 // Activations as halves of bytes ask for them, 128 at a time: those of the lower ones first, noughts behind the last.
@@ -141,14 +155,14 @@ inline RowDirect *row_direct_of(const Weight &w, const Shape &s) {
 
 // Inputs k0 .. k0 + kn of `n` rows from `first` on times the tile: acc [n][WIDTH] is added to. What the next tile reads is
 // asked for in the order of memory while this one is multiplied.
-inline void rows_direct(const Weight &w, const Shape &s, const Place &p, const Activations &a, int64_t first, int n,
-                        int64_t k0, int kn, Direct &tile, float *acc) {
+inline void rows_direct(const Weight &w, const Shape &s, const Place &p, const Next &next, const Activations &a,
+                        int64_t first, int n, int64_t k0, int kn, Direct &tile, float *acc) {
   for (int k = 0; k < kn; k += K_BLOCK) {
     const int at = k / s.group * OUTS;
     decode_scales(w, s, p.row, p.rows, k0 + k, kn - k < K_BLOCK ? kn - k : K_BLOCK, tile.scales + at, tile.offsets + at);
   }
   RowDirect *const product = row_direct_of(w, s);
-  Ahead codes = codes_behind(w, p.row[0], k0, kn), scales = scales_behind(w, p.row[0]);
+  Ahead codes = codes_ahead(next, OUTS).part(k0, k0 + kn, w.in), scales = scales_ahead(next, OUTS).part(k0, k0 + kn, w.in);
   for (int r = 0; r < n; r++) {
     product(w, p, a, first + r, k0, kn, tile, codes, scales, acc + r * WIDTH);
     codes.at = codes.end, scales.at = scales.end;

@@ -114,25 +114,68 @@ inline void add_experts(const Routed &e, const float *x, const float *dense, con
 
 // --- the router -------------------------------------------------------------------------------------------------------
 
-constexpr int TOGETHER = 4;  // experts that a row is multiplied with at a time
+constexpr int TOGETHER = 4;  // rows and experts that are multiplied at a time
 
-// x [width], a multiple of 16, times so many rows of weights.
-template <int COUNT, typename Row, typename Number>
-inline void scores_of(const Row *x, const Number *weight, int64_t width, float *scores) {
-  Eight even[COUNT], odd[COUNT];
-  for (int e = 0; e < COUNT; e++) even[e] = odd[e] = all(0);
+// Sixteen numbers, to be summed by eights.
+#ifdef __AVX512F__
+typedef __m512 Sixteen;
+template <typename Number>
+inline Sixteen sixteen_of(const Number *x) {
+  const __m512d even = _mm512_castps_pd(_mm512_castps256_ps512((__m256)eight_of(x)));
+  return _mm512_castpd_ps(_mm512_insertf64x4(even, _mm256_castps_pd((__m256)eight_of(x + 8)), 1));
+}
+inline Sixteen sixteen_of(const float *x) { return _mm512_loadu_ps(x); }
+inline Sixteen sixteen_of(const uint16_t *x) {
+  const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)x));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+inline Sixteen fused(Sixteen a, Sixteen b, Sixteen c) { return _mm512_fmadd_ps(a, b, c); }
+inline Eight halves_of(Sixteen x) {
+  const __m256 high = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(x), 1));
+  return (Eight)_mm256_add_ps(_mm512_castps512_ps256(x), high);
+}
+#else
+struct Sixteen {
+  Eight even, odd;
+};
+template <typename Number>
+inline Sixteen sixteen_of(const Number *x) {
+  return {eight_of(x), eight_of(x + 8)};
+}
+inline Sixteen fused(const Sixteen &a, const Sixteen &b, const Sixteen &c) {
+  return {fused(a.even, b.even, c.even), fused(a.odd, b.odd, c.odd)};
+}
+inline Eight halves_of(const Sixteen &x) { return x.even + x.odd; }
+#endif
+
+// So many rows of x [rows, width], a multiple of 16, times so many rows of weights -> scores, `stride` a row of x.
+template <int ROWS, int COUNT, typename Row, typename Number>
+inline void scores_of(const Row *x, const Number *weight, int64_t width, float *scores, int64_t stride) {
+  const float none[16] = {};
+  Sixteen sums[ROWS][COUNT];
+  for (int r = 0; r < ROWS; r++)
+    for (int e = 0; e < COUNT; e++) sums[r][e] = sixteen_of(none);
   for (int64_t i = 0; i < width; i += 16) {
-    const Eight a = eight_of(x + i), b = eight_of(x + i + 8);
-    for (int e = 0; e < COUNT; e++) {
-      even[e] = fused(a, eight_of(weight + e * width + i), even[e]);
-      odd[e] = fused(b, eight_of(weight + e * width + i + 8), odd[e]);
+    Sixteen w[COUNT];
+    for (int e = 0; e < COUNT; e++) w[e] = sixteen_of(weight + e * width + i);
+    for (int r = 0; r < ROWS; r++) {
+      const Sixteen one = sixteen_of(x + r * width + i);
+      for (int e = 0; e < COUNT; e++) sums[r][e] = fused(one, w[e], sums[r][e]);
     }
   }
-  for (int e = 0; e < COUNT; e++) {
-    const Eight both = even[e] + odd[e];
-    scores[e] = 0;
-    for (int i = 0; i < 8; i++) scores[e] += both[i];
-  }
+  for (int r = 0; r < ROWS; r++)
+    for (int e = 0; e < COUNT; e++) {
+      const Eight both = halves_of(sums[r][e]);
+      float sum = 0;
+      for (int i = 0; i < 8; i++) sum += both[i];
+      scores[r * stride + e] = sum;
+    }
+}
+
+template <int ROWS, typename Number>
+inline void scores_of_rows(const float *x, const Number *weight, int64_t width, int count, float *scores, int64_t stride) {
+  if (count == TOGETHER) scores_of<ROWS, TOGETHER>(x, weight, width, scores, stride);
+  else for (int e = 0; e < count; e++) scores_of<ROWS, 1>(x, weight + e * width, width, scores + e, stride);
 }
 
 // The best of a row's scores, the first of equals, and their shares of one, times what stands with each.
@@ -172,11 +215,12 @@ void route(const Router &r, const float *x, int64_t rows, float *shares, int64_t
   for (int64_t task = 0; task < blocks * parts; task++) {
     const int64_t first = task / parts * ROWS_SCORED, end = first + ROWS_SCORED < rows ? first + ROWS_SCORED : rows;
     const int64_t e = task % parts * TOGETHER;
-    for (int64_t row = first; row < end; row++) {
-      const float *one = normed + row * r.width;
-      float *to = scores + row * r.experts;
-      if (e + TOGETHER <= r.experts) scores_of<TOGETHER>(one, weight + e * r.width, r.width, to + e);
-      else for (int64_t i = e; i < r.experts; i++) scores_of<1>(one, weight + i * r.width, r.width, to + i);
+    const int count = (int)(r.experts - e < TOGETHER ? r.experts - e : TOGETHER);
+    for (int64_t row = first; row < end;) {
+      const float *x = normed + row * r.width;
+      float *to = scores + row * r.experts + e;
+      if (row + TOGETHER <= end) scores_of_rows<TOGETHER>(x, weight + e * r.width, r.width, count, to, r.experts), row += TOGETHER;
+      else scores_of_rows<1>(x, weight + e * r.width, r.width, count, to, r.experts), row++;
     }
   }
 #pragma omp parallel for schedule(static) if (rows > ALONE)

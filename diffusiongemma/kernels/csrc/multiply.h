@@ -37,10 +37,13 @@ template <int ROWS, int CHUNKS, bool OFFSETS>
 inline void rows_times_tile(const Slice &s, const Tile *t, float *acc) {
   const int64_t in = s.a.in;
   const int8_t *a = s.a.codes + s.row * in + s.k0;
+  Ahead ahead = s.ahead;
+  const int64_t share = (ahead.end - ahead.at + 64 * s.groups - 1) / (64 * s.groups) * 64;  // of a group
   __m512 totals[ROWS][TILES];
   for (int r = 0; r < ROWS; r++)
     for (int i = 0; i < TILES; i++) totals[r][i] = _mm512_loadu_ps(acc + r * WIDTH + i * OUTS);
   for (int g = 0; g < s.groups; g++) {
+    ahead.fetch(share);
     __m512i sums[ROWS][TILES];
     for (int r = 0; r < ROWS; r++)
       for (int i = 0; i < TILES; i++) sums[r][i] = _mm512_setzero_si512();
@@ -181,7 +184,7 @@ inline void multiply_rows(const Shape &shape, Slice s, int rows, const Tile *t, 
   const int blocks = (rows + MOST_ROWS - 1) / MOST_ROWS;
   for (int i = 0, r = 0; i < blocks; i++) {
     const int count = (rows - r + blocks - i - 1) / (blocks - i);
-    const Slice here = {s.a, s.row + r, s.k0, s.g0, s.groups, s.ahead};
+    const Slice here = {s.a, s.row + r, s.k0, s.g0, s.groups, s.ahead.part(i, blocks)};
     float *at = acc + r * WIDTH;
     switch (count) {
       case 1: rows_of_shape<1, OFFSETS>(shape, here, t, at); break;

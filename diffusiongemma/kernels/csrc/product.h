@@ -21,60 +21,75 @@ struct Scratch {
 };
 
 // Inputs in blocks of as many as fit, of `n` rows: acc [n][WIDTH].
-void tiles_of_rows(const Weight &w, const Shape &shape, int64_t row0, const Activations &a, int64_t first, int n,
-                   Scratch &s) {
+void tiles_of_rows(const Weight &w, const Shape &shape, int64_t row0, const Next &next, const Activations &a, int64_t first,
+                   int n, Scratch &s) {
   const Tiles tiles(tile_rows(n), shape.group);
+  const Ahead codes = codes_ahead(next, WIDTH), scales = scales_ahead(next, WIDTH);
   for (int64_t k0 = 0; k0 < w.in; k0 += K_BLOCK) {
     const int kn = (int)(w.in - k0 < K_BLOCK ? w.in - k0 : K_BLOCK);
-    Slice slice = {a, first, k0, k0 / shape.group, kn / shape.group, {nullptr, nullptr}};
+    const Ahead ahead = codes.part(k0, k0 + kn, w.in), none = {nullptr, nullptr};
+    const Slice slice = {a, first, k0, k0 / shape.group, kn / shape.group, ASKED_DECODING ? none : ahead};
+    scales.part(k0, k0 + kn, w.in).fetch_all();
     for (int i = 0; i < TILES; i++) {
-      const Place place = place_of(w, row0 + i * OUTS, k0, kn);
-      decode_codes(w, shape, place, k0, kn, s.tiles[i]);
+      const Place place = place_of(w, row0 + i * OUTS);
+      decode_codes(w, shape, place, k0, kn, s.tiles[i], ASKED_DECODING ? ahead.part(i, TILES) : none);
       decode_scales(w, shape, place.row, place.rows, k0, kn, s.tiles[i].scales, s.tiles[i].offsets);
-      slice.ahead = place.ahead;
     }
     if (shape.offsets) multiply_rows<true>(shape, slice, n, s.tiles, s.acc);
     else multiply_rows<false>(shape, slice, n, s.tiles, s.acc);
   }
 }
 
-void tiles_of_few(const Weight &w, const Shape &shape, int64_t row0, const Activations &a, int64_t first, int n,
-                  Scratch &s) {
+void tiles_of_few(const Weight &w, const Shape &shape, int64_t row0, const Next &next, const Activations &a, int64_t first,
+                  int n, Scratch &s) {
   for (int i = 0; i < TILES && row0 + i * OUTS < w.out; i++) {
-    const Place place = place_of(w, row0 + i * OUTS, 0, 0);
+    const int64_t row = row0 + i * OUTS, behind = row + OUTS;
+    const Place place = place_of(w, row);
+    const Next then = i + 1 < TILES && behind < w.out ? Next{&w, behind} : next;
     for (int64_t k0 = 0; k0 < w.in; k0 += DIRECT_BLOCK) {
       const int kn = (int)(w.in - k0 < DIRECT_BLOCK ? w.in - k0 : DIRECT_BLOCK);
-      rows_direct(w, shape, place, a, first, n, k0, kn, s.direct, s.acc + i * OUTS);
+      rows_direct(w, shape, place, then, a, first, n, k0, kn, s.direct, s.acc + i * OUTS);
     }
   }
 }
 
-// Rows first .. first + rows of the activations times WIDTH outputs of a weight -> out[row * stride + output].
-void tile_product(const Weight &w, int64_t row0, const Activations &a, int64_t first, int64_t rows, float *out,
-                  int64_t stride, Scratch &s) {
+// Rows first .. first + rows of the activations times WIDTH outputs of a weight: `put(row, outputs)` takes each.
+template <typename Put>
+void tile_product(const Weight &w, int64_t row0, const Next &next, const Activations &a, int64_t first, int64_t rows,
+                  Scratch &s, Put put) {
   const Shape shape = shape_of(w);
-  const int64_t outs = w.out - row0 < WIDTH ? w.out - row0 : WIDTH;
   const auto product = is_direct(w, shape, rows) ? tiles_of_few : tiles_of_rows;
   for (int64_t r0 = 0; r0 < rows; r0 += ROW_BLOCK) {
     const int n = (int)(rows - r0 < ROW_BLOCK ? rows - r0 : ROW_BLOCK);
     memset(s.acc, 0, sizeof(float) * n * WIDTH);
-    product(w, shape, row0, a, first + r0, n, s);
-    for (int r = 0; r < n; r++) memcpy(out + (r0 + r) * stride + row0, s.acc + r * WIDTH, sizeof(float) * outs);
+    product(w, shape, row0, next, a, first + r0, n, s);
+    for (int r = 0; r < n; r++) put(r0 + r, s.acc + r * WIDTH);
   }
 }
 
-// The parts of one buffer that hold activations in 8 bits.
+inline int64_t outs_of_tile(const Weight &w, int64_t row0) { return w.out - row0 < WIDTH ? w.out - row0 : WIDTH; }
+
+// The parts of one buffer that hold activations in 8 bits. Of a group's numbers there are `rows`, those of spare rows too.
 struct Owned {
   int8_t *codes;
   float *scales, *sums;
   int32_t *zeros;
   int64_t in, groups, rows;
   Activations view() const { return {codes, scales, zeros, sums, in, rows}; }
+
+  // `count` rows of a buffer in which the rows from `first` on stand apart from others, groups beside each other.
+  Owned part(int64_t first, int64_t count) const {
+    const int64_t at = first * groups;
+    return {codes + first * in, scales + at, sums + at, zeros + at, in, groups, count};
+  }
 };
+
+// Groups an odd number of lines apart, so that they do not crowd the same places of the first cache.
+inline int64_t padded(int64_t rows) { return rows > 16 ? (rows + 15) / 32 * 32 + 16 : rows; }
 
 Owned owned(int64_t rows, int64_t in, int group) {
   int64_t groups = in / group;
-  rows += SPARE_ROWS;
+  rows = padded(rows + SPARE_ROWS);
   char *memory = (char *)aligned_alloc(64, (rows * (in + 12 * groups) + 256) / 64 * 64 + 64);
   Owned o = {nullptr, (float *)memory, nullptr, nullptr, in, groups, rows};
   o.sums = o.scales + rows * groups;
@@ -124,8 +139,61 @@ inline int32_t round_group(const float *x, int group, float inverse, bool even_o
 #endif
 }
 
+#ifdef __AVX512VNNI__
+
+// Sixteen groups of a row at once, the same numbers.
+template <int GROUP>
+inline void round_groups(const float *x, const Shape &s, const Owned &o, int64_t row, int64_t g0) {
+  constexpr int PARTS = GROUP / 16;
+  const auto most_of = [](__m512i a, __m512i b) { return _mm512_max_epi32(a, b); };  // bits of no sign are in order
+  const auto sum_of = [](__m512i a, __m512i b) { return _mm512_add_epi32(a, b); };
+  const int64_t eight = s.even_odd ? 0x0705030106040200 : 0x0706050403020100;
+  const __m128i order = _mm_set_epi64x(eight + 0x0808080808080808, eight);
+  const __m512 bound = _mm512_set1_ps(127.0f);
+  __m512i v[16];
+  for (int i = 0; i < 16; i++) {
+    v[i] = _mm512_castps_si512(_mm512_abs_ps(_mm512_loadu_ps(x + i * GROUP)));
+    if (PARTS == 2) v[i] = most_of(v[i], _mm512_castps_si512(_mm512_abs_ps(_mm512_loadu_ps(x + i * GROUP + 16))));
+  }
+  const __m512 most = _mm512_castsi512_ps(across(v, most_of)), scale = _mm512_div_ps(most, bound);
+  const __mmask16 some = _mm512_cmp_ps_mask(most, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+  alignas(64) float inverse[16], scales[16], sums[16];
+  alignas(64) int32_t zeros[16];
+  _mm512_store_ps(inverse, _mm512_maskz_div_ps(some, bound, most));
+  int8_t *codes = o.codes + row * o.in + g0 * GROUP;
+  for (int i = 0; i < 16; i++) {
+    const __m512 factor = _mm512_set1_ps(inverse[i]);
+    for (int j = 0; j < PARTS; j++) {
+      const __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + i * GROUP + 16 * j), factor));
+      v[i] = j ? sum_of(v[i], whole) : whole;
+      _mm_storeu_si128((__m128i *)(codes + i * GROUP + 16 * j), _mm_shuffle_epi8(_mm512_cvtsepi32_epi8(whole), order));
+    }
+  }
+  const __m512i sum = across(v, sum_of);
+  _mm512_store_ps(scales, scale);
+  _mm512_store_ps(sums, _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale));
+  _mm512_store_si512(zeros, _mm512_mullo_epi32(sum, _mm512_set1_epi32(s.zero)));
+  for (int i = 0; i < 16; i++) {
+    const int64_t at = (g0 + i) * o.rows + row;
+    o.scales[at] = scales[i], o.sums[at] = sums[i], o.zeros[at] = zeros[i];
+  }
+}
+
+inline void round_sixteens(const float *x, const Shape &s, const Owned &o, int64_t row) {
+  for (int64_t g = 0; g < o.groups; g += 16) {
+    const int64_t g0 = g + 16 <= o.groups ? g : o.groups - 16;  // some of the last ones twice
+    if (s.group == 32) round_groups<32>(x + g0 * 32, s, o, row, g0);
+    else round_groups<16>(x + g0 * 16, s, o, row, g0);
+  }
+}
+
+#endif
+
 // One row in 8 bits, a scale a group, in the order that the weight's tiles have.
-void round_row(const float *x, const Shape &s, Owned &o, int64_t row) {
+void round_row(const float *x, const Shape &s, const Owned &o, int64_t row) {
+#ifdef __AVX512VNNI__
+  if (o.groups >= 16) return round_sixteens(x, s, o, row);
+#endif
   for (int64_t g = 0; g < o.groups; g++) {
     const float *part = x + g * s.group;
     int8_t *codes = o.codes + row * o.in + g * s.group;
@@ -175,17 +243,44 @@ int64_t rows_of(const Weight *segments, int count) {
   return rows;
 }
 
-// Tiles that a thread takes at a time: long stretches, as the bytes asked for at the end of one are another thread's, and
-// of few rows the longest, as memory is fastest so.
-int chunk_of(int64_t tiles, int64_t rows) {
-  const int64_t share = tiles / ((rows <= FEW ? 4 : 8) * omp_get_max_threads()), most = rows <= FEW ? tiles : 16 / TILES;
+// Tasks that a thread takes at a time: long stretches, as memory is fastest so, of few rows the longest.
+int chunk_of(int64_t tasks, int64_t rows) {
+  const int64_t share = tasks / ((rows <= FEW ? 4 : 8) * omp_get_max_threads()), most = rows <= FEW ? tasks : 32 / TILES;
   return (int)(share < 4 / TILES ? 4 / TILES : share < most ? share : most);
+}
+
+// The task that a thread has after this one; behind the last of a chunk the one it has if all threads are as fast.
+inline int64_t after(int64_t task, int chunk) {
+  return ++task % chunk ? task : task + (int64_t)chunk * (omp_get_max_threads() - 1);
+}
+
+// Tiles of an expert that a thread takes of one after the other expert.
+int columns_of(int64_t tiles, int64_t rows) {
+  const int64_t threads = omp_get_max_threads(), share = (tiles + threads - 1) / threads, most = 8 / TILES;
+  if (rows <= FEW) return (int)share;
+  return (int)(share / 4 < 1 ? 1 : share / 4 < most ? share / 4 : most);
 }
 
 inline int64_t tiles_of(const Weight &w) { return (w.out + WIDTH - 1) / WIDTH; }
 
+int64_t units_of(const Weight *segments, int count) {
+  int64_t tiles = 0;
+  for (int i = 0; i < count; i++) tiles += tiles_of(segments[i]);
+  return tiles;
+}
+
 inline bool rounded_alike(const Shape &a, const Shape &b) {
   return a.group == b.group && a.zero == b.zero && a.even_odd == b.even_odd;
+}
+
+// The tile of this number among those of several weights, of which there are `count`; `column` becomes that of its weight.
+inline Next tile_at(const Weight *parts, int64_t tile, int64_t *column, int64_t count = INT64_MAX) {
+  if (tile >= count) return {nullptr, 0};
+  for (; tile >= tiles_of(*parts); parts++) {
+    tile -= tiles_of(*parts);
+    if (column) *column += parts->out;
+  }
+  return {parts, tile * WIDTH};
 }
 
 // x [rows, in] times `count` matrices -> their outputs side by side, out [rows, stride].
@@ -199,79 +294,117 @@ void products(const Weight *parts, int count, const float *x, int64_t rows, floa
     Owned o = owned(rows, parts[first].in, shape.group);
 #pragma omp parallel for schedule(static) if (rows > ALONE)
     for (int64_t r = 0; r < rows; r++) round_row(x + r * parts[first].in, shape, o, r);
-#pragma omp parallel for schedule(dynamic, chunk_of(tiles, rows))
+    const int chunk = chunk_of(tiles, rows);
+#pragma omp parallel for schedule(dynamic, chunk)
     for (int64_t task = 0; task < tiles; task++) {
-      const Weight *part = parts + first;
-      int64_t tile = task, at = column;
-      for (; tile >= tiles_of(*part); part++) tile -= tiles_of(*part), at += part->out;
-      tile_product(*part, tile * WIDTH, o.view(), 0, rows, out + at, stride, scratch[omp_get_thread_num()]);
+      int64_t at = column;
+      const Next here = tile_at(parts + first, task, &at), next = tile_at(parts + first, after(task, chunk), nullptr, tiles);
+      const int64_t outs = outs_of_tile(*here.w, here.row0);
+      float *to = out + at + here.row0;
+      tile_product(*here.w, here.row0, next, o.view(), 0, rows, scratch[omp_get_thread_num()],
+                   [&](int64_t row, const float *tile) { memcpy(to + row * stride, tile, sizeof(float) * outs); });
     }
     for (int i = first; i < last; i++) column += parts[i].out;
     free(o.scales);
   }
 }
 
-// Every expert's slots, which stand one behind the other, times its weights.
-void grouped_product(const Weight *weights, int segments, const int64_t *starts, int experts, const Activations &a,
-                     float *out, Scratch *scratch) {
-  const int64_t width = rows_of(weights, segments);
-  int64_t *begin = (int64_t *)malloc(sizeof(int64_t) * (segments + experts)), *used = begin + segments;
-  int64_t units = 0, count = 0;
-  for (int i = 0; i < segments; i++) begin[i] = units, units += (weights[i].out + WIDTH - 1) / WIDTH;
-  for (int e = 0; e < experts; e++)
-    if (starts[e + 1] > starts[e]) used[count++] = e;
-#pragma omp parallel for schedule(dynamic, chunk_of(count * units, count ? starts[experts] / count : 0))
-  for (int64_t task = 0; task < count * units; task++) {
-    const int64_t expert = used[task / units], rows = starts[expert + 1] - starts[expert];
-    int segment = segments - 1;
-    while (begin[segment] > task % units) segment--;
-    int64_t column = 0;
-    for (int i = 0; i < segment; i++) column += weights[expert * segments + i].out;
-    tile_product(weights[expert * segments + segment], (task % units - begin[segment]) * WIDTH, a, starts[expert], rows,
-                 out + starts[expert] * width + column, width, scratch[omp_get_thread_num()]);
+// Who is at work on which tokens: slots, sorted by expert, hold the numbers of their places in [tokens, k].
+struct Routing {
+  int64_t *starts, *order, *used;  // the first slot of each expert; places; experts that have any slots
+  int64_t slots, count;
+
+  Routing(const int64_t *chosen, int64_t slots, int experts) : slots(slots), count(0) {
+    starts = (int64_t *)calloc(experts + 2, sizeof(int64_t));
+    order = (int64_t *)malloc(slots * sizeof(int64_t));
+    used = (int64_t *)malloc(experts * sizeof(int64_t));
+    for (int64_t i = 0; i < slots; i++) starts[chosen[i] + 2]++;
+    for (int e = 0; e < experts; e++) starts[e + 2] += starts[e + 1];
+    for (int64_t i = 0; i < slots; i++) order[starts[chosen[i] + 1]++] = i;
+    for (int e = 0; e < experts; e++)
+      if (starts[e + 1] > starts[e]) used[count++] = e;
   }
-  free(begin);
+  ~Routing() { free(starts), free(order), free(used); }
+  int64_t rows(int64_t expert) const { return starts[expert + 1] - starts[expert]; }
+  int64_t usual() const { return count ? slots / count : 0; }
+};
+
+// The rows of one expert among those that are rounded.
+inline Owned rows_of_expert(const Owned &all, const Routing &r, int64_t expert) {
+  return all.part(r.starts[expert], r.rows(expert));
+}
+
+// Every expert's slots times its weights -> out [slots, width].
+void expert_products(const Weight *weights, int segments, const Routing &r, const Owned &a, float *out, Scratch *scratch) {
+  const int64_t width = rows_of(weights, segments), tasks = r.count * units_of(weights, segments);
+  const int chunk = chunk_of(tasks, r.usual());
+  const auto tile = [&](int64_t task, int64_t *column) {
+    const int64_t units = units_of(weights, segments);
+    return task < tasks ? tile_at(weights + r.used[task / units] * segments, task % units, column) : Next{nullptr, 0};
+  };
+#pragma omp parallel for schedule(dynamic, chunk)
+  for (int64_t task = 0; task < tasks; task++) {
+    int64_t column = 0;
+    const Next here = tile(task, &column), next = tile(after(task, chunk), nullptr);
+    const int64_t expert = (here.w - weights) / segments, outs = outs_of_tile(*here.w, here.row0);
+    float *to = out + r.starts[expert] * width + column + here.row0;
+    tile_product(*here.w, here.row0, next, rows_of_expert(a, r, expert).view(), 0, r.rows(expert), scratch[omp_get_thread_num()],
+                 [&](int64_t row, const float *tile) { memcpy(to + row * width, tile, sizeof(float) * outs); });
+  }
+}
+
+// Every expert's slots times its weights, times their shares, are added to their tokens' rows of out [tokens, width]:
+// a thread takes some columns of all experts, so that each token's experts are added in the order of their numbers.
+void expert_sums(const Weight *weights, int segments, const Routing &r, const Owned &a, const float *shares, int k,
+                 float *out, Scratch *scratch) {
+  const int64_t width = rows_of(weights, segments), units = units_of(weights, segments);
+  const int chunk = columns_of(units, r.usual());
+#pragma omp parallel for schedule(dynamic)
+  for (int64_t first = 0; first < units; first += chunk) {
+    const int64_t some = units - first < chunk ? units - first : chunk;
+    const auto tile = [&](int64_t task, int64_t *column) {
+      return task < r.count * some ? tile_at(weights + r.used[task / some] * segments, first + task % some, column)
+                                   : Next{nullptr, 0};
+    };
+    for (int64_t task = 0; task < r.count * some; task++) {
+      int64_t column = 0;
+      const Next here = tile(task, &column), next = tile(task + 1, nullptr);
+      const int64_t expert = r.used[task / some], outs = outs_of_tile(*here.w, here.row0);
+      const int64_t *places = r.order + r.starts[expert];
+      tile_product(*here.w, here.row0, next, rows_of_expert(a, r, expert).view(), 0, r.rows(expert),
+                   scratch[omp_get_thread_num()], [&](int64_t row, const float *tile) {
+                     float *to = out + places[row] / k * width + column + here.row0;
+                     const float share = shares[places[row]];
+                     for (int64_t i = 0; i < outs; i++) to[i] = __builtin_fmaf(share, tile[i], to[i]);
+                   });
+    }
+  }
 }
 
 // Routed experts: x [tokens, in], chosen and shares [tokens, k] -> out [tokens, in] = Σ share · down(gelu(gate) · up).
 // The experts of a token are added in the order of their numbers.
 void routed_sum(const Weight *gate_up, int gate_up_segments, const Weight *down, int down_segments, int experts,
                 const float *x, const int64_t *chosen, const float *shares, int64_t tokens, int k, float *out) {
-  const int64_t in = gate_up->in, width = down->in, slots = tokens * k, outs = rows_of(down, down_segments);
+  const int64_t in = gate_up->in, width = down->in;
   const Shape first = shape_of(*gate_up), second = shape_of(*down);
-  int64_t *starts = (int64_t *)calloc(experts + 2, sizeof(int64_t)), *order = (int64_t *)malloc(slots * sizeof(int64_t));
-  int64_t *places = (int64_t *)malloc(slots * sizeof(int64_t));
-  for (int64_t i = 0; i < slots; i++) starts[chosen[i] + 2]++;
-  for (int e = 0; e < experts; e++) starts[e + 2] += starts[e + 1];
-  for (int64_t i = 0; i < slots; i++) places[i] = starts[chosen[i] + 1]++, order[places[i]] = i;
-
+  const Routing r(chosen, tokens * k, experts);
   Scratch *scratch = scratches();
-  Owned a = owned(slots, in, first.group), b = owned(slots, width, second.group);
-  float *hidden = (float *)malloc(sizeof(float) * slots * 2 * width);
-  float *parts = (float *)malloc(sizeof(float) * slots * outs);
+  Owned a = owned(r.slots, in, first.group), b = owned(r.slots, width, second.group);
+  float *hidden = (float *)malloc(sizeof(float) * r.slots * 2 * width);
 #pragma omp parallel for schedule(static) if (tokens > ALONE)
-  for (int64_t slot = 0; slot < slots; slot++) round_row(x + order[slot] / k * in, first, a, slot);
-  grouped_product(gate_up, gate_up_segments, starts, experts, a.view(), hidden, scratch);
+  for (int64_t slot = 0; slot < r.slots; slot++) {
+    const int64_t expert = chosen[r.order[slot]];
+    round_row(x + r.order[slot] / k * in, first, rows_of_expert(a, r, expert), slot - r.starts[expert]);
+  }
+  expert_products(gate_up, gate_up_segments, r, a, hidden, scratch);
 #pragma omp parallel for schedule(static)
-  for (int64_t slot = 0; slot < slots; slot++) {
+  for (int64_t slot = 0; slot < r.slots; slot++) {
     float *row = hidden + slot * 2 * width;
+    const int64_t expert = chosen[r.order[slot]];
     gate(row, width, row);
-    round_row(row, second, b, slot);
+    round_row(row, second, rows_of_expert(b, r, expert), slot - r.starts[expert]);
   }
-  grouped_product(down, down_segments, starts, experts, b.view(), parts, scratch);
-#pragma omp parallel for schedule(static) if (tokens > ALONE)
-  for (int64_t token = 0; token < tokens; token++) {
-    float *row = out + token * outs;
-    memset(row, 0, sizeof(float) * outs);
-    bool done[256] = {};
-    for (int step = 0; step < k; step++) {
-      int best = -1;
-      for (int j = 0; j < k; j++)
-        if (!done[j] && (best < 0 || chosen[token * k + j] < chosen[token * k + best])) best = j;
-      done[best] = true;
-      const float share = shares[token * k + best], *part = parts + places[token * k + best] * outs;
-      for (int64_t i = 0; i < outs; i++) row[i] = __builtin_fmaf(share, part[i], row[i]);
-    }
-  }
-  free(starts), free(order), free(places), free(scratch), free(a.scales), free(b.scales), free(hidden), free(parts);
+  memset(out, 0, sizeof(float) * tokens * rows_of(down, down_segments));
+  expert_sums(down, down_segments, r, b, shares, k, out, scratch);
+  free(scratch), free(a.scales), free(b.scales), free(hidden);
 }

@@ -72,14 +72,18 @@ EXPORT void packed_mean(const Weight *w, const float *shares, int64_t rows, floa
   const int64_t tokens = w->out, slices = (w->in + SLICE - 1) / SLICE;
   const Shape shape = shape_of(*w);
   float *least = (float *)malloc(sizeof(float) * rows);
-#pragma omp parallel for schedule(dynamic)
-  for (int64_t r = 0; r < rows; r++) {
+#pragma omp parallel
+  {
     double *bins = (double *)malloc(sizeof(double) << 12);
-    least[r] = least_kept(shares + r * tokens, tokens, left_out, bins);
-    free(bins);
+    float *room = (float *)malloc(sizeof(float) * (tokens + SPARE));
+#pragma omp for schedule(dynamic)
+    for (int64_t r = 0; r < rows; r++) least[r] = least_kept(shares + r * tokens, tokens, left_out, bins, room);
+    free(bins), free(room);
   }
   memset(out, 0, sizeof(float) * rows * w->in);
-  Share *kept = (Share *)malloc(sizeof(Share) * rows * NEAR * BLOCKS);
+  const int64_t most = rows * NEAR + SPARE;  // of a block
+  float *kept = (float *)malloc(sizeof(float) * most * BLOCKS);
+  int32_t *places = (int32_t *)malloc(sizeof(int32_t) * most * BLOCKS);
   uint8_t *counts = (uint8_t *)malloc(rows * BLOCKS);
   Block found[BLOCKS];
   for (int64_t token0 = 0; token0 < tokens; token0 += NEAR * BLOCKS) {
@@ -88,7 +92,7 @@ EXPORT void packed_mean(const Weight *w, const float *shares, int64_t rows, floa
     for (int i = 0; i < blocks; i++) {
       const int64_t first = token0 + i * NEAR;
       const int count = (int)(tokens - first < NEAR ? tokens - first : NEAR);
-      found[i] = kept_of_rows(shares, least, rows, tokens, first, count, kept + rows * NEAR * i, counts + rows * i);
+      kept_of_rows(shares, least, rows, tokens, first, count, kept + most * i, places + most * i, counts + rows * i, found[i]);
     }
 #pragma omp parallel for schedule(dynamic)
     for (int64_t slice = 0; slice < slices; slice++) {
@@ -97,9 +101,7 @@ EXPORT void packed_mean(const Weight *w, const float *shares, int64_t rows, floa
       for (int i = 0; i < blocks; i++) add_tokens(*w, shape, found[i], token0 + i * NEAR, k0, kn, out);
     }
   }
-  free(counts);
-  free(kept);
-  free(least);
+  free(counts), free(kept), free(places), free(least);
 }
 
 // Soft-capped logits [rows, tokens] become probabilities under temperature [rows]; readings [rows] say what of them

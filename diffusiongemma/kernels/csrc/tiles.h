@@ -127,9 +127,7 @@ template <bool OFFSETS>
 inline void multiply_rows(const Shape &shape, Slice s, int rows, Tile *t, float *acc) {
   const int at_once = tile_rows(rows), blocks = (rows + at_once - 1) / at_once;
   for (int r = 0; r < rows; r += at_once) {
-    const int64_t share = (s.ahead.end - s.ahead.at + blocks - 1) / blocks;
-    const uint8_t *from = s.ahead.at + r / at_once * share, *to = from + share;
-    const Slice here = {s.a, s.row + r, s.k0, s.g0, s.groups, {from, to < s.ahead.end ? to : s.ahead.end}};
+    const Slice here = {s.a, s.row + r, s.k0, s.g0, s.groups, s.ahead.part(r / at_once, blocks)};
     float *at = acc + r * OUTS;
     switch (at_once) {
       case 2: rows_of_shape<2, OFFSETS>(shape, here, *t, at); break;
