@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MODES = ("auto", "diffusion", "ar")
 LOADING = {"activations": ("auto", "int8", "full"), "kv": ("full", "int8")}  # how a model is loaded, not decoded
-VERIFY = ("never", "unconverged", "always")
+VERIFY = ("never", "unconverged", "surprising", "always")
 SAMPLER_NAMES = ("entropy-bound", "confidence", "fixed-k", "ancestral")  # of `diffusion.samplers.SAMPLERS`
 MOST_TOP_LOGPROBS = 20
 LARGEST_SEED = 2**64 - 1

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from diffusiongemma.diffusion.denoise import Canvas
 from diffusiongemma.diffusion.readout import Prediction
 from diffusiongemma.engine.output import Output
+
+
+LOOKED_AT = 32  # of the encoder's most probable tokens; one that is not among them has at most the last one's share
+SURPRISE = 4.0  # nats beyond the expected ones
 
 
 @dataclass
@@ -18,7 +23,8 @@ class Draft:
 
     Encoding the draft gives, in one pass, what the encoder itself would write at each of its positions. As far as that
     is the draft, the draft stands. From the first other token on, the encoder writes the rest of the canvas. Where only
-    canvases that are not sure are checked, that is done if the encoder is surer: it may know less of a subject.
+    canvases that are not sure are checked, that is done if the encoder is surer, where surprising ones are, if one of
+    their tokens surprises it: it may know less of a subject.
     """
 
     canvas: Canvas
@@ -36,6 +42,19 @@ class Draft:
         assert self.canvas.logprob is not None
         mine = float(self.canvas.logprob[: len(self.tokens)].sum())
         return mine > sum(float(one.logprob) for one in predictions)
+
+    def surprises(self, read: Prediction) -> bool:
+        """Whether one of its tokens has less probability than the encoder's own uncertainty there explains: the entropy
+        is what a token drawn from the encoder costs on average. `read` [n] has the `top` tokens.
+
+        So a draft stands where the encoder knows nothing, and falls where it knows better (compare typical acceptance,
+        Cai et al. 2024).
+        """
+        tokens = torch.tensor(self.tokens, device=read.top.device)
+        told = (read.top == tokens[:, None]) & torch.isfinite(read.top_logprob)
+        found = torch.where(told, read.top_logprob, -torch.inf).amax(1)
+        logprob = torch.where(told.any(1), found, read.top_logprob[:, -1])
+        return bool((-logprob - read.entropy > SURPRISE).any())
 
     def own_prediction(self, place: int) -> Prediction:
         """What the canvas said of one of its tokens [1], as if it had drawn it."""

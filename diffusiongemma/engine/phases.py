@@ -22,7 +22,7 @@ from torch import Tensor
 from diffusiongemma.diffusion.denoise import Canvas, Predicted
 from diffusiongemma.diffusion.readout import OWN, Prediction, Unread
 from diffusiongemma.engine.chunks import Chunk
-from diffusiongemma.engine.draft import Draft
+from diffusiongemma.engine.draft import LOOKED_AT, Draft
 
 if TYPE_CHECKING:
     from diffusiongemma.engine.generation import Generation
@@ -117,7 +117,7 @@ class Denoising(Phase):
 
     def _to_be_checked(self) -> bool:
         verify = self.output.config.verify
-        return verify == "always" or (verify == "unconverged" and not self.canvas.converged)
+        return verify in ("surprising", "always") or (verify == "unconverged" and not self.canvas.converged)
 
     def _commit(self, sent: int) -> Phase:
         kept = self.output.add_canvas(self.canvas)
@@ -133,24 +133,27 @@ class Denoising(Phase):
     def _encoded(self, tokens: list[int], generation: Generation, hidden: Tensor) -> Phase:
         draft = Draft(self.canvas, tokens, torch.cat([self.last_hidden, hidden]), len(self.output.tokens), self.sent)
         self.output.checked += 1
-        if self.output.config.verify == "unconverged":
-            return Weighing(generation, draft)
-        return Checking(generation, draft, {}).go_on()
+        if self.output.config.verify == "always":
+            return Checking(generation, draft, {}).go_on()
+        return Weighing(generation, draft)
 
 
 class Weighing(Phase):
-    """Who is surer of a draft, the canvas that wrote it or the encoder?"""
+    """Does a draft stand: is the canvas surer of it than the encoder, or does it not surprise the encoder?"""
 
     def __init__(self, generation: Generation, draft: Draft):
         super().__init__(generation)
         self.draft, self.unread = draft, generation.unread(draft.hidden[:-1])
+        self.by_surprise = self.output.config.verify == "surprising"
+        if self.by_surprise:
+            self.unread = replace(self.unread, top=max(self.unread.top, LOOKED_AT))
 
     def work(self) -> Unread:
         return self.unread
 
     def take(self, prediction: Prediction) -> Phase:
         draft, predictions = self.draft, prediction.split([1] * len(self.draft.tokens))
-        if not draft.is_surer_than(predictions):
+        if draft.surprises(prediction) if self.by_surprise else not draft.is_surer_than(predictions):
             return Checking(self.generation, draft, dict(enumerate(predictions))).go_on()
         kept = self.output.add_canvas(draft.canvas)
         self.output.send(kept[draft.sent :])

@@ -38,7 +38,7 @@ class Setting:
 
     def __str__(self) -> str:
         how = "autoregressive" if self.mode == "ar" else f"diffusion, ≤ {self.steps} steps"
-        checked = {"unconverged": ", unsure ones checked", "always": ", checked"}.get(self.verify, "")
+        checked = {"unconverged": ", unsure ones checked", "surprising": ", surprising ones checked", "always": ", checked"}.get(self.verify, "")
         return how + checked + (", constrained" if self.constrained else "")
 
 

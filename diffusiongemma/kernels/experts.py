@@ -31,7 +31,8 @@ def expert_mlp(x: Tensor, weights: Tensor, experts: Tensor, gate_up: Tensor, dow
 
 def sorted_expert_mlp(x: Tensor, weights: Tensor, experts: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
     """Tokens sorted by expert, two matrix products per expert that is hit."""
-    first, second = (lambda e, rows: F.linear(rows, gate_up[e])), (lambda e, rows: F.linear(rows, down[e]))
+    ups, downs = gate_up.unbind(), down.unbind()  # at once: the gradient of each by itself would be as large as all
+    first, second = (lambda e, rows: F.linear(rows, ups[e])), (lambda e, rows: F.linear(rows, downs[e]))
     return by_expert(x, weights, experts, len(gate_up), first, second)
 
 

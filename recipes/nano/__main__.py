@@ -6,12 +6,12 @@ import argparse
 from collections.abc import Sequence
 
 from diffusiongemma.errors import UserError
-from recipes.nano import first_words, glyphs, keeping, marks, mean, refit, sight, tokenizer, tower, train
+from recipes.nano import apart, first_words, glyphs, marks, mean, refit, sight, tokenizer, tower, train
 
 STAGES = {
     "tokenizer": tokenizer,
     "train": train,
-    "states": keeping,
+    "met": apart,
     "mean": mean,
     "digits": glyphs,
     "tower": tower,

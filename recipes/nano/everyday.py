@@ -12,7 +12,7 @@ from diffusiongemma.config import ModelConfig
 from diffusiongemma.evaluation.held_out import training_documents
 from diffusiongemma.tasks import TASKS, Example, extraction, sudoku
 from diffusiongemma.train.data import Tokenised, tokenise
-from diffusiongemma.train.mixtures import Mixture, Part, Source
+from diffusiongemma.train.mixtures import Mixture, Part, Source, mixed_source
 from recipes.nano.mixtures import HARD_MOST, RUNS, DataDirs, _corpora, _seeds
 from recipes.nano.sources import (
     boards,
@@ -42,19 +42,18 @@ MANY_ANSWERS = (verses.generate, writing.generate)  # to one request
 
 @dataclass(frozen=True)
 class Materials:
-    """What is read once: sentences to mend, definitions, and the writer's texts."""
+    """What is read once: sentences to mend, nouns that nothing is taught about, and the writer's texts."""
 
     sentences: Sentences
-    defined: list[tuple[str, str, str]]
+    unknown: list[str]
     written: writing.Written
 
     @classmethod
     def read(cls, dirs: DataDirs) -> Materials:
         wordnet = _corpora(dirs, "wordnet")["wordnet"]
         texts = [*of_definitions(training_documents(wordnet)), *of_writer(dirs.written)]
-        return cls(
-            Sentences(texts), explanations.definitions(wordnet.root), writing.Written.load(dirs.written, "train")
-        )
+        nouns = (word for word, kind, _ in explanations.definitions(wordnet.root) if kind == "noun")
+        return cls(Sentences(texts), declining.unknown(nouns), writing.Written.load(dirs.written, "train"))
 
 
 def short_answers(materials: Materials) -> list[tuple[Make, float]]:
@@ -68,7 +67,9 @@ def short_answers(materials: Materials) -> list[tuple[Make, float]]:
         (partial(summing_up.generate, split="train"), 0.8),
         (partial(deciding.generate, split="train"), 1.2),
         (partial(mending.generate, split="train", sentences=materials.sentences), 7.0),
-        (partial(explanations.generate_definition, split="train", defined=materials.defined), 0.3),
+        (partial(declining.generate, split="train", nouns=materials.unknown), 1.5),
+        (partial(declining.generate_small_sum, split="train"), 2.0),
+        (partial(TASKS["answers"].generate, split="train"), 1.5),
     ]
 
 
@@ -143,48 +144,27 @@ def own_everyday_recipe(tokenizer: Any, config: ModelConfig, dirs: DataDirs, sud
     )
 
 
-def kept_everyday_recipe(tokenizer: Any, config: ModelConfig, dirs: DataDirs) -> Mixture:
-    """For a model that is held to what it could before (`--keep`): of sudokus pictures alone, short answers mostly."""
+def talk_recipe(tokenizer: Any, config: ModelConfig, dirs: DataDirs) -> Mixture:
+    """Everything but sudokus, for experts that learn apart from these (`recipes.nano.apart`)."""
     materials = Materials.read(dirs)
     return Mixture(
         (
-            Part(board_source(tokenizer, config, _seeds(dirs), pictures=1.0), 0.06, encoder=False),
-            Part(source(short_answers(materials), tokenizer, config), 0.64, length=160, runs=RUNS),
-            Part(source(longer_texts(materials), tokenizer, config), 0.3, length=320, runs=RUNS),
+            Part(source(short_answers(materials), tokenizer, config), 0.5, length=160, runs=RUNS),
+            Part(source(longer_texts(materials), tokenizer, config), 0.5, length=320, runs=RUNS),
         ),
-        encoder_every=2,
+        encoder_every=0,
     )
 
 
-def manners(dirs: DataDirs) -> list[tuple[Make, float]]:
-    """Talk, tiny sums, verses, texts to mend and to read, and to say what one cannot do, with their shares."""
-    return [
-        (partial(talk.generate, split="train"), 9.0),
-        (partial(declining.generate, split="train"), 2.5),
-        (partial(declining.generate_small_sum, split="train"), 4.0),
-        (partial(verses.generate, split="train"), 1.5),
-        (partial(mending.generate, split="train", sentences=Materials.read(dirs).sentences), 2.0),
-        (partial(TASKS["answers"].generate, split="train"), 3.0),
-        (partial(TASKS["words"].generate, split="train"), 0.7),
-        (partial(TASKS["repair"].generate, split="train"), 1.0),
-        (partial(extraction.generate, split="train"), 1.5),
-    ]
-
-
-def manners_recipe(tokenizer: Any, config: ModelConfig, dirs: DataDirs) -> Mixture:
-    """`manners`, for a model held to what it could before (`--keep`), and pictures of sudokus."""
-    return Mixture(
-        (
-            Part(board_source(tokenizer, config, _seeds(dirs), pictures=1.0), 0.07, encoder=False),
-            Part(source(manners(dirs), tokenizer, config), 0.93, length=220, runs=RUNS),
-        ),
-        encoder_every=2,
-    )
+def texts(tokenizer: Any, config: ModelConfig, dirs: DataDirs) -> Source:
+    """Everything, for the encoder alone: of sudokus a few, so that it learns how little it knows of them."""
+    materials = Materials.read(dirs)
+    written = source([*short_answers(materials), *longer_texts(materials)], tokenizer, config)
+    return mixed_source((written, 0.97), (board_source(tokenizer, config, _seeds(dirs)), 0.03))
 
 
 EVERYDAY = {
-    "manners": manners_recipe,
+    "talk": talk_recipe,
     "everyday": everyday_recipe,
-    "kept-everyday": kept_everyday_recipe,
     "own-everyday": own_everyday_recipe,
 }

@@ -1,6 +1,7 @@
-"""A wider model that begins by computing nearly what a trained one does, so that its skills need not be learnt again.
+"""A larger model that begins by computing what a trained one does, or nearly, so that its skills need not be learnt again.
 
-All new entries of the residual stream are small and random, all new units of MLPs and heads are read by nobody yet.
+With more experts (`with_experts`) it does so to the last bit wherever its routers choose none of the new ones. Made wider
+(`grown`), all new entries of the residual stream are small and random, all new units of MLPs and heads are read by nobody yet.
 With hidden size D' for D, the stream is sqrt(D'/D) times as long: embeddings are scaled by sqrt(D') already, norms that
 write into it do the same, and norms that read from it are divided by as much (compare Net2Net, Chen et al. 2016).
 """
@@ -40,6 +41,24 @@ def grown(model: Model, seed: int = 0, **wider: Any) -> Model:
         for name, tensor in (*made.named_parameters(), *made.named_buffers()):
             if name in trained:
                 _fill(name, tensor, trained[name], old, new, stretch, generator)
+    return made
+
+
+def with_experts(model: Model, count: int, seed: int = 0) -> Model:
+    """`model` with `count` more experts in every layer, each like one of the old, and routers that know nothing of them
+    yet. The vision tower is the same."""
+    old = model.config.num_experts
+    made = Model(replace(model.config, num_experts=old + count), model.make_vision)
+    trained = dict(model.named_parameters()) | dict(model.named_buffers())
+    generator = torch.Generator().manual_seed(seed)
+    like = torch.randint(old, (count,), generator=generator)
+    with torch.no_grad():
+        for name, tensor in (*made.named_parameters(), *made.named_buffers()):
+            was = trained[name]
+            tensor[: len(was)] = was
+            if tensor.shape != was.shape:
+                new = was[like]
+                tensor[old:] = new + SMALL * was.std() * torch.randn(new.shape, generator=generator)
     return made
 
 

@@ -2,7 +2,8 @@
 
 `base` makes nano-base, from random weights; `skills` with `--init` makes nano of it, and `sudoku` teaches it that one
 skill. `more-skills` and `more-sudoku` go on with what these made, and `own-skills` and `own-sudoku` with `--rollouts`
-learn from the canvases that such a model makes itself. `everyday` teaches all that people try first, to a model that
+learn from the canvases that such a model makes itself. `talk` with `--experts` teaches more to such a model without a
+change to what it can (`recipes.nano.apart`). `everyday` teaches all that people try first at once, to a model that
 `--grow` makes wider, and `own-everyday` goes on from it. The directory gets everything that `load` and transformers
 need; the tokenizer is copied from the package. `--resume` goes on with a run that was stopped or killed. In two
 processes: `torchrun --nproc-per-node 2 -m recipes.nano train …`.
@@ -16,6 +17,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from diffusiongemma.config import FULL, SLIDING, ModelConfig
@@ -36,18 +38,20 @@ from diffusiongemma.weights.checkpoint import load_model
 from diffusiongemma.weights.generation import decoding_files
 from diffusiongemma.weights.locate import ASSETS, choose_device
 from diffusiongemma.weights.saving import save_model
-from recipes.nano.everyday import EVERYDAY, manners, source
-from recipes.nano.grow import grown
-from recipes.nano.keeping import Keeper, States, Texts
+from recipes.nano.apart import Apart, Met, Texts, met_by, met_reading, set_routers, train_new_experts
+from recipes.nano.everyday import EVERYDAY, texts
+from recipes.nano.grow import grown, with_experts
 from recipes.nano.mixtures import RECIPES as SKILLS
 from recipes.nano.mixtures import DataDirs
 
 RECIPES = SKILLS | EVERYDAY
 WIDER = {"hidden_size": 192, "intermediate_size": 512, "num_attention_heads": 6}  # 4.4M parameters
 
+TO_BE_SET = 400  # texts that set the routers of new experts
+
 NANO = ASSETS / "nano"
 SIDE_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "preprocessor_config.json")
-SETTINGS = ("recipe", "batch", "init", "keep", "keep_batch", "keep_weight", "texts")  # that a run goes on with
+SETTINGS = ("recipe", "batch", "init", "experts", "met", "texts")  # that a run goes on with
 # The smallest vision tower that transformers builds; without one it would add 167M random parameters.
 VISION = {
     "model_type": "gemma4_vision", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
@@ -96,8 +100,11 @@ def write_configs(config: ModelConfig, tokenizer: Any, directory: Path) -> None:
             shutil.copy(NANO / name, directory)
 
 
-def new_model(tokenizer: Any, seed: int, init: Path | None, device: str = "cpu", grow: bool = False) -> Model:
-    """Float32 weights, random or those of `init`, made wider with `grow`; the vision tower is not trained."""
+def new_model(
+    tokenizer: Any, seed: int, init: Path | None, device: str = "cpu", grow: bool = False, experts: int = 0
+) -> Model:
+    """Float32 weights, random or those of `init`, made wider with `grow`; the vision tower is not trained. Of a model
+    with more `experts` these alone are."""
     if init is not None:
         model = load_model(init, torch.float32)
     else:
@@ -105,9 +112,16 @@ def new_model(tokenizer: Any, seed: int, init: Path | None, device: str = "cpu",
         initialise(model, seed)
     if grow:
         model = grown(model, seed, **WIDER)
+    old = model.config.num_experts
+    if experts:
+        model = with_experts(model, experts, seed)
+    model = model.to(choose_device(device))
     model.requires_grad_(False)
-    model.backbone.requires_grad_(True)
-    return model.to(choose_device(device))
+    if experts:
+        train_new_experts(model, old)
+    else:
+        model.backbone.requires_grad_(True)
+    return model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -146,18 +160,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--corpora", type=Path, default=Path("runs/corpora"), help="where texts are fetched to")
     parser.add_argument("--written", type=Path, default=Path("runs/written"), help="what `recipes.nano.writer` wrote")
 
-    parser.add_argument("--keep", type=Path, metavar="NPZ", help="hold it to predictions that `states` kept")
-    parser.add_argument("--keep-batch", type=int, help=f"of them at a step; default {Keeper.COUNT}")
-    parser.add_argument("--keep-weight", type=float, help=f"of their loss; default {Keeper.WEIGHT}")
-    parser.add_argument("--texts", type=int, default=0, help="examples of manners a step that the encoder alone learns")
+    parser.add_argument("--experts", type=int, default=0, metavar="N", help="more of them in each layer, alone trained")
+    parser.add_argument("--met", type=Path, metavar="NPZ", help="with --experts: what these are kept from (`met`)")
+    parser.add_argument("--texts", type=int, default=0, help="examples a step that the encoder alone learns")
 
 
 def run(options: argparse.Namespace) -> None:
     """Raises `InputError` for options that do not go together."""
     if options.pool is not None and not (options.rollouts and options.pool > 0):
         raise InputError("--pool is a number of at least 1, and of --rollouts: leave it out, or give both")
-    if options.keep is None and not (options.keep_batch is None and options.keep_weight is None):
-        raise InputError("--keep-batch and --keep-weight are of --keep: leave them out, or give all")
+    if (options.experts > 0) != (options.met is not None):
+        raise InputError("--experts and --met go together: give both, or leave them out")
     with process_group():
         _train(options)
 
@@ -166,23 +179,34 @@ def _plain(value: Any) -> int | float | str:
     return value if isinstance(value, int | float) else str(value)
 
 
-def _also(options: argparse.Namespace, tokenizer: Any, config: ModelConfig) -> Also | None:
-    """What is learnt beside the mixture."""
+def _also(options: argparse.Namespace, model: Model, tokenizer: Any) -> Also | None:
+    """What is learnt beside the mixture; the routers of new experts are set."""
     losses: list[Also] = []
-    if options.keep is not None:
-        count, weight = options.keep_batch or Keeper.COUNT, options.keep_weight or Keeper.WEIGHT
-        losses.append(Keeper(States.load(options.keep), count, options.seed, weight))
-    if options.texts:
-        makers = manners(DataDirs(options.cache, options.corpora, options.written))
-        losses.append(Texts(source(makers, tokenizer, config), config, options.texts, options.seed))
+    config, dirs = model.config, DataDirs(options.cache, options.corpora, options.written)
+    everything = texts(tokenizer, config, dirs) if options.texts or options.met else None
+    if options.met and everything:
+        met, old = Met.load(options.met), config.num_experts - options.experts
+        set_routers(model, met, _wanted(model, tokenizer, dirs, options.seed), old, options.seed)
+        losses.append(Apart(met, old, options.seed))
+    if options.texts and everything:
+        losses.append(Texts(everything, config, options.texts, options.seed))
     return (lambda model, step: torch.stack([one(model, step) for one in losses]).sum()) if losses else None
+
+
+def _wanted(model: Model, tokenizer: Any, dirs: DataDirs, seed: int) -> Met:
+    """What routers read of short answers: while the encoder reads them, and while they are asked for."""
+    rng = np.random.default_rng(seed)
+    talked = RECIPES["talk"](tokenizer, model.config, dirs).parts[0].draw(rng, TO_BE_SET, 0)
+    read = met_reading(model, [e.prompt + e.answer[: e.length] for e in talked])
+    decoding = decoding_rules(model.config, tokenizer)
+    return Met.joined([read, met_by(model, [e.prompt for e in talked[: TO_BE_SET // 8]], decoding, rng)])
 
 
 def _train(options: argparse.Namespace) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(NANO)
-    model = new_model(tokenizer, options.seed, options.init, options.device, options.grow)
+    model = new_model(tokenizer, options.seed, options.init, options.device, options.grow, options.experts)
     write_configs(model.config, tokenizer, options.out)
     mixture = RECIPES[options.recipe](
         tokenizer, model.config, DataDirs(options.cache, options.corpora, options.written)
@@ -211,5 +235,5 @@ def _train(options: argparse.Namespace) -> None:
             report=lambda record: means.add(record, lambda mean: print(plain_line(mean), flush=True)),
             export=lambda trained: save_model(trained, options.out, source=options.out, dtype=torch.bfloat16),
         ),
-        also=_also(options, tokenizer, model.config),
+        also=_also(options, model, tokenizer),
     )

@@ -70,15 +70,15 @@ def test_checking_every_canvas_gives_the_text_of_autoregressive_mode(name, optio
     assert len(checked.settled) == len(checked.tokens) and checked.mode == "diffusion"
 
 
-def say(monkeypatch, tokens: list[int]) -> None:
-    """Let finished canvases of 16 say this, whatever they found."""
+def say(monkeypatch, tokens: list[int], width: int = 16) -> None:
+    """Let finished canvases say this, whatever they found."""
     plain = Canvas.advance
 
     def advance(self, prediction, vocab_size):
         accepted = plain(self, prediction, vocab_size)
         if self.done:
-            first = 16 * self.noise.canvas
-            said = [*tokens[first : first + 16], *[1] * 16][:16]
+            first = width * self.noise.canvas
+            said = [*tokens[first : first + width], *[1] * width][:width]
             self.prediction = replace(self.prediction, argmax=torch.tensor(said))
         return accepted
 
@@ -112,6 +112,43 @@ def test_the_encoder_writes_from_the_first_wrong_token_to_the_end_of_the_canvas(
     expected[wrong // 16] = min(40, 16 * (wrong // 16 + 1)) - wrong
     assert [c.written for c in events if isinstance(c, CanvasCommitted)] == expected
     assert (events[-1].result.checked, events[-1].result.written_by_encoder) == (3, sum(expected))
+
+
+def test_a_draft_stands_where_the_encoder_knows_nothing(tiny):
+    """Random weights: every token is about as probable as any other, so none is a surprise."""
+    options = {"steps": 3, "max_new_tokens": 40}
+    plain, checked = (tiny.generate(MEND, verify=verify, **options) for verify in ("never", "surprising"))
+    assert checked.tokens == plain.tokens and checked.checked > 0 == checked.written_by_encoder
+
+
+@pytest.mark.parametrize("top_logprobs", [0, 2])
+def test_a_draft_that_surprises_the_encoder_is_written_anew(nano, monkeypatch, top_logprobs):
+    """A word that nobody asked for in place of one that the encoder is sure of."""
+    options = {"max_new_tokens": 40, "top_logprobs": top_logprobs}
+    written = nano.generate(MEND, mode="ar", **options)
+    wrong = list(written.tokens)
+    wrong[4] = wrong[4] + 1
+    for said, by_encoder in ((list(written.tokens), 0), (wrong, len(wrong) - 4)):
+        monkeypatch.undo()
+        say(monkeypatch, said, width=nano.config.canvas_length)
+        checked = nano.generate(MEND, verify="surprising", **options)
+        assert checked.tokens == written.tokens and checked.written_by_encoder == by_encoder
+        assert len(checked.alternatives or ()) == (len(checked.tokens) if top_logprobs else 0)
+
+
+def test_surprise_is_what_entropy_does_not_explain():
+    def read(*shares: float) -> Prediction:
+        p = torch.tensor([shares])
+        top = torch.tensor([[3, 5, 7][: len(shares)]])
+        entropy, none = torch.distributions.Categorical(p).entropy(), torch.zeros(1)
+        return Prediction(top[:, 0], top[:, 0], entropy, none, none, none[:, None], top, p.log())
+
+    def surprises(token: int, *shares: float) -> bool:
+        return Draft(None, [token], torch.zeros(2, 1), 0).surprises(read(*shares))
+
+    assert not surprises(5, 0.5, 0.4, 0.1) and not surprises(5, 0.97, 0.02, 0.01)
+    assert surprises(5, 0.995, 0.004, 0.001)
+    assert surprises(9, 0.995, 0.004, 0.001) and not surprises(9, 0.4, 0.3, 0.3)  # at most the last one's share
 
 
 def test_only_canvases_that_are_not_sure_are_checked(tiny, monkeypatch):
@@ -248,7 +285,7 @@ def test_a_cache_forgets_the_last_tokens(tiny, before):
 
 
 def test_what_cannot_be_checked_is_refused(tiny):
-    with pytest.raises(InputError, match="choose never, unconverged or always"):
+    with pytest.raises(InputError, match="choose never, unconverged, surprising or always"):
         tiny.generate("hello", verify="sometimes")
     with pytest.raises(InputError, match=r"verify: .*leave it at never"):
         tiny.infill("Dear Ann,", "Yours, Bob", verify="always")

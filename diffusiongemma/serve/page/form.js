@@ -23,7 +23,7 @@ export function number(attributes) {
   return el("input", { type: "number", inputmode: "decimal", ...attributes });
 }
 
-const CHECKED = [["never", "never"], ["unconverged", "when unsure"], ["always", "always"]];
+const CHECKED = [["never", "never"], ["unconverged", "when unsure"], ["surprising", "when surprising"], ["always", "always"]];
 
 /** Seed, steps, sampler, temperature, length, second look, early text, system prompt; empty fields keep the model's defaults. */
 export class Options {

@@ -1,44 +1,69 @@
-"""Requests that a model of two million parameters cannot meet, and an honest answer to each kind of them."""
+"""Requests that a model of a few million parameters cannot meet, and an honest answer to each kind of them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from diffusiongemma.tasks.example import Example, Split
+from diffusiongemma.tasks.example import Example, Split, choose, in_split
 from recipes.nano.sources import explanations, lists, sums
+from recipes.nano.sources.phrasing import is_probe, varied
+from recipes.nano.writer.topics import THINGS, with_article
 
-LARGEST = 10  # of the numbers that it learns to calculate with
-Generate = Callable[..., Example]
-DECLINED: dict[str, tuple[Generate, str, float]] = {
-    "explanation": (explanations.generate, "I do not know enough to explain that. I am a very small model.", 1.5),
-    "list": (lists.generate, "I do not know enough to list that. I am a very small model.", 1.0),
-    "large sum": (sums.generate, "I cannot calculate with numbers as large as these.", 1.0),
+LARGEST = 10  # of the numbers in a small sum
+_DECLINED: dict[str, tuple[str, float]] = {
+    "explanation": ("I do not know enough about that. I am a very small model.", 2.0),
+    "list": ("I do not know enough to list that. I am a very small model.", 0.7),
+    "large sum": ("I cannot calculate with numbers as large as these.", 0.7),
+}
+_OPERATIONS = ("{a} + {b}", "{a}+{b}", "{a} - {b}", "{a} * {b}", "{a} times {b}", "{a} divided by {b}", "{a} x {b}")
+
+
+def unknown(words: Iterable[str]) -> list[str]:
+    """Those of these nouns about which nothing else is taught."""
+    known = {word for names in THINGS.values() for word in names} | {word for kind in lists.KINDS for word in kind.split()}
+    known |= {key.split()[-1] for key in (*explanations.MEANINGS, *explanations.SIMPLE)}
+    return sorted({word for word in words if word not in known and f"{word}s" not in known})
+
+
+def generate(rng: np.random.Generator, split: Split, nouns: Sequence[str]) -> Example:
+    """A request and that it cannot be met; `nouns` are unknown. meta holds the `kind`."""
+    kinds = list(_DECLINED)
+    shares = np.array([share for _, share in _DECLINED.values()])
+    while True:
+        kind = kinds[int(rng.choice(len(kinds), p=shares / shares.sum()))]
+        asked = _ASK[kind](rng, choose(rng, nouns))
+        if in_split(f"declined {asked}", split):
+            prompt = varied(rng, asked)
+            if not is_probe(prompt):
+                return Example(prompt, _DECLINED[kind][0], {"kind": kind})
+
+
+def _explanation(rng: np.random.Generator, noun: str) -> str:
+    return explanations.what_is(rng, noun if rng.random() < 0.5 else with_article(noun))
+
+
+def _list(rng: np.random.Generator, noun: str) -> str:
+    return lists.several(rng, noun if noun.endswith("s") else f"{noun}s", int(choose(rng, (2, 3, 4, 5))))
+
+
+def _large_sum(rng: np.random.Generator, noun: str) -> str:
+    a, b = (int(10 ** rng.uniform(3, 7)) for _ in range(2))
+    return sums.question(rng, choose(rng, _OPERATIONS).format(a=a, b=b if rng.random() < 0.7 else b % 1000))
+
+
+_ASK: dict[str, Callable[[np.random.Generator, str], str]] = {
+    "explanation": _explanation,
+    "list": _list,
+    "large sum": _large_sum,
 }
 
 
-def generate(rng: np.random.Generator, split: Split) -> Example:
-    """A request and that it cannot be met. meta holds the `kind`."""
-    kinds = list(DECLINED)
-    shares = np.array([share for _, _, share in DECLINED.values()])
-    kind = kinds[int(rng.choice(len(kinds), p=shares / shares.sum()))]
-    ask, answer, _ = DECLINED[kind]
-    while True:
-        asked = ask(rng, split)
-        if kind != "large sum" or _largest(asked) > LARGEST:
-            return Example(asked.prompt, answer, {"kind": kind})
-
-
 def generate_small_sum(rng: np.random.Generator, split: Split) -> Example:
-    """A sum of numbers that are not declined, and its result."""
+    """A sum of numbers up to LARGEST, and its result."""
     while True:
         asked = sums.generate(rng, split)
-        if 0 <= _largest(asked) <= LARGEST:
+        if 0 <= max(map(int, re.findall(r"\d+", asked.prompt)), default=-1) <= LARGEST:
             return asked
-
-
-def _largest(asked: Example) -> int:
-    """Of the numbers in digits; -1 where there are none."""
-    return max(map(int, re.findall(r"\d+", asked.prompt)), default=-1)

@@ -12,6 +12,7 @@ import numpy as np
 from diffusiongemma.tasks.example import Example, Split, choose, in_split
 from recipes.nano.sources.knowledge import capital
 from recipes.nano.sources.phrasing import is_probe, varied
+from recipes.nano.writer.topics import THINGS, UNCOUNTABLE, with_article
 
 _TABLE = re.compile(r"^\s*(?P<key>[^|\n]+?)\s*\|\s*(?P<text>[^\n]+?)\s*$", re.M)
 
@@ -23,6 +24,42 @@ def _entries(text: str) -> dict[str, str]:
 # Key as it stands in "What is …?" or "Explain …".
 MEANINGS = _entries(
     """
+    a spider | A spider is a small animal with eight legs that catches insects in its web.
+    a mouse | A mouse is a small grey animal with a long tail.
+    a rabbit | A rabbit is a small animal with long ears that lives in holes in the ground.
+    a sheep | A sheep is a farm animal that gives us wool.
+    a goat | A goat is a farm animal with horns that gives milk.
+    a pig | A pig is a farm animal with a flat nose and a curly tail.
+    a chicken | A chicken is a bird that lays eggs.
+    a duck | A duck is a bird that swims on lakes and rivers.
+    a bear | A bear is a large strong animal with thick fur.
+    a wolf | A wolf is a wild animal like a dog that lives in packs.
+    a fox | A fox is a clever wild animal with red fur and a bushy tail.
+    a tiger | A tiger is a large wild cat with orange fur and black stripes.
+    a monkey | A monkey is an animal with a long tail that climbs in trees.
+    a crocodile | A crocodile is a large reptile with a long mouth full of teeth.
+    a turtle | A turtle is a slow animal with a hard shell.
+    a camel | A camel is a desert animal that stores fat in its hump.
+    an eagle | An eagle is a large bird that hunts from high in the air.
+    a dolphin | A dolphin is a clever animal that lives in the sea.
+    a phone | A phone is a device for talking with people far away.
+    a camera | A camera is a device that takes pictures.
+    a television | A television is a device that shows moving pictures.
+    a doctor | A doctor is a person who helps sick people to get well.
+    a teacher | A teacher is a person who helps others to learn.
+    a friend | A friend is a person whom you like and trust.
+    a family | A family is a group of people who belong together, such as parents and children.
+    a city | A city is a large place where many people live and work.
+    a country | A country is a land with its own people and government.
+    water | Water is a clear liquid that all living things need.
+    air | Air is the mixture of gases around us that we breathe.
+    love | Love is a strong feeling of caring for somebody.
+    happiness | Happiness is the good feeling that we have when things are well.
+    a language model | A language model is a program that has learnt from texts to write more text.
+    text diffusion | Text diffusion begins with random words and corrects all of them together, step by step.
+    machine learning | Machine learning means that a computer learns from examples instead of fixed rules.
+    grammar | Grammar is the set of rules for putting words together.
+    an email | An email is a letter that is sent from one computer to another.
     gravity | Gravity is the force that pulls things towards each other, so that everything falls to the ground.
     electricity | Electricity is the flow of tiny charged particles through a wire.
     magnetism | Magnetism is a force that pulls iron towards a magnet.
@@ -343,6 +380,30 @@ _WHY = (
     "Can you tell me why {s}?",
 )
 _BASE = {"are": "be", "is": "be"}
+# What a thing is, where nothing more is said of it: by the kind that `THINGS` lists it under.
+_KINDS = {
+    "animals": "an animal", "birds": "a bird", "insects": "a small animal", "sea animals": "an animal that lives in the sea",
+    "fruits": "a fruit", "vegetables": "a vegetable", "foods": "something to eat", "drinks": "something to drink",
+    "tools": "a tool", "clothes": "something to wear", "vehicles": "a vehicle", "furniture": "a piece of furniture",
+    "musical instruments": "a musical instrument", "plants": "a plant", "body parts": "a part of the body",
+    "sports and games": "a sport or a game", "feelings": "a feeling", "school subjects": "a subject at school",
+}  # fmt: skip
+
+
+def _of_a_kind() -> dict[str, str]:
+    """Key and explanation as in MEANINGS, of things that are not among them."""
+    found = {}
+    for kind, said in _KINDS.items():
+        for name in THINGS[kind]:
+            plain = name in UNCOUNTABLE or kind in ("sports and games", "feelings", "school subjects", "drinks")
+            key = name if plain else with_article(name)
+            if name.endswith("s") and not name.endswith("ss"):  # of many, or not to be told
+                continue
+            found.setdefault(key, f"{capital(key)} is {said}.")
+    return {key: text for key, text in found.items() if key not in MEANINGS}
+
+
+SIMPLE = _of_a_kind()
 
 
 def question_of(marked: str) -> str:
@@ -357,13 +418,19 @@ def question_of(marked: str) -> str:
     return f"Why do {subject} {verb} {tail}".strip()
 
 
+def what_is(rng: np.random.Generator, key: str) -> str:
+    """One of the ways to ask what `key`, "gravity" or "a shadow", is."""
+    return choose(rng, _WHAT).format(k=key, K=capital(key), b=re.sub(r"^(?:a|an|the) ", "", key))
+
+
 def generate(rng: np.random.Generator, split: Split) -> Example:
     """One thing or reason to explain; meta holds its `kind` and `key`."""
     while True:
-        if rng.random() < 0.65:
-            key = choose(rng, tuple(MEANINGS))
-            bare = re.sub(r"^(?:a|an|the) ", "", key)
-            asked, answer, kind = choose(rng, _WHAT).format(k=key, K=capital(key), b=bare), MEANINGS[key], "meaning"
+        drawn = rng.random()
+        if drawn < 0.7:
+            table, kind = (MEANINGS, "meaning") if drawn < 0.5 else (SIMPLE, "simple")
+            key = choose(rng, tuple(table))
+            asked, answer = what_is(rng, key), table[key]
         else:
             key = choose(rng, tuple(REASONS))
             said = key.replace("/", "")

@@ -80,13 +80,18 @@ def generate(rng: np.random.Generator, split: Split) -> Example:
             return Example(prompt, answer, meta)
 
 
+def several(rng: np.random.Generator, kind: str, number: int) -> str:
+    """A request for so many of a kind."""
+    shown = NUMBER_WORDS[number] if rng.random() < 0.8 else str(number)
+    return choose(rng, _ASKED["several"]).format(n=shown, N=capital(shown), kind=kind)
+
+
 def _several(rng: np.random.Generator) -> tuple[str, str, dict]:
     kind = choose(rng, tuple(KINDS))
     number = int(choose(rng, (2, 3, 3, 3, 4, 5)))
     names = choose_several(rng, KINDS[kind], min(number, len(KINDS[kind])))
     number = len(names)
-    shown = NUMBER_WORDS[number] if rng.random() < 0.8 else str(number)
-    asked = choose(rng, _ASKED["several"]).format(n=shown, N=capital(shown), kind=kind)
+    asked = several(rng, kind, number)
     meta = {"kind": kind, "number": number, "right": list(KINDS[kind])}
     form = rng.random()
     if form < 0.12:

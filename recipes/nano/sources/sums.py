@@ -141,8 +141,13 @@ def _asked(one: Sum, rng: np.random.Generator) -> tuple[str, str]:
         spelled = rng.random() < 0.3 and max(one.a, one.b) < 100
         a, b = (in_words(one.a), in_words(one.b)) if spelled else (str(one.a), str(one.b))
         shown = choose(rng, _WORDS[one.operation]).format(a=a, b=b)
+    return question(rng, shown), f"{one.a} {one.operation} {one.b} is {one.result}."
+
+
+def question(rng: np.random.Generator, shown: str) -> str:
+    """One of the ways to ask for the result of what is `shown`."""
     asked = choose(rng, _QUESTIONS).format(x=shown)
-    return asked[:1].upper() + asked[1:], f"{one.a} {one.operation} {one.b} is {one.result}."
+    return asked[:1].upper() + asked[1:]
 
 
 _GAIN = (

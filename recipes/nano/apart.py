@@ -1,0 +1,275 @@
+"""`python -m recipes.nano met OUT.npz`: the router inputs that a model's skills meet, layer by layer.
+
+`train --experts N --met OUT.npz` gives a model N more experts in each layer and trains these alone. A token's result
+depends on the experts that its router chooses and on nothing else of them, so what a model could before stays as it is,
+to the last bit, wherever the router goes on choosing the old ones. A loss holds the new experts' scores below the old
+ones' on what was met: that depends on the routers alone, so it costs two small products a layer and no pass.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffusiongemma.config import ModelConfig
+from diffusiongemma.diffusion.decoding import Decoding
+from diffusiongemma.diffusion.denoise import Canvas, denoise_step
+from diffusiongemma.diffusion.noise import Noise
+from diffusiongemma.errors import InputError
+from diffusiongemma.model.layers import Router
+from diffusiongemma.model.model import Model
+from diffusiongemma.train.data import Tokenised, by_length, collate, tokenise
+from diffusiongemma.train.mixtures import Source, mixed_source, task_source
+from diffusiongemma.train.rolling import encoder_loss
+from diffusiongemma.train.runtime import seed_of
+from recipes.nano.everyday import FEWEST_GIVENS, board_source
+from recipes.nano.mixtures import DataDirs, _seeds
+from recipes.nano.sources import boards
+
+TOGETHER = 32  # canvases decoded at a time
+SHARE = 0.1  # of a canvas's positions at a step that are kept; of a prompt's all are
+GROUPS = 4  # of texts of like length
+FITTED = 200  # steps, at most, that set a router
+MOST_GIVENS = 60
+
+
+@dataclass(frozen=True)
+class Met:
+    """What routers read: inputs [layers, n, D] in bfloat16, and the score [layers, n] of the last expert chosen."""
+
+    inputs: Tensor
+    bars: Tensor
+
+    @classmethod
+    def joined(cls, parts: Sequence[Met]) -> Met:
+        return cls(torch.cat([part.inputs for part in parts], 1), torch.cat([part.bars for part in parts], 1))
+
+    def save(self, path: Path) -> None:
+        np.savez(path, inputs=self.inputs.view(torch.int16).numpy(), bars=self.bars.numpy())
+
+    @classmethod
+    def load(cls, path: Path) -> Met:
+        """Raises `InputError` where there are none."""
+        try:
+            with np.load(path) as file:
+                inputs, bars = (torch.from_numpy(file[name]) for name in ("inputs", "bars"))
+        except (OSError, KeyError, ValueError) as error:
+            raise InputError(f"{path} holds no router inputs ({error}): make them with `python -m recipes.nano met`")
+        return cls(inputs.view(torch.bfloat16), bars)
+
+
+def routers(model: Model) -> list[Router]:
+    return [layer.router for layer in model.backbone.layers]  # type: ignore[misc]
+
+
+def train_new_experts(model: Model, old: int) -> None:
+    """Of all parameters only what is of experts from number `old` on gets gradients that are not zero."""
+    model.requires_grad_(False)
+    for layer in model.backbone.layers:
+        router, experts = layer.router, layer.experts
+        for weight in (router.proj.weight, router.per_expert_scale, experts.gate_up_proj, experts.down_proj):
+            weight.requires_grad_(True)
+            weight.register_hook(_rows_from(old))
+
+
+def _rows_from(first: int) -> Any:
+    def masked(gradient: Tensor) -> Tensor:
+        gradient = gradient.clone()
+        gradient[:first] = 0
+        return gradient
+
+    return masked
+
+
+class Apart:
+    """The loss of new experts, from number `old` on, that come near to being chosen for what was `met`."""
+
+    ROWS = 8192  # of each layer at a step
+    MARGIN = 0.5  # scores differ by about 1 between inputs
+    WEIGHT = 1000.0
+
+    def __init__(self, met: Met, old: int, seed: int):
+        self.met, self.old, self.seed = met, old, seed
+
+    def __call__(self, model: Model, step: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed_of(self.seed, step))
+        some = torch.randint(self.met.bars.shape[1], (self.ROWS,), generator=generator)
+        losses = [
+            near(inputs[some].float() @ router.proj.weight[self.old :].T, bars[some].float())
+            for inputs, bars, router in zip(self.met.inputs, self.met.bars, routers(model), strict=True)
+        ]
+        return self.WEIGHT * torch.stack(losses).sum()
+
+
+def near(scores: Tensor, bars: Tensor) -> Tensor:
+    """How near scores [n, experts] come to the bars [n], or how far above they are: mean over n of squares [].
+
+    Of the negatives of both: how far scores are below the bars.
+    """
+    return torch.relu(scores - bars[:, None] + Apart.MARGIN).square().sum(1).mean()
+
+
+def set_routers(model: Model, met: Met, wanted: Met, old: int, seed: int) -> None:
+    """Let new experts, from number `old` on, be chosen for what is `wanted`, each for its own kind (k-means), and not
+    for what was `met`."""
+    generator = torch.Generator().manual_seed(seed)
+    for layer, router in enumerate(routers(model)):
+        weight, bars = router.proj.weight, met.bars[layer].float()
+        inputs, asked = wanted.inputs[layer].float(), wanted.bars[layer].float()
+        kinds = nearest_kinds(inputs, len(weight) - old, router.top_k, generator)
+        rows = torch.zeros(len(weight) - old, inputs.shape[1], requires_grad=True)
+        stepper = torch.optim.LBFGS([rows], max_iter=FITTED, history_size=20, line_search_fn="strong_wolfe")
+
+        def loss(seen: Tensor = met.inputs[layer].float()) -> Tensor:
+            stepper.zero_grad()
+            lacking = near(-(inputs @ rows.T).gather(1, kinds), -asked)
+            total = Apart.WEIGHT * near(seen @ rows.T, bars) + lacking + 1e-6 * rows.square().sum()
+            total.backward()
+            return total
+
+        stepper.step(loss)
+        with torch.no_grad():
+            weight[old:] = rows
+
+
+def nearest_kinds(inputs: Tensor, count: int, k: int, generator: torch.Generator, rounds: int = 8) -> Tensor:
+    """inputs [n, D] -> the k nearest of `count` kinds that they fall into [n, k]."""
+    centres = inputs[torch.randperm(len(inputs), generator=generator)[:count]]
+    for _ in range(rounds):
+        kinds = torch.cdist(inputs, centres).argmin(1)
+        sums = torch.zeros_like(centres).index_add(0, kinds, inputs)
+        counts = torch.bincount(kinds, minlength=count)[:, None]
+        centres = torch.where(counts > 0, sums / counts.clamp(min=1), centres)
+    return torch.cdist(inputs, centres).topk(k, largest=False).indices
+
+
+def shares_chosen(met: Met, model: Model, old: int) -> list[float]:
+    """Of each layer, the share of what was met for which a new expert is chosen."""
+    scores = (
+        x.float() @ router.proj.weight[old:].detach().T
+        for x, router in zip(met.inputs, routers(model), strict=True)
+    )
+    return [float((s.amax(1) >= bar).float().mean()) for s, bar in zip(scores, met.bars, strict=True)]
+
+
+class Texts:
+    """The loss of the encoder on texts of their own, which costs a third of what it costs with a canvas behind them."""
+
+    def __init__(self, source: Source, config: ModelConfig, count: int, seed: int, weight: float = 2.0):
+        self.source, self.config, self.count, self.seed, self.weight = source, config, count, seed, weight
+
+    def __call__(self, model: Model, step: int) -> Tensor:
+        rng = np.random.default_rng((self.seed, step, 1))
+        groups = by_length(self.source(rng, self.count, step), GROUPS)
+        batches = [collate(group, self.config, rng).to(model.device) for group in groups]
+        tokens = [int(batch.supervised[:, 1:].sum()) for batch in batches]
+        losses = [encoder_loss(model, batch) * n for batch, n in zip(batches, tokens, strict=True)]
+        return self.weight * torch.stack(losses).sum() / sum(tokens)
+
+
+# --- meeting them -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def recorded(model: Model) -> Iterator[list[list[Tensor]]]:
+    """What each router reads while the context lasts: by layer, inputs [N, D] of each pass."""
+    seen: list[list[Tensor]] = [[] for _ in routers(model)]
+
+    def hook(number: int) -> Any:
+        def keep(router: Router, arguments: tuple[Tensor, ...]) -> None:
+            (x,) = arguments
+            seen[number].append(router.norm(x) * router.scale * x.shape[-1] ** -0.5)
+
+        return keep
+
+    handles = [router.register_forward_pre_hook(hook(i)) for i, router in enumerate(routers(model))]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def met_by(model: Model, prompts: list[list[int]], decoding: Decoding, rng: np.random.Generator) -> Met:
+    """What is met while prompts are read, and while the first canvases behind them are decoded."""
+    config = model.config
+    with recorded(model) as reading:
+        cache = [_encode(model, ids, reading) for ids in prompts]
+    seeds = rng.integers(2**31, size=len(prompts))
+    going = [
+        Canvas.open(row, config.canvas_length, config.vocab_size, Noise(int(seed), 0), decoding, model.device)
+        for row, seed in zip(cache, seeds, strict=True)
+    ]
+    with recorded(model) as denoising:
+        while going:
+            denoise_step(model, going)
+            going = [canvas for canvas in going if not canvas.done]
+    read, denoised = (torch.stack([torch.cat(parts) for parts in seen]) for seen in (reading, denoising))
+    kept = torch.from_numpy(rng.random(denoised.shape[1]) < SHARE)
+    return _met(model, torch.cat([read, denoised[:, kept]], 1))
+
+
+@torch.no_grad()
+def met_reading(model: Model, texts: Sequence[list[int]]) -> Met:
+    """What is met while the encoder reads texts."""
+    with recorded(model) as seen:
+        for ids in texts:
+            _encode(model, ids, seen)
+    return _met(model, torch.stack([torch.cat(parts) for parts in seen]))
+
+
+def _encode(model: Model, ids: list[int], seen: list[list[Tensor]]) -> Any:
+    """The cache of ids; of what routers read meanwhile, the rows that fill up a batch are left out."""
+    row = model.encode(torch.tensor([ids])).rows[0]
+    for inputs in seen:
+        inputs[-1] = inputs[-1][: len(ids)]
+    return row
+
+
+def _met(model: Model, inputs: Tensor) -> Met:
+    """Of inputs [layers, n, D], with the least score of the experts that are chosen for each."""
+    scores = (router.proj(x).topk(router.top_k).values[:, -1] for x, router in zip(inputs, routers(model), strict=True))
+    return Met(inputs.bfloat16(), torch.stack(list(scores)))
+
+
+def skills(tokenizer: Any, config: Any, dirs: DataDirs) -> Source:
+    """What nano was taught first, boards shown as pictures among it."""
+    seeds = _seeds(dirs)
+
+    def sudokus(rng: np.random.Generator, count: int, step: int) -> list[Tokenised]:
+        drawn = zip(*boards.sudoku.sample_boards(seeds, count, rng, givens=(FEWEST_GIVENS, MOST_GIVENS)), strict=True)
+        return tokenise([boards.pair(rng, *one, usual=0.6) for one in drawn], tokenizer, config)
+
+    pictures = board_source(tokenizer, config, seeds, MOST_GIVENS, pictures=1.0)
+    return mixed_source((sudokus, 0.8), (pictures, 0.2))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("out", type=Path, metavar="OUT.npz")
+    parser.add_argument("--model", default="nano", help="which one; default nano")
+    parser.add_argument("--canvases", type=int, default=1000, help="that it decodes")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="where seed puzzles are kept")
+
+
+def run(options: argparse.Namespace) -> None:
+    import diffusiongemma as dg
+
+    loaded = dg.load(options.model, dtype="float32")
+    model, decoding = loaded.network, loaded.generation
+    source = skills(loaded.tokenizer, model.config, DataDirs(options.cache))
+    rng = np.random.default_rng(options.seed)
+    parts: list[Met] = []
+    while (made := TOGETHER * len(parts)) < options.canvases:
+        parts.append(met_by(model, [example.prompt for example in source(rng, TOGETHER, 0)], decoding, rng))
+        print(f"{made + TOGETHER} of {options.canvases} canvases", flush=True)
+    Met.joined(parts).save(options.out)
