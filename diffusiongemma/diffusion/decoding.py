@@ -57,11 +57,11 @@ class Decoding:
     An answer takes at least `min_tokens` and at most `max_new_tokens` tokens, the end token not counted in the former.
 
     With `patience` above 0 a canvas ends, though it is not sure of itself, when its most probable tokens have not
-    changed for that many steps. `verify` says which canvases the encoder checks: with "unconverged" those that ended so,
-    or because their steps ran out, if the encoder is surer; with "surprising" those of which a token is less probable
-    than the encoder's own uncertainty there explains; with "always" every one. Tokens stand as far as the encoder would
-    have written them too, and from there on the encoder writes the rest of the canvas token by token, as in
-    autoregressive mode. So "always" gives the text of that mode, in fewer passes where the canvas is mostly right.
+    changed for that many steps. `verify` says which canvases the encoder checks: with "unconverged" those that ended
+    so, or because their steps ran out, if the encoder is surer; with "surprising" those of which a token is less
+    probable than the encoder's own uncertainty there explains; with "always" every one. Tokens stand as far as the
+    encoder would have written them too, and from there on the encoder writes the rest of the canvas token by token, as
+    in autoregressive mode. So "always" gives the text of that mode, in fewer passes where the canvas is mostly right.
 
     Raises `InputError` for a value out of range.
     """

@@ -12,7 +12,6 @@ from diffusiongemma.diffusion.denoise import Canvas
 from diffusiongemma.diffusion.readout import Prediction
 from diffusiongemma.engine.output import Output
 
-
 LOOKED_AT = 32  # of the encoder's most probable tokens; one that is not among them has at most the last one's share
 SURPRISE = 4.0  # nats beyond the expected ones
 

@@ -38,7 +38,8 @@ class Setting:
 
     def __str__(self) -> str:
         how = "autoregressive" if self.mode == "ar" else f"diffusion, ≤ {self.steps} steps"
-        checked = {"unconverged": ", unsure ones checked", "surprising": ", surprising ones checked", "always": ", checked"}.get(self.verify, "")
+        which = {"unconverged": "unsure ones ", "surprising": "surprising ones ", "always": ""}
+        checked = f", {which[self.verify]}checked" if self.verify in which else ""
         return how + checked + (", constrained" if self.constrained else "")
 
 

@@ -27,7 +27,7 @@ from diffusiongemma.errors import InputError
 from diffusiongemma.model.layers import Router
 from diffusiongemma.model.model import Model
 from diffusiongemma.train.data import Tokenised, by_length, collate, tokenise
-from diffusiongemma.train.mixtures import Source, mixed_source, task_source
+from diffusiongemma.train.mixtures import Source, mixed_source
 from diffusiongemma.train.rolling import encoder_loss
 from diffusiongemma.train.runtime import seed_of
 from recipes.nano.everyday import FEWEST_GIVENS, board_source
@@ -37,6 +37,7 @@ from recipes.nano.sources import boards
 TOGETHER = 32  # canvases decoded at a time
 SHARE = 0.1  # of a canvas's positions at a step that are kept; of a prompt's all are
 GROUPS = 4  # of texts of like length
+PER_EXPERT = ("router.proj.weight", "router.per_expert_scale", "experts.gate_up_proj", "experts.down_proj")
 FITTED = 200  # steps, at most, that set a router
 MOST_GIVENS = 60
 
@@ -52,6 +53,11 @@ class Met:
     def joined(cls, parts: Sequence[Met]) -> Met:
         return cls(torch.cat([part.inputs for part in parts], 1), torch.cat([part.bars for part in parts], 1))
 
+    def sample(self, count: int, generator: torch.Generator) -> Met:
+        """So many of them, of every layer the same, in float32."""
+        some = torch.randint(self.bars.shape[1], (count,), generator=generator)
+        return Met(self.inputs[:, some].float(), self.bars[:, some].float())
+
     def save(self, path: Path) -> None:
         np.savez(path, inputs=self.inputs.view(torch.int16).numpy(), bars=self.bars.numpy())
 
@@ -62,7 +68,8 @@ class Met:
             with np.load(path) as file:
                 inputs, bars = (torch.from_numpy(file[name]) for name in ("inputs", "bars"))
         except (OSError, KeyError, ValueError) as error:
-            raise InputError(f"{path} holds no router inputs ({error}): make them with `python -m recipes.nano met`")
+            message = f"{path} holds no router inputs ({error}): make them with `python -m recipes.nano met`"
+            raise InputError(message) from None
         return cls(inputs.view(torch.bfloat16), bars)
 
 
@@ -74,10 +81,10 @@ def train_new_experts(model: Model, old: int) -> None:
     """Of all parameters only what is of experts from number `old` on gets gradients that are not zero."""
     model.requires_grad_(False)
     for layer in model.backbone.layers:
-        router, experts = layer.router, layer.experts
-        for weight in (router.proj.weight, router.per_expert_scale, experts.gate_up_proj, experts.down_proj):
-            weight.requires_grad_(True)
-            weight.register_hook(_rows_from(old))
+        for name, weight in layer.named_parameters():
+            if name in PER_EXPERT:
+                weight.requires_grad_(True)
+                weight.register_hook(_rows_from(old))
 
 
 def _rows_from(first: int) -> Any:
@@ -90,23 +97,26 @@ def _rows_from(first: int) -> Any:
 
 
 class Apart:
-    """The loss of new experts, from number `old` on, that come near to being chosen for what was `met`."""
+    """The loss of new experts, from number `old` on, that come near to being chosen for what was `met`, and of too few
+    that are chosen for what is `wanted`."""
 
     ROWS = 8192  # of each layer at a step
     MARGIN = 0.5  # scores differ by about 1 between inputs
-    WEIGHT = 1000.0
+    WEIGHT = 1000.0  # of what was met, beside what is wanted
 
-    def __init__(self, met: Met, old: int, seed: int):
-        self.met, self.old, self.seed = met, old, seed
+    def __init__(self, met: Met, wanted: Met, old: int, seed: int):
+        self.met, self.wanted, self.old, self.seed = met, wanted, old, seed
 
     def __call__(self, model: Model, step: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed_of(self.seed, step))
-        some = torch.randint(self.met.bars.shape[1], (self.ROWS,), generator=generator)
-        losses = [
-            near(inputs[some].float() @ router.proj.weight[self.old :].T, bars[some].float())
-            for inputs, bars, router in zip(self.met.inputs, self.met.bars, routers(model), strict=True)
-        ]
-        return self.WEIGHT * torch.stack(losses).sum()
+        met, wanted = self.met.sample(self.ROWS, generator), self.wanted.sample(self.ROWS // 4, generator)
+        losses = []
+        for layer, router in enumerate(routers(model)):
+            rows = router.proj.weight[self.old :]
+            best = (wanted.inputs[layer] @ rows.T).topk(router.top_k).values
+            lacking = near(-best, -wanted.bars[layer])
+            losses.append(self.WEIGHT * near(met.inputs[layer] @ rows.T, met.bars[layer]) + lacking)
+        return torch.stack(losses).sum()
 
 
 def near(scores: Tensor, bars: Tensor) -> Tensor:
@@ -121,23 +131,30 @@ def set_routers(model: Model, met: Met, wanted: Met, old: int, seed: int) -> Non
     """Let new experts, from number `old` on, be chosen for what is `wanted`, each for its own kind (k-means), and not
     for what was `met`."""
     generator = torch.Generator().manual_seed(seed)
-    for layer, router in enumerate(routers(model)):
-        weight, bars = router.proj.weight, met.bars[layer].float()
-        inputs, asked = wanted.inputs[layer].float(), wanted.bars[layer].float()
-        kinds = nearest_kinds(inputs, len(weight) - old, router.top_k, generator)
-        rows = torch.zeros(len(weight) - old, inputs.shape[1], requires_grad=True)
-        stepper = torch.optim.LBFGS([rows], max_iter=FITTED, history_size=20, line_search_fn="strong_wolfe")
-
-        def loss(seen: Tensor = met.inputs[layer].float()) -> Tensor:
-            stepper.zero_grad()
-            lacking = near(-(inputs @ rows.T).gather(1, kinds), -asked)
-            total = Apart.WEIGHT * near(seen @ rows.T, bars) + lacking + 1e-6 * rows.square().sum()
-            total.backward()
-            return total
-
-        stepper.step(loss)
+    for router, *layer in zip(routers(model), met.inputs, met.bars, wanted.inputs, wanted.bars, strict=True):
+        weight = router.proj.weight
+        inputs, bars, sought, asked = (x.float() for x in layer)
+        kinds = nearest_kinds(sought, len(weight) - old, router.top_k, generator)
         with torch.no_grad():
-            weight[old:] = rows
+            weight[old:] = _fitted(inputs, bars, sought, asked, kinds, len(weight) - old)
+
+
+def _fitted(inputs: Tensor, bars: Tensor, sought: Tensor, asked: Tensor, kinds: Tensor, count: int) -> Tensor:
+    """Rows [count, D] of a router with little loss: inputs [n, D] with bars [n] met, `sought` [m, D] with bars `asked`
+    [m] wanted of the experts `kinds` [m, k]."""
+    rows = torch.zeros(count, inputs.shape[1], requires_grad=True)
+    stepper = torch.optim.LBFGS([rows], max_iter=FITTED, history_size=20, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        stepper.zero_grad()
+        lacking = near(-(sought @ rows.T).gather(1, kinds), -asked)
+        total = Apart.WEIGHT * near(inputs @ rows.T, bars) + lacking + 1e-6 * rows.square().sum()
+        total.backward()
+        return total
+
+    with torch.enable_grad():
+        stepper.step(loss)
+    return rows.detach()
 
 
 def nearest_kinds(inputs: Tensor, count: int, k: int, generator: torch.Generator, rounds: int = 8) -> Tensor:
@@ -154,8 +171,7 @@ def nearest_kinds(inputs: Tensor, count: int, k: int, generator: torch.Generator
 def shares_chosen(met: Met, model: Model, old: int) -> list[float]:
     """Of each layer, the share of what was met for which a new expert is chosen."""
     scores = (
-        x.float() @ router.proj.weight[old:].detach().T
-        for x, router in zip(met.inputs, routers(model), strict=True)
+        x.float() @ router.proj.weight[old:].detach().T for x, router in zip(met.inputs, routers(model), strict=True)
     )
     return [float((s.amax(1) >= bar).float().mean()) for s, bar in zip(scores, met.bars, strict=True)]
 
@@ -219,11 +235,13 @@ def met_by(model: Model, prompts: list[list[int]], decoding: Decoding, rng: np.r
 
 
 @torch.no_grad()
-def met_reading(model: Model, texts: Sequence[list[int]]) -> Met:
-    """What is met while the encoder reads texts."""
+def met_reading(model: Model, examples: Sequence[Tokenised], answers: bool = False) -> Met:
+    """What is met while the encoder reads examples, or of these their `answers` alone."""
     with recorded(model) as seen:
-        for ids in texts:
-            _encode(model, ids, seen)
+        for example in examples:
+            _encode(model, example.prompt + example.answer[: example.length], seen)
+            for inputs in seen:
+                inputs[-1] = inputs[-1][len(example.prompt) if answers else 0 :]
     return _met(model, torch.stack([torch.cat(parts) for parts in seen]))
 
 

@@ -1,9 +1,10 @@
-"""A larger model that begins by computing what a trained one does, or nearly, so that its skills need not be learnt again.
+"""A larger model that begins by computing what a trained one does, or nearly: skills need not be learnt again.
 
-With more experts (`with_experts`) it does so to the last bit wherever its routers choose none of the new ones. Made wider
-(`grown`), all new entries of the residual stream are small and random, all new units of MLPs and heads are read by nobody yet.
-With hidden size D' for D, the stream is sqrt(D'/D) times as long: embeddings are scaled by sqrt(D') already, norms that
-write into it do the same, and norms that read from it are divided by as much (compare Net2Net, Chen et al. 2016).
+With more experts (`with_experts`) it does so to the last bit wherever its routers choose none of the new ones. Made
+wider (`grown`), all new entries of the residual stream are small and random, all new units of MLPs and heads are read
+by nobody yet. With hidden size D' for D, the stream is sqrt(D'/D) times as long: embeddings are scaled by sqrt(D')
+already, norms that write into it do the same, and norms that read from it are divided by as much (compare Net2Net,
+Chen et al. 2016).
 """
 
 from __future__ import annotations

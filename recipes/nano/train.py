@@ -38,7 +38,7 @@ from diffusiongemma.weights.checkpoint import load_model
 from diffusiongemma.weights.generation import decoding_files
 from diffusiongemma.weights.locate import ASSETS, choose_device
 from diffusiongemma.weights.saving import save_model
-from recipes.nano.apart import Apart, Met, Texts, met_by, met_reading, set_routers, train_new_experts
+from recipes.nano.apart import Apart, Met, Texts, met_by, met_reading, set_routers, skills, train_new_experts
 from recipes.nano.everyday import EVERYDAY, texts
 from recipes.nano.grow import grown, with_experts
 from recipes.nano.mixtures import RECIPES as SKILLS
@@ -183,23 +183,25 @@ def _also(options: argparse.Namespace, model: Model, tokenizer: Any) -> Also | N
     """What is learnt beside the mixture; the routers of new experts are set."""
     losses: list[Also] = []
     config, dirs = model.config, DataDirs(options.cache, options.corpora, options.written)
-    everything = texts(tokenizer, config, dirs) if options.texts or options.met else None
-    if options.met and everything:
+    if options.met:
         met, old = Met.load(options.met), config.num_experts - options.experts
-        set_routers(model, met, _wanted(model, tokenizer, dirs, options.seed), old, options.seed)
-        losses.append(Apart(met, old, options.seed))
-    if options.texts and everything:
-        losses.append(Texts(everything, config, options.texts, options.seed))
+        talked, solved = _wanted(new_model(tokenizer, options.seed, options.init), tokenizer, dirs, options.seed)
+        if not (options.resume and RunDirectory(options.out).load()):
+            set_routers(model, met, Met.joined([talked, solved]), old, options.seed)
+        losses.append(Apart(met, solved, old, options.seed))
+    if options.texts:
+        losses.append(Texts(texts(tokenizer, config, dirs), config, options.texts, options.seed))
     return (lambda model, step: torch.stack([one(model, step) for one in losses]).sum()) if losses else None
 
 
-def _wanted(model: Model, tokenizer: Any, dirs: DataDirs, seed: int) -> Met:
-    """What routers read of short answers: while the encoder reads them, and while they are asked for."""
-    rng = np.random.default_rng(seed)
+def _wanted(model: Model, tokenizer: Any, dirs: DataDirs, seed: int) -> tuple[Met, Met]:
+    """What routers read of short answers, while the encoder reads them and while they are asked for, and of solved
+    sudokus that the encoder reads: it is to learn how little it knows of them."""
+    rng, decoding = np.random.default_rng(seed), decoding_rules(model.config, tokenizer)
     talked = RECIPES["talk"](tokenizer, model.config, dirs).parts[0].draw(rng, TO_BE_SET, 0)
-    read = met_reading(model, [e.prompt + e.answer[: e.length] for e in talked])
-    decoding = decoding_rules(model.config, tokenizer)
-    return Met.joined([read, met_by(model, [e.prompt for e in talked[: TO_BE_SET // 8]], decoding, rng)])
+    solved = skills(tokenizer, model.config, dirs)(rng, TO_BE_SET // 8, 0)
+    asked = met_by(model, [e.prompt for e in talked[: TO_BE_SET // 8]], decoding, rng)
+    return Met.joined([met_reading(model, talked), asked]), met_reading(model, solved, answers=True)
 
 
 def _train(options: argparse.Namespace) -> None:

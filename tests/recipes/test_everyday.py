@@ -25,7 +25,7 @@ def few_materials(monkeypatch, tmp_path):
     monkeypatch.setattr(sudoku.SeedBank, "load_or_build", lambda *_: bank)
     wordnet = Corpus("wordnet", "1", "none", tmp_path, lambda _: iter(['be (verb): exist. Example: "they were late".']))
     monkeypatch.setattr(everyday, "_corpora", lambda *_: {"wordnet": wordnet})
-    defined = [("dog", "noun", "Dog: an animal that barks.")]
+    defined = [("quorum", "noun", "Quorum: a number of members that must be present.")]
     monkeypatch.setattr(everyday.explanations, "definitions", lambda _: defined)
 
 
@@ -34,7 +34,7 @@ def test_batches_are_of_every_part_and_depend_on_the_step_alone(recipe: str, tmp
     tokenizer, config = load_tokenizer(ASSETS / "nano"), load_model(ASSETS / "nano", torch.float32).config
     batches = EVERYDAY[recipe](tokenizer, config, DataDirs(tmp_path)).batches(config, 12, seed=0)
     first, again = batches(3), batches(3)
-    assert len(first) == (2 if recipe == "manners" else 3) and sum(len(batch.canvas) for batch in first) == 12
+    assert len(first) == (2 if recipe == "talk" else 3) and sum(len(batch.canvas) for batch in first) == 12
     assert all(torch.equal(a.canvas, b.canvas) and torch.equal(a.ids, b.ids) for a, b in zip(first, again, strict=True))
 
 

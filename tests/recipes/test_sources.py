@@ -20,9 +20,10 @@ from recipes.nano.sources.sentences import Sentences, everyday, third
 SENTENCES = Sentences(
     ["She has two old cats.", "They were late because of the snow.", "He went to the market.", "I like this song."]
 )
-PLAIN = ("talk", "knowledge", "explanations", "lists", "sums", "verses", "summing_up", "deciding", "declining")
+PLAIN = ("talk", "knowledge", "explanations", "lists", "sums", "verses", "summing_up", "deciding")
 MAKERS: dict[str, Callable[..., Example]] = {
     **{name: import_module(f"recipes.nano.sources.{name}").generate for name in PLAIN},
+    "declining": partial(declining.generate, nouns=["quorum", "lawyer", "fund"]),
     "extraction": reading.generate_extraction,
     "question": reading.generate_question,
     "editing": partial(editing.generate, sentences=SENTENCES),
@@ -98,16 +99,28 @@ def test_sums_are_right():
     assert [sums.in_words(n) for n in (0, 13, 20, 42)] == ["zero", "thirteen", "twenty", "forty-two"]
 
 
-def test_large_sums_alone_are_declined():
+def test_what_cannot_be_met_is_declined():
     rng = np.random.default_rng(0)
     for _ in range(60):
         asked = declining.generate_small_sum(rng, "train")
-        numbers = [*map(int, re.findall(r"\d+", asked.prompt))]
-        assert max(numbers) <= declining.LARGEST
+        assert max(map(int, re.findall(r"\d+", asked.prompt))) <= declining.LARGEST
         assert str(asked.meta.get("result", "")) in asked.answer
-        declined = declining.generate(rng, "train")
-        numbers = [*map(int, re.findall(r"\d+", declined.prompt))]
-        assert declined.meta["kind"] != "large sum" or max(numbers) > declining.LARGEST
+        declined = declining.generate(rng, "train", nouns=["quorum"])
+        if declined.meta["kind"] == "large sum":
+            assert max(map(int, re.findall(r"\d+", declined.prompt))) > 99
+        else:
+            assert declined.answer.startswith("I do not know enough")
+
+
+def test_nothing_that_is_taught_is_declined():
+    words = ["quorum", "dog", "spider", "rain", "gravity", "trumpet"]
+    assert declining.unknown(words) == ["quorum"]
+
+
+def test_things_are_told_by_their_kind():
+    assert explanations.SIMPLE["a trumpet"] == "A trumpet is a musical instrument."
+    assert not explanations.SIMPLE.keys() & explanations.MEANINGS.keys()
+    assert all(text[0].isupper() and " is " in text for text in explanations.SIMPLE.values())
 
 
 def test_extracted_records_follow_their_schemas():

@@ -23,7 +23,9 @@ _OPERATIONS = ("{a} + {b}", "{a}+{b}", "{a} - {b}", "{a} * {b}", "{a} times {b}"
 
 def unknown(words: Iterable[str]) -> list[str]:
     """Those of these nouns about which nothing else is taught."""
-    known = {word for names in THINGS.values() for word in names} | {word for kind in lists.KINDS for word in kind.split()}
+    known = {word for names in THINGS.values() for word in names} | {
+        word for kind in lists.KINDS for word in kind.split()
+    }
     known |= {key.split()[-1] for key in (*explanations.MEANINGS, *explanations.SIMPLE)}
     return sorted({word for word in words if word not in known and f"{word}s" not in known})
 

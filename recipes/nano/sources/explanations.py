@@ -382,7 +382,7 @@ _WHY = (
 _BASE = {"are": "be", "is": "be"}
 # What a thing is, where nothing more is said of it: by the kind that `THINGS` lists it under.
 _KINDS = {
-    "animals": "an animal", "birds": "a bird", "insects": "a small animal", "sea animals": "an animal that lives in the sea",
+    "animals": "an animal", "birds": "a bird", "insects": "a small animal", "sea animals": "an animal of the sea",
     "fruits": "a fruit", "vegetables": "a vegetable", "foods": "something to eat", "drinks": "something to drink",
     "tools": "a tool", "clothes": "something to wear", "vehicles": "a vehicle", "furniture": "a piece of furniture",
     "musical instruments": "a musical instrument", "plants": "a plant", "body parts": "a part of the body",
@@ -392,7 +392,7 @@ _KINDS = {
 
 def _of_a_kind() -> dict[str, str]:
     """Key and explanation as in MEANINGS, of things that are not among them."""
-    found = {}
+    found: dict[str, str] = {}
     for kind, said in _KINDS.items():
         for name in THINGS[kind]:
             plain = name in UNCOUNTABLE or kind in ("sports and games", "feelings", "school subjects", "drinks")
