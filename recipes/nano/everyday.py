@@ -52,7 +52,7 @@ class Materials:
     def read(cls, dirs: DataDirs) -> Materials:
         wordnet = _corpora(dirs, "wordnet")["wordnet"]
         texts = [*of_definitions(training_documents(wordnet)), *of_writer(dirs.written)]
-        nouns = (word for word, kind, _ in explanations.definitions(wordnet.root) if kind == "noun")
+        nouns = explanations.frequent_nouns(wordnet.root)
         return cls(Sentences(texts), declining.unknown(nouns), writing.Written.load(dirs.written, "train"))
 
 
@@ -67,7 +67,7 @@ def short_answers(materials: Materials) -> list[tuple[Make, float]]:
         (partial(summing_up.generate, split="train"), 0.8),
         (partial(deciding.generate, split="train"), 1.2),
         (partial(mending.generate, split="train", sentences=materials.sentences), 7.0),
-        (partial(declining.generate, split="train", nouns=materials.unknown), 1.5),
+        (partial(declining.generate, split="train", nouns=materials.unknown), 2.5),
         (partial(declining.generate_small_sum, split="train"), 2.0),
         (partial(TASKS["answers"].generate, split="train"), 1.5),
     ]

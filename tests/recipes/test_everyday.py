@@ -25,8 +25,7 @@ def few_materials(monkeypatch, tmp_path):
     monkeypatch.setattr(sudoku.SeedBank, "load_or_build", lambda *_: bank)
     wordnet = Corpus("wordnet", "1", "none", tmp_path, lambda _: iter(['be (verb): exist. Example: "they were late".']))
     monkeypatch.setattr(everyday, "_corpora", lambda *_: {"wordnet": wordnet})
-    defined = [("quorum", "noun", "Quorum: a number of members that must be present.")]
-    monkeypatch.setattr(everyday.explanations, "definitions", lambda _: defined)
+    monkeypatch.setattr(everyday.explanations, "frequent_nouns", lambda _: ["quorum"])
 
 
 @pytest.mark.parametrize("recipe", EVERYDAY)

@@ -215,16 +215,11 @@ def test_writing_takes_texts_that_agree_and_are_likely(tmp_path: Path):
     assert [r["topic"] for r in kept] == ["snail"] and "shell" in kept[0]["text"]
 
 
-def test_definitions_of_wordnets_files(tmp_path: Path):
-    (tmp_path / "cntlist.rev").write_text("snail%1:05:00:: 1 7\nrare%1:05:00:: 1 1\n")
-    line = '00000000 05 n 01 snail 0 001 @ 1 n 0000 | freshwater or marine creature with a shell; "a snail"\n'
-    for kind in ("noun", "verb", "adj"):
-        (tmp_path / f"data.{kind}").write_text(line)
-        (tmp_path / f"index.{kind}").write_text("  licence\n")
-    (tmp_path / "index.noun").write_text("  licence\nrare n 1 1 @ 1 0 00000000\nsnail n 1 1 @ 1 1 00000000\n")
-    assert explanations.definitions(tmp_path) == [
-        ("snail", "noun", "Snail: freshwater or marine creature with a shell.")
-    ]
+def test_frequent_nouns_of_wordnets_files(tmp_path: Path):
+    (tmp_path / "cntlist.rev").write_text("snail%1:05:00:: 1 7\nrare%1:05:00:: 1 1\nrun%2:38:00:: 1 90\n")
+    (tmp_path / "data.noun").write_text("")
+    (tmp_path / "index.noun").write_text("  licence\nrare n 1 1 @ 1 0 0\nrun n 1 1 @ 1 0 0\nsnail n 1 1 @ 1 1 0\n")
+    assert explanations.frequent_nouns(tmp_path) == ["snail"]
 
 
 def test_a_remark_of_marks_alone_is_never_emptied():
