@@ -40,6 +40,7 @@ from constraints import synthetic_vocabulary
 from walks import random_texts
 
 from diffusiongemma.control.compiling import CompileJob
+from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.nfa import compile_language
 from diffusiongemma.control.structure import Structure
 from diffusiongemma.errors import InputError
@@ -102,21 +103,21 @@ def _limited(work: Callable[[], Any], result: Any) -> None:
 def compiled(schema: Any, vocabulary: Any, walks: int) -> tuple[float, list[str]]:
     """Seconds of processor time, and answers."""
     begin = time.process_time()
-    grammar = Structure(json_schema=json.dumps(schema))
-    language = grammar.language()
-    CompileJob.of(_Known(language), vocabulary, [0]).run()
+    grammar = _Remembered(Structure(json_schema=json.dumps(schema)))
+    CompileJob.of(grammar, vocabulary, [0]).run()
     seconds = time.process_time() - begin
-    return seconds, random_texts(compile_language(language), random.Random(0), walks)
+    return seconds, random_texts(compile_language(grammar.latest), random.Random(0), walks)
 
 
-@dataclass(frozen=True, eq=False)
-class _Known:
-    """A grammar whose language has been read."""
+class _Remembered:
+    """A grammar that remembers which language was read last, which is the one that was compiled."""
 
-    read: Any
+    def __init__(self, grammar: Structure) -> None:
+        self._grammar, self.latest = grammar, lang.NEVER
 
-    def language(self, warn: Any = None) -> Any:
-        return self.read
+    def language(self, *given: Any) -> lang.Language:
+        self.latest = self._grammar.language(*given)
+        return self.latest
 
 
 class EcmaScript:
@@ -177,9 +178,9 @@ def problem(schema: Any, text: str) -> str | None:
     return None
 
 
-def collection(directory: Path, sample: int) -> Iterator[tuple[str, Any]]:
+def collection(directory: Path, sample: int, seed: int = 0) -> Iterator[tuple[str, Any]]:
     files = sorted(directory.rglob("*.json"))
-    random.Random(0).shuffle(files)
+    random.Random(seed).shuffle(files)
     for path in files[:sample] if sample else files:
         try:
             yield path.name, json.loads(path.read_text())
@@ -189,7 +190,7 @@ def collection(directory: Path, sample: int) -> Iterator[tuple[str, Any]]:
 
 def measure(directory: Path, options: argparse.Namespace, vocabulary: Any, engines: dict[str, Any]) -> Tally:
     tally = Tally()
-    for name, schema in collection(directory, options.sample):
+    for name, schema in collection(directory, options.sample, options.seed):
         tally.tried += 1
         state, outcome = in_a_process(lambda schema=schema: compiled(schema, vocabulary, options.walks))
         if state == "done":
@@ -281,6 +282,7 @@ def main() -> None:
     parser.add_argument("--schemas", action="append", default=[], metavar="NAME=DIRECTORY")
     parser.add_argument("--test-suite", type=Path)
     parser.add_argument("--sample", type=int, default=200, help="schemas of each collection; 0: all")
+    parser.add_argument("--seed", type=int, default=0, help="of the order in which schemas are picked")
     parser.add_argument("--walks", type=int, default=5, help="answers of each schema")
     parser.add_argument("--vocabulary", type=int, default=262_144)
     parser.add_argument("--refusals", action="store_true", help="print every refusal")

@@ -15,6 +15,7 @@ from typing import Unpack
 
 from diffusiongemma.control.constraint import Constraint
 from diffusiongemma.control.inference.bundles import Bundles
+from diffusiongemma.control.json_schema.nesting import MOST_STATES
 from diffusiongemma.control.languages.dfa import CharDfa, TooLarge
 from diffusiongemma.control.languages.nfa import compile_language
 from diffusiongemma.control.languages.utf8 import to_bytes
@@ -33,6 +34,7 @@ from diffusiongemma.control.tokens.vocabulary import Vocabulary
 from diffusiongemma.errors import InputError
 
 MOST_EXACT_STATES = 1500  # beyond, characters are counted coarsely (see `coarse`)
+FEWER_STATES = 6000  # of an automaton over characters where one over tokens is too large
 KEPT_BYTES = 256 * 2**20
 
 
@@ -65,14 +67,34 @@ class CompileJob:
         `TooLarge` for what outgrows the limits; it names the part that is largest."""
         try:
             warnings: list[str] = []
-            dfa = compile_language(self.grammar.language(warnings.append))
-            if dfa.is_empty:
-                message = "no text at all meets the constraint: look for contradictions in it"
-                raise InputError(message, option=largest_part(self.grammar)[0])
-            automaton = self._with_preamble(self._token_automaton(dfa))
-            return Constraint(automaton, Bundles.of(automaton), tuple(warnings))
+            dfa = self._dfa(MOST_STATES, warnings)
+            try:
+                return self._constraint(dfa, warnings)
+            except TooLarge:
+                if (narrower := self._narrower(dfa)) is None:
+                    raise
+                return self._constraint(narrower, warnings)
         except TooLarge as error:
             raise self.too_large(error.message) from error
+
+    def _dfa(self, most_states: int, warnings: list[str]) -> CharDfa:
+        dfa = compile_language(self.grammar.language(warnings.append, most_states))
+        if dfa.is_empty:
+            message = "no text at all meets the constraint: look for contradictions in it"
+            raise InputError(message, option=largest_part(self.grammar)[0])
+        return dfa
+
+    def _narrower(self, dfa: CharDfa) -> CharDfa | None:
+        """Of a schema less may be written."""
+        if dfa.num_states > FEWER_STATES:
+            with contextlib.suppress(TooLarge):
+                found = self._dfa(FEWER_STATES, [])
+                return found if found.num_states <= FEWER_STATES else None
+        return None
+
+    def _constraint(self, dfa: CharDfa, warnings: list[str]) -> Constraint:
+        automaton = self._with_preamble(self._token_automaton(dfa))
+        return Constraint(automaton, Bundles.of(automaton), tuple(warnings))
 
     def too_large(self, why: str) -> TooLarge:
         """The refusal, with the part to look at."""

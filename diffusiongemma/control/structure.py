@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Protocol, TypedDict
 
+from diffusiongemma.control.json_schema.nesting import MOST_STATES
 from diffusiongemma.control.json_schema.text import read_schema
 from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.choices import choices_language
@@ -24,9 +25,12 @@ def _unheard(_: str) -> None:
 
 
 class Grammar(Protocol):
-    """Anything that knows its language. Equal values have the same one."""
+    """Anything that knows its language. Equal values have the same one.
 
-    def language(self, warn: Warn = _unheard) -> lang.Language: ...
+    Of schemas that allow without limit as much is written as automata of so many states hold.
+    """
+
+    def language(self, warn: Warn = _unheard, most_states: int = MOST_STATES) -> lang.Language: ...
 
 
 class Stated(TypedDict, total=False):
@@ -70,18 +74,18 @@ class Structure:
             strict_schema=bool(stated.get("strict_schema")),
         )
 
-    def language(self, warn: Warn = _unheard) -> lang.Language:
+    def language(self, warn: Warn = _unheard, most_states: int = MOST_STATES) -> lang.Language:
         """Raises `InputError` for what is malformed, contradictory or can't be guaranteed; what constrains nothing
         goes to `warn`."""
-        return words_language(self._text(warn), self.banned_words, self.required_words)
+        return words_language(self._text(warn, most_states), self.banned_words, self.required_words)
 
-    def _text(self, warn: Warn) -> lang.Language:
+    def _text(self, warn: Warn, most_states: int) -> lang.Language:
         kinds = ("json_schema", "regex", "choices", "template")
         stated = [kind for kind in kinds if getattr(self, kind) is not None]
         if len(stated) > 1:
             raise InputError(f"it and `{stated[0]}` can't both be asked for: choose one", option=stated[1])
         if self.json_schema is not None:
-            language, warnings = read_schema(self.json_schema, self.strict_schema)
+            language, warnings = read_schema(self.json_schema, self.strict_schema, most_states)
             for warning in warnings:
                 warn(warning)
             return language
@@ -105,13 +109,13 @@ class ToolCalls:
 
     schemas: tuple[tuple[str, str], ...]
 
-    def language(self, warn: Warn = _unheard) -> lang.Language:
+    def language(self, warn: Warn = _unheard, most_states: int = MOST_STATES) -> lang.Language:
         """Raises `InputError` naming the tool whose schema cannot be guaranteed."""
-        return lang.either(*(self._call(name, schema, warn) for name, schema in self.schemas))
+        return lang.either(*(self._call(name, schema, warn, most_states) for name, schema in self.schemas))
 
-    def _call(self, name: str, schema: str, warn: Warn) -> lang.Language:
+    def _call(self, name: str, schema: str, warn: Warn, most_states: int) -> lang.Language:
         try:
-            arguments, warnings = read_schema(schema)
+            arguments, warnings = read_schema(schema, most_states=most_states)
             for warning in warnings:
                 warn(f"of {name}: {warning}")
         except InputError as error:

@@ -6,16 +6,17 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ctypes import byref, c_int64, c_void_p
 from dataclasses import dataclass, fields
 from functools import cache
+from typing import Any
 
 import numpy as np
 
 from diffusiongemma.kernels.build import automata_library
 
-VERSION = 3
+VERSION = 4
 DONE, TOO_MANY_ALTERNATIVES, TOO_MANY_STATES, TOO_DEEP, NO_MEMORY = range(5)  # `Outcome` of csrc/automata/nfa.h
 CHARS, SEQUENCE, EITHER, REPEAT, EMBEDDED = range(5)  # `Kind` there
 
@@ -157,13 +158,48 @@ def same_rows(rows: RowArrays, chosen: np.ndarray, others: RowArrays) -> bool:
     return bool(same)
 
 
+def by_origin(rows: RowArrays, origins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The entries of all rows ordered by origin, then row: origin, row and target, int32."""
+    origin, row, target = (np.empty(len(rows[1]), np.int32) for _ in range(3))
+    sizes = c_int64(len(rows[0]) - 1), c_int64(origins)
+    _work(_loaded().automata_by_origin, byref(_described(rows)), *sizes, *map(_address, (origin, row, target)))
+    return origin, row, target
+
+
 def distances(distance: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """[S] int64, 0 at some states and more than S at all others -> those within reach get the fewest edges to them."""
-    edges = [np.ascontiguousarray(ends, np.int64) for ends in (source, target)]
+    edges = [np.ascontiguousarray(ends, np.int32) for ends in (source, target)]
     distance = np.ascontiguousarray(distance, np.int64)
     sizes = c_int64(len(source)), c_int64(len(distance))
-    _loaded().automata_distances(*map(_address, edges), *sizes, _address(distance))
+    _work(_loaded().automata_distances, *map(_address, edges), *sizes, _address(distance))
     return distance
+
+
+def included(table: np.ndarray, accepting: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Of pairs of states [n, 2] of an automaton given by its table: [n] bool, whether every text accepted from the
+    first is accepted from the second."""
+    table, pairs = (np.ascontiguousarray(a, np.int32) for a in (table, pairs))
+    accepts, holds = np.ascontiguousarray(accepting, bool), np.empty(len(pairs), bool)
+    inputs = _address(table), _address(accepts), c_int64(table.shape[1]), _address(pairs), c_int64(len(pairs))
+    _work(_loaded().automata_included, *inputs, _address(holds))
+    return holds
+
+
+def bundled(source: np.ndarray, label: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Edges ordered by source, then label, in bundles with the same ends: their sources, targets and lists of labels,
+    int32; where each list begins, and the labels of all lists, int64."""
+    edges = [np.ascontiguousarray(column, np.int32) for column in (source, label, target)]
+    made, sizes = c_void_p(), (c_int64 * 3)()
+    _work(_loaded().automata_bundled, *map(_address, edges), c_int64(len(source)), byref(made), sizes)
+    bundles, lists, labels = sizes
+    found = [np.empty(bundles, np.int32) for _ in range(3)] + [np.empty(n, np.int64) for n in (lists + 1, labels)]
+    _loaded().automata_bundled_copy(made, *map(_address, found))
+    return tuple(found)
+
+
+def _work(function: Callable[..., int], *arguments: Any) -> None:
+    if function(*arguments) == NO_MEMORY:
+        raise MemoryError
 
 
 def _described(rows: RowArrays) -> _Rows:

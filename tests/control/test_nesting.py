@@ -11,12 +11,16 @@ import jsonschema
 import pytest
 
 from bench.walks import random_texts
+from diffusiongemma.control.compiling import CompileJob
+from diffusiongemma.control.inference import bundles
 from diffusiongemma.control.json_schema.text import json_schema_language
 from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.dfa import TooLarge
 from diffusiongemma.control.languages.nfa import compile_language
 from diffusiongemma.control.languages.regex import regex_language
 from diffusiongemma.control.languages.words import words_language
+from diffusiongemma.control.structure import Structure
+from diffusiongemma.control.tokens.vocabulary import Vocabulary
 
 
 def deep(letter):
@@ -109,3 +113,53 @@ def test_what_must_be_there_is_written_however_deep():
     needed = '{"a2":{"a1":{"a0":{}}}}'
     assert dfa.matches(f'{{"a3":{needed}}}') and dfa.matches(f'{{"a3":{needed},"c3":{needed}}}')
     assert not dfa.matches('{"a3":{}}')
+
+
+HEX = "a1" * 12
+
+
+def items(**limits):
+    return {"type": "array", "items": {"type": "string", "pattern": "^[A-Fa-f0-9]{24}$"}, **limits}
+
+
+def test_items_are_counted_as_far_as_can_be_compiled():
+    """A thousand of 24 characters are more states than there may be: fewer are written, never too many."""
+    two = {"properties": {"a": items(maxItems=1000), "b": items(maxItems=1000, minItems=2)}, "required": ["b"]}
+    dfa = compile_language(json_schema_language(two))
+    some = {"a": [HEX] * 40, "b": [HEX] * 30}
+    assert dfa.matches(json.dumps(some, separators=(",", ":"))) and dfa.num_states < 20_000
+    assert not dfa.matches(json.dumps({"b": [HEX]}, separators=(",", ":")))
+    needed = compile_language(json_schema_language({"a": items(maxItems=1000), **items(minItems=300, maxItems=9000)}))
+    assert needed.matches(json.dumps([HEX] * 300, separators=(",", ":")))
+    assert not needed.matches(json.dumps([HEX] * 299, separators=(",", ":")))
+    names = {f"n{i}": {"type": "integer"} for i in range(9)}
+    crowded = {
+        "properties": names,
+        "required": list(names),
+        "maxProperties": 10,
+        "additionalProperties": items(maxItems=2000),
+    }
+    text = json.dumps(dict.fromkeys(names, 1), separators=(",", ":"))
+    assert compile_language(json_schema_language(crowded)).matches(text)
+
+
+def test_patterns_are_counted_as_far_as_can_be_compiled():
+    schema = {"type": "string", "pattern": "^([a-z]{40}[0-9]{3}|[a-e]{9}-)*$", "maxLength": 4000, "minLength": 100}
+    dfa = compile_language(json_schema_language(schema))
+    assert dfa.matches(json.dumps("abcdeabcd-" * 12)) and not dfa.matches(json.dumps("abcdeabcd-" * 9))
+    assert not dfa.matches(json.dumps("abcdeabcd-" * 401))
+
+
+def test_less_is_written_where_tokens_make_it_too_large(monkeypatch):
+    schema = {"properties": {name: items(maxItems=50) for name in "abcdef"}}
+    vocabulary = Vocabulary((None, *(bytes([b]) for b in range(256)), b'","', b"a1", b"a1a"))
+    job = CompileJob.of(Structure(json_schema=json.dumps(schema)), vocabulary, [0])
+    wide = job.run()
+    monkeypatch.setattr(bundles, "MOST_BUNDLES", len(wide.bundles.source) - 1)
+    narrow = job.run()
+    assert narrow.automaton.num_states < wide.automaton.num_states
+    text = [*b'{"a":["', *HEX.encode(), *b'"]}']
+    assert all(c.automaton.accepting[c.automaton.run([b + 1 for b in text])] for c in (narrow, wide))
+    monkeypatch.setattr(bundles, "MOST_BUNDLES", 10)
+    with pytest.raises(TooLarge, match="tells too many tokens apart"):
+        job.run()

@@ -11,8 +11,9 @@ import numpy as np
 from diffusiongemma.control.languages.dfa import TooLarge
 from diffusiongemma.control.tokens.automaton import TokenAutomaton
 from diffusiongemma.control.tokens.moves import TELLS_APART
+from diffusiongemma.kernels import automata
 
-MOST_BUNDLES = 200_000
+MOST_BUNDLES = 300_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,25 +34,18 @@ class Bundles:
     @classmethod
     def of(cls, automaton: TokenAutomaton) -> Bundles:
         """Raises `TooLarge` beyond `MOST_BUNDLES`."""
-        pair = automaton.source * automaton.num_states + automaton.target
-        order = np.lexsort((automaton.label, pair))
-        pairs, first = np.unique(pair[order], return_index=True)
-        if len(pairs) > MOST_BUNDLES:
+        work = automata.bundled if automata.available() else bundled
+        source, target, class_set, first, classes = work(automaton.source, automaton.label, automaton.target)
+        if len(source) > MOST_BUNDLES:
             raise TooLarge(TELLS_APART)
-        sets: dict[bytes, int] = {}
-        labels = automaton.label[order].tobytes()
-        bounds = pairwise((np.append(first, len(order)) * automaton.label.itemsize).tolist())
-        class_set = np.array([sets.setdefault(labels[a:b], len(sets)) for a, b in bounds])
-        distinct = [np.frombuffer(key, np.int64) for key in sets]
-        classes = np.concatenate(distinct)
         by_class = np.argsort(classes, kind="stable")
         return cls(
-            source=(pairs // automaton.num_states).astype(np.int32),
-            target=(pairs % automaton.num_states).astype(np.int32),
-            class_set=class_set.astype(np.int32),
-            first_of_state=np.searchsorted(pairs, np.arange(automaton.num_states + 1) * automaton.num_states),
+            source=source,
+            target=target,
+            class_set=class_set,
+            first_of_state=np.searchsorted(source, np.arange(automaton.num_states + 1)),
             classes=classes,
-            first=np.concatenate([[0], np.cumsum([len(d) for d in distinct])]),
+            first=first,
             by_class=by_class,
             first_by_class=np.searchsorted(classes[by_class], np.arange(automaton.num_classes)),
         )
@@ -90,3 +84,17 @@ class Bundles:
     def set_of(self) -> np.ndarray:
         """[N] the set each entry of `classes` is in."""
         return np.repeat(np.arange(self.num_sets), np.diff(self.first))
+
+
+def bundled(source: np.ndarray, label: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The plain twin of `kernels.automata.bundled`."""
+    order = np.lexsort((label, target, source))
+    starts = np.flatnonzero((np.diff(source[order], prepend=-1) != 0) | (np.diff(target[order], prepend=-1) != 0))
+    sets: dict[bytes, int] = {}
+    labels = label[order].astype(np.int64)
+    bounds = pairwise((np.append(starts, len(order)) * labels.itemsize).tolist())
+    text = labels.tobytes()
+    class_set = np.array([sets.setdefault(text[a:b], len(sets)) for a, b in bounds], np.int32)
+    distinct = [np.frombuffer(key, np.int64) for key in sets]
+    first = np.concatenate([[0], np.cumsum([len(d) for d in distinct])])
+    return source[order][starts], target[order][starts], class_set, first, np.concatenate(distinct)

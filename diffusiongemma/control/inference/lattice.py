@@ -20,8 +20,8 @@ from diffusiongemma.control.tokens.automaton import TokenAutomaton
 from diffusiongemma.errors import InputError
 from diffusiongemma.kernels.lattice import LatticeArrays, available
 
-# On one canvas, as they take time at every step (docs/structure.md); `MOST_BUNDLES` on 256 positions are 51 million.
-MOST_MOVES, MOST_MOVES_OF_TWIN = 60_000_000, 4_000_000
+# On one canvas, as they take time at every step (docs/structure.md); `MOST_BUNDLES` on 256 positions are 77 million.
+MOST_MOVES, MOST_MOVES_OF_TWIN = 80_000_000, 4_000_000
 BYTES_OF_STEP = 24  # of each move, in `Lattice.steps`
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from diffusiongemma.control.json_schema.shapes import LONGEST_COUNT, Terms
 
 ANY_VALUE: Terms = ()
+MOST_ITEMS = 100_000
+MOST_STATES = 70_000
 
 
 @dataclass(frozen=True)
@@ -19,15 +21,19 @@ class Reach:
     deepest: int | None = None  # values inside values, beyond which properties are written only where they are required
     states: int = 20_000  # how large the automaton may be
     counts: int = LONGEST_COUNT  # characters of a string
+    items: int = MOST_ITEMS  # of an array, and properties without a name, where there is a limit to them
 
 
 REACHES = (  # each allows less than the one before
-    *(Reach(recursions, 2) for recursions in (12, 6, 3)),
-    *(Reach(recursions, 1) for recursions in (3, 1)),
-    Reach(1, 0),
-    Reach(0, 0),
-    Reach(0, 0, deepest=5),
-    Reach(0, 0, deepest=3, states=70_000),
+    Reach(12, 2),
+    Reach(6, 2, items=200),
+    Reach(3, 2, items=100),
+    Reach(3, 1, counts=1024, items=50),
+    Reach(1, 1, counts=1024, items=25),
+    Reach(1, 0, counts=512, items=25),
+    Reach(0, 0, counts=512, items=12),
+    Reach(0, 0, deepest=5, counts=256, items=12),
+    Reach(0, 0, deepest=3, states=MOST_STATES, counts=256, items=6),
 )
 
 

@@ -8,9 +8,10 @@ from diffusiongemma.control.json_schema.keywords import pattern_shape
 from diffusiongemma.control.json_schema.schema import SchemaReader
 from diffusiongemma.control.json_schema.shapes import NOTHING, NumberShape, ObjectShape, StringShape, Terms
 from diffusiongemma.control.languages import language as lang
-from diffusiongemma.control.languages.dfa import CharDfa
+from diffusiongemma.control.languages.dfa import CharDfa, TooLarge, chars_to_end
 from diffusiongemma.control.languages.nfa import compile_language
 
+STATES_OF_COUNT = 4  # of a pattern whose length is counted, for each character that would be counted otherwise
 Matches = tuple[tuple[str, bool], ...]  # patterns, and whether a key matches
 
 
@@ -78,4 +79,10 @@ def _number(shape: NumberShape) -> lang.Language:
 
 
 def _string(shape: StringShape, counts: int) -> lang.Language:
+    """Counted less far where a pattern and its length together outgrow what can be compiled."""
+    try:
+        compile_language(shape.texts(counts))
+    except TooLarge:
+        pattern = compile_language(shape.content)
+        counts = max(STATES_OF_COUNT * counts // pattern.num_states, int(chars_to_end(pattern)[0]))
     return lang.Quoted(shape.texts(counts))

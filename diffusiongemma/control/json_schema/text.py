@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from diffusiongemma.control.json_schema.nesting import REACHES, Nesting, Reach
+from diffusiongemma.control.json_schema.nesting import MOST_STATES, REACHES, Nesting, Reach
 from diffusiongemma.control.json_schema.parts import Parts
 from diffusiongemma.control.json_schema.schema import SchemaReader
 from diffusiongemma.control.json_schema.writer import Writer
@@ -26,14 +26,16 @@ def json_schema_language(schema: Any, strict: bool = False) -> lang.Language:
     return read_schema(schema, strict)[0]
 
 
-def read_schema(schema: Any, strict: bool = False) -> tuple[lang.Language, tuple[str, ...]]:
+def read_schema(
+    schema: Any, strict: bool = False, most_states: int = MOST_STATES
+) -> tuple[lang.Language, tuple[str, ...]]:
     """The language, and what is to be said about keywords that constrain nothing (with `strict` they are refused)."""
     try:
         if isinstance(schema, str):
             schema = json.loads(schema)
         with deep_recursion():
             reader = SchemaReader(schema, strict)
-            language = _widest(reader)
+            language = _widest(reader, [replace(r, states=min(r.states, most_states)) for r in REACHES])
     except json.JSONDecodeError as error:
         raise InputError(f"it is not JSON: {error}", option="json_schema") from error
     except RecursionError as error:
@@ -41,11 +43,11 @@ def read_schema(schema: Any, strict: bool = False) -> tuple[lang.Language, tuple
     return language, reader.notes.warnings
 
 
-def _widest(reader: SchemaReader) -> lang.Language:
+def _widest(reader: SchemaReader, reaches: Sequence[Reach]) -> lang.Language:
     """The language of the furthest reach that can be compiled; looked for by halves where that is not the first."""
     attempts = _Attempts(reader)
-    language = attempts.compiled(REACHES[0])
-    narrower = attempts.worth_trying(REACHES[1:]) if language is None else []
+    language = attempts.compiled(reaches[0])
+    narrower = attempts.worth_trying(reaches[1:]) if language is None else []
     first, past = 0, len(narrower)
     while first < past:
         middle = (first + past) // 2
@@ -71,6 +73,7 @@ class _Attempts:
     def __init__(self, reader: SchemaReader) -> None:
         self._reader, self._parts, self._nesting = reader, Parts(reader), Nesting()
         self._free = True  # whether values without a schema are written
+        self._longest = (0, 0)  # what limits of characters and of items there are
         self.refused: TooLarge | None = None
 
     def compiled(self, reach: Reach) -> lang.Language | None:
@@ -87,7 +90,9 @@ class _Attempts:
         seen = {}
         for reach in reaches:
             recursions = reach.recursions if self._nesting.is_recursive else None
-            seen[recursions, reach.free if self._free else None, reach.deepest, reach.states] = reach
+            free = reach.free if self._free else None
+            most = min(reach.counts, self._longest[0]), min(reach.items, self._longest[1])
+            seen[recursions, free, reach.deepest, reach.states, most] = reach
         return list(seen.values())
 
     def _written(self, reach: Reach) -> lang.Language:
@@ -95,7 +100,7 @@ class _Attempts:
         while True:
             writer = Writer(self._parts, self._reader, reach, self._nesting)
             language = writer.root()
-            self._free = writer.writes_free_values
+            self._free, self._longest = writer.writes_free_values, writer.longest
             if writer.heads:
                 self._nesting = self._nesting.knowing(writer.heads, writer.inside)
             elif (counts := writer.counts_that_fit()) < reach.counts:

@@ -70,10 +70,16 @@ class Writer:
         self.inside: dict[Terms, dict[Terms, None]] = {}  # by terms, those directly inside
         self._counted: Counter[int] = Counter()  # how often strings are written, by their limits in characters
         self._times = 1
+        self._most_items = 0
         self._open: list[Terms] = []
         self._levels: Counter[int] = Counter()  # by component, how many of its heads are open
         self._written: dict[Place, tuple[lang.Language, Counter[int]] | None] = {}
         self._refused: list[Refusal] = []
+
+    @property
+    def longest(self) -> tuple[int, int]:
+        """The largest limits that there are, of characters and of items."""
+        return max(self._counted, default=0), self._most_items
 
     @property
     def writes_free_values(self) -> bool:
@@ -176,8 +182,16 @@ class Writer:
         self._times = before
 
     def items(self, shape: shapes.ArrayShape) -> lang.Language:
-        with self.repeated(shape.most):
-            return self.counted_items(shape, Count(shape.least, shape.most))
+        most = self.counted(max([shape.least, *(contains.least for contains in shape.contains)]), shape.most)
+        with self.repeated(most):
+            return self.counted_items(shape, Count(shape.least, most))
+
+    def counted(self, needed: int, most: int | None) -> int | None:
+        """The most that there may be as it is written: as far as the reach counts, or as there must be."""
+        if most is None:
+            return None
+        self._most_items = max(self._most_items, most)
+        return min(most, max(needed, self.reach.items))
 
     def counted_items(self, shape: shapes.ArrayShape, count: Count) -> lang.Language:
         if shape.unique and count.allows_more(1):
@@ -223,8 +237,10 @@ class Writer:
     # -- objects
 
     def properties(self, shape: shapes.ObjectShape) -> lang.Language:
-        members, count = self.members(shape), Count(shape.least, shape.most)
-        with self.repeated(shape.most):
+        members = self.members(shape)
+        most = self.counted(max(shape.least, len(members)), shape.most)
+        count = Count(shape.least, most)
+        with self.repeated(most):
             undeclared = self.undeclared_property(shape)
         end = self.end_of_properties(undeclared, len(members), count)
         return in_order(members, count, COMMA, end)

@@ -38,9 +38,9 @@ class TokenAutomaton:
     done: int
     class_of_token: np.ndarray  # [V] int32, -1 where the token is never allowed
     end_class: int
-    source: np.ndarray  # [E] int64, edges sorted by (source, class)
-    label: np.ndarray  # [E] int64, the class read
-    target: np.ndarray  # [E] int64
+    source: np.ndarray  # [E] int32, edges sorted by (source, class)
+    label: np.ndarray  # [E] int32, the class read
+    target: np.ndarray  # [E] int32
 
     @property
     def num_states(self) -> int:
@@ -52,7 +52,7 @@ class TokenAutomaton:
 
     @cached_property
     def _edge_key(self) -> np.ndarray:
-        return self.source * self.num_classes + self.label
+        return self.source * np.int64(self.num_classes) + self.label
 
     @cached_property
     def tokens_to_finish(self) -> np.ndarray:
@@ -133,7 +133,7 @@ def _compiled(
     class_of_used[used] = class_of_move
     class_of_token = np.full(num_tokens, DEAD, np.int32)
     class_of_token[walk.trie.tokens] = stretches.painted(class_of_used, len(walk.trie.tokens))
-    classes = Rows(classes.first, number[classes.origin], classes.target)
+    classes = Rows(classes.first, number[classes.origin].astype(np.int32), classes.target)
     return _with_end_tokens(accepting[live], classes, class_of_token, sorted(end_ids))
 
 
@@ -153,17 +153,15 @@ def _with_end_tokens(
     if len(classes.target) > MOST_EDGES:
         raise TooLarge(TELLS_APART)
     closing = np.append(np.flatnonzero(accepting), done)
-    edges = [(classes.origin, classes.row, classes.target)]
-    edges.append((closing, np.full_like(closing, end_class), np.full_like(closing, done)))
+    ends = Rows.of(np.zeros_like(closing), closing, np.full_like(closing, done), 1)
     class_of_token[end_ids] = end_class
-    all_source, all_label, all_target = (np.concatenate(column).astype(np.int64) for column in zip(*edges, strict=True))
-    order = np.lexsort((all_label, all_source))
+    source, label, target = classes.followed_by(ends).by_origin(done + 1)
     return TokenAutomaton(
         accepting=np.append(accepting, True),
         done=done,
         class_of_token=class_of_token,
         end_class=end_class,
-        source=all_source[order],
-        label=all_label[order],
-        target=all_target[order],
+        source=source,
+        label=label,
+        target=target,
     )

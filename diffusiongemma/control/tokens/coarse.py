@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from diffusiongemma.control.languages.dfa import DEAD, CharDfa
+from diffusiongemma.kernels import automata
 
 GRIDS = ((600, 4), (10**9, 8))  # in chains of at most so many states, every so many counts
 SHORTEST_COUNT = 48  # shorter chains stay as they are
@@ -57,6 +58,10 @@ def _usual_next(dfa: CharDfa) -> np.ndarray:
 
 def _included(dfa: CharDfa, candidates: set[tuple[int, int]]) -> set[tuple[int, int]]:
     """Those pairs (a, b) of states for which every text accepted from a is accepted from b."""
+    if automata.available():
+        pairs = list(candidates)
+        holds = automata.included(dfa.next, dfa.accepting, np.array(pairs, np.int32).reshape(-1, 2))
+        return {pair for pair, does in zip(pairs, holds.tolist(), strict=True) if does}
     table, accepting = dfa.next.tolist(), dfa.accepting.tolist()
     pending, wrong = list(candidates), []
     causes: dict[tuple[int, int], list[tuple[int, int]]] = {pair: [] for pair in candidates}

@@ -12,8 +12,8 @@ from diffusiongemma.control.languages.dfa import DEAD, Alphabet, CharDfa, TooLar
 from diffusiongemma.control.tokens.trie import KIND_STARTS, KINDS, NUM_KINDS, TokenTrie
 from diffusiongemma.kernels import automata
 
-MOST_EDGES = 1_500_000
-MOST_LEADING = 2 * MOST_EDGES  # entries of all moves together: some moves will share a class
+MOST_EDGES = 4_000_000
+MOST_LEADING = 3 * MOST_EDGES  # entries of all moves together: some moves will share a class
 AT_ONCE = 2_000_000  # entries of moves that are made at a time
 TELLS_APART = "this constraint tells too many tokens apart in too many places: simplify it"
 ALL_KINDS = np.uint64((1 << NUM_KINDS) - 1)
@@ -136,6 +136,13 @@ class Rows:
         columns = zip((self.origin, self.target), (more.origin, more.target), strict=True)
         return Rows(np.append(self.first, more.first[1:] + self.first[-1]), *map(np.concatenate, columns))
 
+    def by_origin(self, origins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All entries ordered by origin, then row: origin, row and target, int32."""
+        if automata.available():
+            return automata.by_origin(self.arrays, origins)
+        order = np.argsort(self.origin, kind="stable")
+        return self.origin[order], self.row[order].astype(np.int32), self.target[order]
+
 
 def moves_of_tokens(walk: Walk, origins: np.ndarray) -> tuple[Rows, Stretches]:
     """The distinct moves of strings of symbols (where each leads from every origin), and who has which.
@@ -172,19 +179,47 @@ def _number(keys: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
     return distinct, number[keys]
 
 
+class _Growing:
+    """An array that is added to at its end."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self._kept, self._size = values, len(values)
+
+    @property
+    def values(self) -> np.ndarray:
+        return self._kept[: self._size]
+
+    def extend(self, more: np.ndarray) -> None:
+        before, self._size = self._size, self._size + len(more)
+        if self._size > len(self._kept):
+            grown = np.empty(2 * self._size, self._kept.dtype)
+            grown[:before] = self._kept[:before]
+            self._kept = grown
+        self._kept[before : self._size] = more
+
+
 class MoveTable:
     """Distinct moves, found again by a 64-bit hash of where they lead. Most lead anywhere from few origins."""
 
     def __init__(self, origins: int, idle: np.ndarray | None = None) -> None:
-        self.rows = Rows.of(*(np.zeros(0, np.int64),) * 3, 0)
-        self._idle_in = idle
-        self.idle = np.zeros(0, np.uint64)  # [M] the kinds of characters that change nothing after a move
+        self._first = _Growing(np.zeros(1, np.int64))
+        self._origin, self._target = _Growing(np.zeros(0, np.int32)), _Growing(np.zeros(0, np.int32))
+        self._idle_in, self._idle = idle, _Growing(np.zeros(0, np.uint64))
         self._key = np.random.default_rng(0).integers(0, 2**64, size=origins, dtype=np.uint64) | np.uint64(1)
         self._found: dict[int, int] = {}
 
     @property
+    def rows(self) -> Rows:
+        return Rows(self._first.values, self._origin.values, self._target.values)
+
+    @property
+    def idle(self) -> np.ndarray:
+        """[M] uint64, the kinds of characters that change nothing after a move."""
+        return self._idle.values
+
+    @property
     def count(self) -> int:
-        return self.rows.count
+        return len(self._first.values) - 1
 
     def add_following(self, moves: np.ndarray, table: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """`add` of some of the moves, each followed by a symbol of a column of the table."""
@@ -221,10 +256,13 @@ class MoveTable:
                 fresh.append(i)
             numbers[i] = number
         added = moves.chosen(np.array(fresh, np.int64))
-        if self.rows.first[-1] + added.first[-1] > MOST_LEADING:
+        entries = self._first.values[-1]
+        if entries + added.first[-1] > MOST_LEADING:
             raise TooLarge(TELLS_APART)
-        self.rows = self.rows.followed_by(added)
-        self.idle = np.concatenate([self.idle, self._idle_after(added)])
+        self._first.extend(added.first[1:] + entries)
+        self._origin.extend(added.origin)
+        self._target.extend(added.target)
+        self._idle.extend(self._idle_after(added))
         assert self._are(numbers, moves), "hash collision"
         return numbers
 

@@ -33,9 +33,9 @@ def with_preamble(automaton: TokenAutomaton, opens: int, closes: int, inside: np
         done=automaton.done + SHIFT,
         class_of_token=number[class_of_token],
         end_class=int(number[moved[automaton.end_class]]),
-        source=source[order],
-        label=label[order],
-        target=target[order],
+        source=source[order].astype(np.int32),
+        label=label[order].astype(np.int32),
+        target=target[order].astype(np.int32),
     )
 
 

@@ -3,11 +3,12 @@
 #include <memory>
 #include <new>
 
+#include "automata/edges.h"
 #include "automata/minimal.h"
 
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 
-EXPORTED int automata_version() { return 3; }
+EXPORTED int automata_version() { return 4; }
 
 template <class Work>
 static int guarded(Table **out, Work work) {
@@ -46,11 +47,6 @@ EXPORTED int automata_minimal(const int32_t *next, const uint8_t *accepting, int
   });
 }
 
-struct Rows {  // of control/tokens/moves.py: where each move leads from those origins from which it leads anywhere
-  const int64_t *first;
-  const int32_t *origin, *target;
-};
-
 // Some of the moves, each followed by a symbol of a column of the table [states, width] -> where they begin [count + 1],
 // their entries, and the sum of (target + 2) * key[origin] of each. There is room for as many entries as they had.
 EXPORTED void automata_following(const Rows *rows, const int64_t *moves, const int64_t *columns, int64_t count,
@@ -82,20 +78,53 @@ EXPORTED int automata_same_rows(const Rows *rows, const int64_t *chosen, int64_t
   return 1;
 }
 
-// distance [states], 0 where one begins and more than `states` elsewhere -> the fewest edges to each within reach.
-EXPORTED void automata_distances(const int64_t *source, const int64_t *target, int64_t edges, int64_t states,
-                                 int64_t *distance) {
-  std::vector<int64_t> first(states + 1, 0), order(edges), reached;
-  for (int64_t e = 0; e < edges; e++) first[source[e]]++;
-  for (int64_t s = 0; s < states; s++) first[s + 1] += first[s];
-  for (int64_t e = edges; e-- > 0;) order[--first[source[e]]] = target[e];
-  for (int64_t s = 0; s < states; s++)
-    if (!distance[s]) reached.push_back(s);
-  for (size_t i = 0; i < reached.size(); i++) {
-    const int64_t s = reached[i];
-    for (int64_t e = first[s]; e < first[s + 1]; e++)
-      if (distance[order[e]] > states) distance[order[e]] = distance[s] + 1, reached.push_back(order[e]);
+template <class Work>
+static int outcome_of(Work work) {
+  try {
+    work();
+    return DONE;
+  } catch (const std::bad_alloc &) {
+    return NO_MEMORY;
   }
+}
+
+EXPORTED int automata_by_origin(const Rows *rows, int64_t count, int64_t origins, int32_t *origin, int32_t *row,
+                                int32_t *target) {
+  return outcome_of([&] { by_origin(*rows, count, origins, origin, row, target); });
+}
+
+EXPORTED int automata_distances(const int32_t *source, const int32_t *target, int64_t edges, int64_t states,
+                                int64_t *distance) {
+  return outcome_of([&] { walk(source, target, edges, states, distance); });
+}
+
+EXPORTED int automata_included(const int32_t *next, const uint8_t *accepting, int64_t atoms, const int32_t *pairs,
+                               int64_t count, uint8_t *holds) {
+  return outcome_of([&] { included(next, accepting, atoms, pairs, count, holds); });
+}
+
+// Bundles of edges ordered by source, then label; `sizes` of bundles, lists of labels and labels in all of these.
+EXPORTED int automata_bundled(const int32_t *source, const int32_t *label, const int32_t *target, int64_t edges,
+                              Bundled **out, int64_t *sizes) {
+  return outcome_of([&] {
+    auto made = std::make_unique<Bundled>();
+    bundle(source, label, target, edges, *made);
+    sizes[0] = (int64_t)made->source.size(), sizes[1] = made->labels.count(), sizes[2] = made->labels.entries();
+    *out = made.release();
+  });
+}
+
+EXPORTED void automata_bundled_copy(Bundled *b, int32_t *source, int32_t *target, int32_t *labels_of, int64_t *first,
+                                    int64_t *labels) {
+  std::copy(b->source.begin(), b->source.end(), source);
+  std::copy(b->target.begin(), b->target.end(), target);
+  std::copy(b->labels_of.begin(), b->labels_of.end(), labels_of);
+  first[0] = 0;
+  for (int32_t i = 0; i < b->labels.count(); i++) {
+    std::copy(b->labels.begin(i), b->labels.end(i), labels + first[i]);
+    first[i + 1] = first[i] + (b->labels.end(i) - b->labels.begin(i));
+  }
+  delete b;
 }
 
 EXPORTED int64_t automata_states(const Table *t) { return t->states(); }
