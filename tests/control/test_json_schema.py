@@ -191,6 +191,39 @@ def test_closed_objects_of_one_of_are_told_apart_by_what_others_forbid():
                     assert written == validator.is_valid(value), (schema, value)
 
 
+SMALL = [dict(zip(names, values, strict=True)) for size in range(4) for names in itertools.combinations("abcd", size)
+         for values in itertools.product([1, "x", {}], repeat=size)]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("schema", "count"),
+    [
+        ({"type": "object", "not": closed({"a": {}})}, 40),
+        ({"properties": {"a": {}, "b": {}}, "required": ["b"], "not": closed({"a": {"type": "string"}, "c": {}})}, 9),
+        ({"type": "object", "not": {"additionalProperties": {"type": "string"}, "properties": {"a": {}}}}, 10),
+        ({"type": "object", "not": {"patternProperties": {"^[ab]$": {"const": 1}}}}, 4),
+        ({"oneOf": [{"type": "object", "properties": {"a": {"type": "string"}}}, closed({"a": {}, "b": {}}, "b")]}, 20),
+        (closed({"of": {"oneOf": [closed({"a": {}}), {"properties": {"a": {}, "c": {}}, "required": ["a"]}]}}, "of"),
+         3),
+        ({"not": {"anyOf": [closed({"a": {}}), closed({"b": {}}), {"type": ["string", "null", "number"]}]}}, 20),
+        ({"type": "object", "not": {"not": closed({"a": {"type": "string"}})}}, 2),
+        ({"oneOf": [closed({"a": {}, "b": {}}), {"type": "object", "unevaluatedProperties": False,
+                                                 "anyOf": [{"properties": {name: {}}} for name in "ab"]}]}, None),
+    ],
+)  # fmt: skip
+def test_objects_that_break_rules_about_other_properties(schema, count):
+    """Taken are only values that meet the schema, and so many of the small ones at least; or it is refused."""
+    if count is None:
+        with pytest.raises(InputError, match="oneOf"):
+            compiled(schema)
+        return
+    dfa, validator = compiled(schema), jsonschema.Draft202012Validator(schema)
+    values = [*SMALL, 1, "x", [], None, *({"of": value} for value in SMALL)]
+    taken = [value for value in values if dfa.matches(json.dumps(value, separators=(",", ":")))]
+    assert all(map(validator.is_valid, taken)) and len(taken) >= count
+    assert all(validator.is_valid(json.loads(text)) for text in random_texts(dfa, random.Random(0), 40))
+
+
 def test_values_that_meet_a_schema_can_mostly_be_written():
     """Not only sound: values of a plain schema, dumped compactly, are in its language."""
     schema = {k: v for k, v in PERSON.items() if k != "$schema"}

@@ -68,6 +68,13 @@ def test_unknown_formats_say_nothing_and_are_named():
          ['{"a":1,"b":1}', '{"b":1}'], ['{"a":1}']),
         ({"properties": {"a": {"const": 1}, "b": {}}, "dependencies": {"a": {"properties": {"b": {"const": 2}}}}},
          ['{"a":1,"b":2}', '{"b":1}'], ['{"a":1,"b":1}']),
+        # without $schema: what all drafts say, under `not` what any of them says
+        ({"properties": {"a": {"const": 1}, "b": {}}, "dependencies": {"a": ["b"]}, "not": {"required": ["c"]}},
+         ['{"a":1,"b":2}', '{"b":1}'], ['{"a":1}']),
+        ({"properties": {"a": {}, "b": {}}, "not": {"dependencies": {"a": ["b"]}, "required": ["b"]}},
+         ['{"a":1}'], ['{"b":1}', '{"a":1,"b":1}']),
+        ({"properties": {"a": {}, "b": {}}, "not": {"not": {"type": "object", "dependencies": {"a": ["b"]}}}},
+         ['{"b":1}', '{"a":1,"b":1}'], ['{"a":1}']),
         ({**DRAFT[7], "$ref": "#/definitions/a", "maximum": 3, "definitions": {"a": {"type": "integer"}}},
          ["5"], ["null"]),
         ({**LATEST, "$ref": "#/$defs/a", "maximum": 3, "$defs": {"a": {"type": "integer"}}}, ["3"], ["5"]),
@@ -118,7 +125,7 @@ def test_identifiers(schema, accepted, rejected):
         ({"$schema": "http://json-schema.org/draft-03/schema#"}, "draft 3"),
         ({"$ref": "other.json#/a"}, "another document"),
         ({"$ref": "#nowhere"}, "points to nothing"),
-        ({"not": {"dependencies": {"a": ["b"]}}}, "'dependencies' at /not"),
+        ({"dependencies": {"a": ["b"]}, "unevaluatedProperties": False}, "'dependencies' at /"),
         ({**DRAFT[7], "exclusiveMinimum": True}, "'exclusiveMinimum'"),
     ],
 )  # fmt: skip

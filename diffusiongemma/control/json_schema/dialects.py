@@ -46,22 +46,28 @@ class Dialect:
         stated = root.get("$schema") if isinstance(root, Mapping) else None
         self.stated = _draft(stated)
         self.draft = self.stated or LATEST
-        self.negates = any(keyword in NEGATING for _, raw in schemas_in(root) for keyword in raw)
+        words = {keyword for _, raw in schemas_in(root) for keyword in raw}
+        self.negates = bool(words & NEGATING)
+        self._looks_at_the_rest = bool(words & {"unevaluatedProperties", "unevaluatedItems"})
+        self.is_read_both_ways = not self.stated and "dependencies" in words
 
-    def modern(self, raw: Schema, where: str, note: Any) -> Schema:
-        """The same in the words of draft 2020-12, what says nothing in this draft left out and given to `note`."""
+    def modern(self, raw: Schema, where: str, note: Any, negated: bool) -> Schema:
+        """The same in the words of draft 2020-12, what says nothing in this draft left out and given to `note`.
+
+        Where drafts differ, it is what all of them say, and under negation what any of them says.
+        """
         if "$ref" in raw and self.draft < 2019:  # nothing beside it counts
             for keyword in raw.keys() - ANNOTATIONS - {"$ref", "id"}:
                 note(keyword, where, f"beside $ref it says nothing in draft {self.draft}")
             return {"$ref": raw["$ref"]}
-        kept = {keyword: value for keyword, value in raw.items() if self._counts(keyword, where, note)}
+        kept = {keyword: value for keyword, value in raw.items() if self._counts(keyword, where, note, negated)}
         if kept.keys() & {"nullable", "items", "additionalItems", "dependencies", "$recursiveRef", "$dynamicRef"} or (
             kept.get("exclusiveMinimum") in (True, False) or kept.get("exclusiveMaximum") in (True, False)
         ):
             _translated(kept, where, self)
         return kept
 
-    def _counts(self, keyword: str, where: str, note: Any) -> bool:
+    def _counts(self, keyword: str, where: str, note: Any, negated: bool) -> bool:
         since = SINCE.get(keyword, 0)
         if keyword == "nullable":
             if self.stated:
@@ -74,8 +80,9 @@ class Dialect:
             if self.stated:
                 note(keyword, where, f"draft {self.draft} has dependentRequired and dependentSchemas in its place")
                 return False
-            if self.negates:
+            if self._looks_at_the_rest:
                 raise refusal(keyword, where, "drafts differ on it: write dependentRequired or dependentSchemas")
+            return not negated
         return True
 
 

@@ -23,6 +23,7 @@ from diffusiongemma.control.json_schema.shapes import (
     NullShape,
     NumberShape,
     ObjectShape,
+    Other,
     Rest,
     Shape,
     Shapes,
@@ -259,6 +260,11 @@ def is_found(pattern: str, name: str) -> bool | None:
     inner = compile_language(shape.content).matches(name)
     outer = inner if shape.outer is None else compile_language(shape.outer).matches(name)
     return inner if inner == outer else None
+
+
+def is_other(name: str, other: Other) -> bool:
+    """Whether all readers of the schema take a property of this name for one that must be there, by its name."""
+    return name not in other.names and all(is_found(pattern, name) is does for pattern, does in other.matches)
 
 
 def _array_shape(raw: Mapping[str, Any], where: str) -> ArrayShape:

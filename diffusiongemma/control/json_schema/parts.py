@@ -6,12 +6,13 @@ from functools import cache
 
 from diffusiongemma.control.json_schema.keywords import pattern_shape
 from diffusiongemma.control.json_schema.schema import SchemaReader
-from diffusiongemma.control.json_schema.shapes import NOTHING, NumberShape, ObjectShape, StringShape, Terms
+from diffusiongemma.control.json_schema.shapes import NOTHING, NumberShape, ObjectShape, Other, StringShape, Terms
 from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.dfa import CharDfa, TooLarge, chars_to_end
 from diffusiongemma.control.languages.nfa import compile_language
 
 STATES_OF_COUNT = 4  # of a pattern whose length is counted, for each character that would be counted otherwise
+MOST_KINDS_OF_KEYS = 24
 Matches = tuple[tuple[str, bool], ...]  # patterns, and whether a key matches
 
 
@@ -39,23 +40,28 @@ class Parts:
             members.append((lang.Quoted(lang.literal(name)), terms, name in shape.required))
         return members
 
-    def other_keys(self, shape: ObjectShape) -> list[tuple[Matches, lang.Language]]:
-        """The keys without a name in the schema, split by the patterns that they match."""
-        names = frozenset([*(name for name, _ in shape.properties), *shape.required])
-        patterns = tuple(dict.fromkeys(pattern for rest in shape.rests for pattern, _ in rest.patterns))
+    def other_keys(self, shape: ObjectShape, other: Other) -> list[tuple[Matches, lang.Language]]:
+        """The keys without a name in the schema or in `other`, split by the patterns of both that they match."""
+        names = other.names | {*(name for name, _ in shape.properties), *shape.required}
+        found = [pattern for rest in shape.rests for pattern, _ in rest.patterns]
+        patterns = tuple(dict.fromkeys([*found, *(pattern for pattern, _ in other.matches)]))
         return self._other_keys(shape.names, names, patterns)
 
     def _other_keys_of(
         self, rules: Terms, names: frozenset[str], patterns: tuple[str, ...]
     ) -> list[tuple[Matches, lang.Language]]:
         keys = lang.Without(self._key_content(rules), lang.either(*map(lang.literal, sorted(names))))
-        split: list[tuple[Matches, lang.Language]] = []
-        for chosen in range(2 ** len(patterns)):
-            matches = tuple((pattern, bool(chosen >> i & 1)) for i, pattern in enumerate(patterns))
-            found = keys_matching(keys, matches)
-            if not compile_language(found).is_empty:
-                split.append((matches, lang.Quoted(found)))
-        return split
+        split: list[tuple[Matches, lang.Language]] = [] if compile_language(keys).is_empty else [((), keys)]
+        for pattern in patterns:
+            parts = [
+                ((*matches, (pattern, does)), keys_matching(found, pattern, does))
+                for matches, found in split
+                for does in (False, True)
+            ]
+            split = [(matches, found) for matches, found in parts if not compile_language(found).is_empty]
+            if len(split) > MOST_KINDS_OF_KEYS:
+                raise TooLarge("patterns of properties overlap in too many ways: give fewer", option="json_schema")
+        return [(matches, lang.Quoted(found)) for matches, found in split]
 
     def _admitted(self, rules: Terms) -> CharDfa:
         """What propertyNames leaves of all keys."""
@@ -67,11 +73,9 @@ class Parts:
         return lang.either(*(s.texts() for s in self._reader.shapes(rules) if isinstance(s, StringShape)))
 
 
-def keys_matching(keys: lang.Language, matches: Matches) -> lang.Language:
-    for pattern, does in matches:
-        found_in = pattern_shape(pattern)
-        keys = lang.both(keys, found_in.content) if does else lang.Without(keys, found_in.outer or found_in.content)
-    return keys
+def keys_matching(keys: lang.Language, pattern: str, does: bool) -> lang.Language:
+    found_in = pattern_shape(pattern)
+    return lang.both(keys, found_in.content) if does else lang.Without(keys, found_in.outer or found_in.content)
 
 
 def _number(shape: NumberShape) -> lang.Language:

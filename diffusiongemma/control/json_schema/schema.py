@@ -6,7 +6,8 @@ before anything is generated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
@@ -15,6 +16,7 @@ from diffusiongemma.control.json_schema.dialects import ANNOTATIONS, Dialect, Re
 from diffusiongemma.control.json_schema.keywords import (
     TYPED_KEYWORDS,
     is_found,
+    is_other,
     listed_shapes,
     mapping,
     strings,
@@ -29,6 +31,7 @@ from diffusiongemma.control.json_schema.shapes import (
     ArrayShape,
     NotNegatable,
     ObjectShape,
+    Other,
     Rest,
     Shape,
     Shapes,
@@ -38,6 +41,7 @@ from diffusiongemma.control.json_schema.shapes import (
     intersected,
     intersected_unions,
     loosened,
+    merged,
     negated,
     without,
 )
@@ -64,8 +68,9 @@ class SchemaReader:
         self.root, self.strict, self.notes = root, strict, Notes()
         self._dialect = Dialect(root)
         self._resources = Resources(root, self._dialect)
-        self._shapes: dict[Terms, Shapes] = {}
-        self._open: list[Terms] = []
+        self._shapes: dict[tuple[Terms, bool], Shapes] = {}
+        self._open: list[tuple[Terms, bool]] = []
+        self._negated = False  # whether what is read stands under an odd number of negations
 
     @property
     def root_terms(self) -> Terms:
@@ -73,21 +78,22 @@ class SchemaReader:
 
     def shapes(self, terms: Terms) -> Shapes:
         """The union of shapes that a value meeting all terms has; [] if there is no such value, as far as seen."""
-        if terms not in self._shapes:
-            if terms in self._open:
+        key = terms, self._negated and self._dialect.is_read_both_ways
+        if key not in self._shapes:
+            if key in self._open:
                 where = terms[0].where or "/"
                 message = f"$ref at {where} leads back to itself: put a property or an item in between"
                 raise _LeadsBack(message, option="json_schema")
-            self._open.append(terms)
+            self._open.append(key)
             try:
                 union = ANY_SHAPES
                 for term in terms:
                     union = self._intersected(union, self._of_term(term), term.where)
             finally:
                 self._open.pop()
-            self._shapes[terms] = union  # what a recursive schema sees of itself while it is looked through
-            self._shapes[terms] = [shape for shape in union if self.possible(shape)]
-        return self._shapes[terms]
+            self._shapes[key] = union  # what a recursive schema sees of itself while it is looked through
+            self._shapes[key] = [shape for shape in union if self.possible(shape)]
+        return self._shapes[key]
 
     def resolved(self, terms: Terms) -> Terms:
         """The terms with those that only refer to a schema replaced by it, and without those that say nothing."""
@@ -108,7 +114,8 @@ class SchemaReader:
                 needed = len(set(shape.required))
                 if shape.most is not None and needed > shape.most:
                     return False
-                return all(self._satisfiable(self.property_terms(shape, name), depth) for name in shape.required)
+                required = all(self._satisfiable(self.property_terms(shape, name), depth) for name in shape.required)
+                return required and all(self._is_possible(other, shape, depth) for other in shape.others)
             case ArrayShape():
                 needed = min(shape.least, len(shape.prefix) + 1)
                 return all(self._satisfiable(shape.item(i), depth) for i in range(needed))
@@ -116,8 +123,17 @@ class SchemaReader:
                 return int(chars_to_end(compile_language(shape.content))[0]) <= shape.most
         return True
 
+    def _is_possible(self, other: Other, shape: ObjectShape, depth: int) -> bool:
+        """Whether an object of this shape can have such a property: a named one, or one without a name."""
+        named = [name for name, _ in shape.properties if is_other(name, other)]
+        found = [merged(self.property_terms(shape, name), other.terms) for name in named]
+        known = other.names | {name for name, _ in shape.properties}
+        of_all_others = [rest for rest in shape.rests if not rest.patterns and rest.names <= known]
+        rules = dict.fromkeys(term for rest in of_all_others for term in rest.additional)
+        return any(self._satisfiable(terms, depth) for terms in (*found, merged(tuple(rules), other.terms)))
+
     def _satisfiable(self, terms: Terms, depth: int) -> bool:
-        if terms in self._open or depth == 0:
+        if depth == 0 or any(terms == opened for opened, _ in self._open):
             return True
         try:
             return any(self.possible(shape, depth - 1) for shape in self.shapes(terms))
@@ -141,20 +157,29 @@ class SchemaReader:
         return union
 
     def _of_term(self, term: Term) -> Shapes:
-        shapes = self._of_schema(term.raw, term.where)
         if not term.negated:
-            return shapes
+            return self._of_schema(term.raw, term.where)
+        with self._under_negation():
+            shapes = self._of_schema(term.raw, term.where)
         try:
             return negated(shapes)
         except NotNegatable as error:
             raise refusal("not", term.where, f"it needs {error}: say what is allowed instead") from error
+
+    @contextmanager
+    def _under_negation(self) -> Iterator[None]:
+        self._negated = not self._negated
+        try:
+            yield
+        finally:
+            self._negated = not self._negated
 
     def _of_schema(self, raw: Any, where: str) -> Shapes:
         if isinstance(raw, bool):
             return ANY_SHAPES if raw else []
         if not isinstance(raw, Mapping):
             raise schema_error(f"what stands at {where or '/'} is not a schema (an object, true or false)")
-        raw = self._dialect.modern(raw, where, self.notes)
+        raw = self._dialect.modern(raw, where, self.notes, self._negated)
         self._look_for_unknown(raw, where)
         union = self._intersected(listed_shapes(raw, where), typed_shapes(raw, where), where)
         for keyword, read in APPLICATORS.items():
@@ -217,18 +242,22 @@ class SchemaReader:
         for i, term in enumerate(terms):
             mine = self.shapes((term,))
             for j, other in enumerate(terms):
-                if j != i and mine and self._overlap(mine, self.shapes((other,))):
-                    mine = self._less(mine, other, f"{min(i, j)} and {max(i, j)}", where)
+                if j == i or not mine:
+                    continue
+                with self._under_negation():
+                    others = self.shapes((other,))
+                if self._overlap(mine, others):
+                    mine = self._less(mine, others, f"{min(i, j)} and {max(i, j)}", where)
             union += [shape for shape in mine if shape not in union]
         return union
 
     def _overlap(self, a: Shapes, b: Shapes) -> bool:
         return any(self.possible(shape) for shape in intersected_unions(loosened(a), loosened(b)))
 
-    def _less(self, mine: Shapes, other: Term, branches: str, where: str) -> Shapes:
+    def _less(self, mine: Shapes, others: Shapes, branches: str, where: str) -> Shapes:
         mend = f"a value can meet branches {branches}: part them by type, const or a required property, or use anyOf"
         try:
-            left = without(mine, [shape for shape in self.shapes((other,)) if self._overlap(mine, [shape])])
+            left = without(mine, [shape for shape in others if self._overlap(mine, [shape])])
         except NotNegatable as error:
             raise refusal("oneOf", where, mend) from error
         left = [shape for shape in left if self.possible(shape)]
@@ -273,7 +302,9 @@ def _evaluated(shape: Shape, raw: Mapping[str, Any], where: str) -> Shape:
     """The shape with what `unevaluated…` says of the parts that nothing else has spoken of."""
     if isinstance(shape, ObjectShape) and "unevaluatedProperties" in raw:
         rule = (Term(f"{where}/unevaluatedProperties", raw["unevaluatedProperties"]),)
-        rest = Rest(shape.spoken.names, tuple((p, ()) for p in shape.spoken.patterns), rule, declared=True)
+        rest = Rest(
+            shape.spoken.names, tuple((p, ()) for p in shape.spoken.patterns), rule, declared=True, unevaluated=True
+        )
         rests = shape.rests if shape.spoken.all else (*shape.rests, rest)
         return replace(shape, rests=rests, spoken=replace(shape.spoken, all=True))
     if isinstance(shape, ArrayShape) and "unevaluatedItems" in raw and not shape.speaks_of_all:

@@ -29,6 +29,7 @@ from diffusiongemma.control.languages.nfa import compile_language
 from diffusiongemma.errors import InputError
 
 N = TypeVar("N", int, Decimal)
+MOST_LEFT = 200  # alternatives, where others are taken away
 LONGEST_COUNT = 4096  # characters to which strings are counted where more are allowed
 
 
@@ -238,6 +239,32 @@ class Rest:
     patterns: tuple[tuple[str, Terms], ...] = ()  # regular expression → what properties that match it must meet
     additional: Terms = ()  # what all others must meet
     declared: bool = False  # whether the schema asked for other properties
+    unevaluated: bool = False  # of all that this way of meeting a schema did not evaluate; other ways may have
+
+    def broken(self) -> list[Other]:
+        """The properties each of which breaks it."""
+        unmatched = tuple((pattern, False) for pattern, _ in self.patterns)
+        found = [Other(self.names, unmatched, _negation(term)) for term in self.additional]
+        for pattern, terms in self.patterns:
+            found += [Other(frozenset(), ((pattern, True),), _negation(term)) for term in terms]
+        return found
+
+
+@dataclass(frozen=True)
+class Other:
+    """A property that there must be: none of these names, matching these patterns or not, its value meeting all terms.
+
+    It is what breaks a rule about properties without a name.
+    """
+
+    names: frozenset[str] = frozenset()
+    matches: tuple[tuple[str, bool], ...] = ()
+    terms: Terms = ()
+
+    def __and__(self, other: Other) -> Other:
+        """One property that is both."""
+        matches = tuple(dict.fromkeys(self.matches + other.matches))
+        return Other(self.names | other.names, matches, merged(self.terms, other.terms))
 
 
 @dataclass(frozen=True)
@@ -262,6 +289,7 @@ class ObjectShape:
     least: int = 0
     most: int | None = None
     spoken: Spoken = Spoken()
+    others: tuple[Other, ...] = ()
 
     @property
     def nothing_else(self) -> Terms:
@@ -270,17 +298,17 @@ class ObjectShape:
         return found if len(found) == 1 and found[0].raw is False and not found[0].negated else NOTHING
 
     def opposite(self) -> list[Shape]:
-        if self == ObjectShape(rests=(Rest(additional=self.nothing_else, declared=True),), spoken=self.spoken):
-            return [ObjectShape(least=1, rests=(Rest(declared=True),))]
-        if self.names or any(rest.patterns or rest.additional for rest in self.rests):
-            raise NotNegatable("the opposite of an object with rules for other properties")
+        if self.names or any(other.matches or other.terms for other in self.others):
+            raise NotNegatable("the opposite of an object with rules for the names of its properties")
+        if any(rest.unevaluated for rest in self.rests):
+            raise NotNegatable("the opposite of 'unevaluatedProperties'")
         return self._broken_rules()
 
     @property
     def is_closed(self) -> bool:
         """Whether there are just the named properties."""
         names = frozenset(name for name, _ in self.properties)
-        return not self.names and self.rests == (Rest(names, (), self.nothing_else, True),)
+        return not self.names and not self.others and self.rests == (Rest(names, (), self.nothing_else, True),)
 
     def less(self, other: ObjectShape) -> list[Shape]:
         """Of two closed shapes, what this one has alone: some property that the other does not name, or that breaks a
@@ -298,6 +326,11 @@ class ObjectShape:
             shapes.append(ObjectShape(most=self.least - 1))
         if self.most is not None:
             shapes.append(ObjectShape(least=self.most + 1))
+        for rest in self.rests:
+            shapes += [ObjectShape(others=(broken,)) for broken in rest.broken()]
+        for other in self.others:
+            named = tuple((name, ()) for name in sorted(other.names))
+            shapes.append(ObjectShape(properties=named, rests=(Rest(other.names, (), NOTHING, True),)))
         return shapes
 
 
@@ -337,7 +370,7 @@ def negated(shapes: Shapes) -> Shapes:
     result = ANY_SHAPES
     for shape in shapes:
         others = [other for other in ANY_SHAPES if type(other) is not type(shape)]
-        result = intersected_unions(result, others + shape.opposite())
+        result = _few(intersected_unions(result, others + shape.opposite()))
     return [silent(shape) for shape in result]
 
 
@@ -345,8 +378,14 @@ def without(shapes: Shapes, others: Shapes) -> Shapes:
     """The first less the others, pair by pair, of which only those that overlap must be negated. Raises
     `NotNegatable`."""
     for other in others:
-        shapes = [left for shape in shapes for left in _less(shape, other)]
+        shapes = _few([left for shape in shapes for left in _less(shape, other)])
     return list(dict.fromkeys(shapes))
+
+
+def _few(shapes: Shapes) -> Shapes:
+    if len(shapes) > MOST_LEFT:
+        raise NotNegatable("the opposite of so many alternatives")
+    return shapes
 
 
 def _less(shape: Shape, other: Shape) -> Shapes:
@@ -429,7 +468,12 @@ def _objects(a: ObjectShape, b: ObjectShape) -> ObjectShape | None:
         least=least,
         most=most,
         spoken=a.spoken | b.spoken,
+        others=tuple(dict.fromkeys(a.others + b.others)),
     )
+
+
+def _negation(term: Term) -> Terms:
+    return () if term.raw is False and not term.negated else (term.negation,)
 
 
 def merged(a: Terms, b: Terms) -> Terms:

@@ -12,8 +12,10 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from decimal import Decimal
-from functools import cache
+from functools import cache, reduce
+from operator import and_
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,7 @@ from diffusiongemma.control.json_schema.arrangements import (
     listed,
     with_prefix,
 )
+from diffusiongemma.control.json_schema.keywords import is_other
 from diffusiongemma.control.json_schema.nesting import ANY_VALUE, Nesting, Reach
 from diffusiongemma.control.json_schema.parts import Parts
 from diffusiongemma.control.json_schema.problems import Refusal, all_of, refusal
@@ -53,7 +56,8 @@ DISTINCT_KINDS = tuple(
         r'"[oOuUvVwW89$].*|"[^\x00-\x7f\\].*|0|""',
     )
 )
-MOST_PATTERNS = 3
+MOST_PATTERNS = 12
+MOST_WAYS = 12  # to have a property that there must be
 MOST_PLACES = 10_000  # values that the schema speaks of, recursion unrolled
 SHORTEST_LIMIT = 16
 MOST_COUNTED = 4096  # characters counted, all strings together
@@ -237,11 +241,33 @@ class Writer:
     # -- objects
 
     def properties(self, shape: shapes.ObjectShape) -> lang.Language:
+        return self.with_others(shape) if shape.others else self.plain_properties(shape)
+
+    def with_others(self, shape: shapes.ObjectShape) -> lang.Language:
+        """Objects with a property that must be there: one that is required anyway, one of the named, or one without a
+        name, which then is the last."""
+        other, *more = shape.others
+        fewer = replace(shape, others=tuple(more))
+        named = [name for name, terms in shape.properties if is_other(name, other) and terms != NOTHING]
+        if not other.terms and any(is_other(name, other) for name in shape.required):
+            return self.properties(fewer)
+        ways = []
+        for name in named[:MOST_WAYS]:
+            needed = shapes.ObjectShape(properties=((name, other.terms),), required=(name,))
+            if (way := shapes.intersected(fewer, needed)) is not None and self.reader.possible(way):
+                assert isinstance(way, shapes.ObjectShape)
+                ways.append(self.properties(way))
+        last = reduce(and_, shape.others)
+        return lang.either(*ways, self.plain_properties(replace(shape, others=()), last))
+
+    def plain_properties(self, shape: shapes.ObjectShape, last: shapes.Other | None = None) -> lang.Language:
         members = self.members(shape)
         most = self.counted(max(shape.least, len(members)), shape.most)
         count = Count(shape.least, most)
         with self.repeated(most):
-            undeclared = self.undeclared_property(shape)
+            undeclared = self.undeclared_property(shape) if last is None else self.other_property(shape, last)
+        if last is not None:
+            return in_order([*members, Member(undeclared, required=True)], count, COMMA, count.end)
         end = self.end_of_properties(undeclared, len(members), count)
         return in_order(members, count, COMMA, end)
 
@@ -262,11 +288,18 @@ class Writer:
         asked = any(rest.patterns or rest.declared for rest in shape.rests) or shape.least > len(shape.properties)
         if any(not set(terms) & set(NOTHING) for _, terms in shape.properties) and not asked:
             return lang.NEVER
-        if len({pattern for rest in shape.rests for pattern, _ in rest.patterns}) > MOST_PATTERNS:
-            raise refusal("patternProperties", self.here, f"at most {MOST_PATTERNS} patterns an object can be")
+        return self.other_property(shape, shapes.Other())
+
+    def other_property(self, shape: shapes.ObjectShape, other: shapes.Other) -> lang.Language:
+        """A property without a name in the schema that is this one."""
         found = []
-        for matches, keys in self.parts.other_keys(shape):
-            value = self.value(terms_of_key(shape, dict(matches)))
+        patterns = {pattern for rest in shape.rests for pattern, _ in rest.patterns}
+        if len(patterns | {pattern for pattern, _ in other.matches}) > MOST_PATTERNS:
+            raise refusal("patternProperties", self.here, f"at most {MOST_PATTERNS} patterns an object can be")
+        for matches, keys in self.parts.other_keys(shape, other):
+            if not set(other.matches) <= set(matches):
+                continue
+            value = self.value(merged(terms_of_key(shape, dict(matches)), other.terms))
             if value is not lang.NEVER:
                 found.append(lang.sequence(keys, COLON, value))
         return lang.either(*found)
