@@ -42,7 +42,10 @@ alignas(32) static const uint8_t FP4_CODES[32] = {12, 13, 14, 15, 16, 18, 20, 24
 struct Ahead {
   const uint8_t *at, *end;
   void fetch(int64_t bytes) {
-    for (int i = 0; i < bytes && at < end; i += 64, at += 64) __builtin_prefetch(at, 0, 2);
+    for (int i = 0; i < bytes && at < end; i += 64, at += 64) {
+      if (TILES > 1) __builtin_prefetch(at, 0, 3);
+      else __builtin_prefetch(at, 0, 2);
+    }
   }
   void fetch_all() { fetch(end - at); }
   Ahead part(int64_t i, int64_t count) const { return part(i, i + 1, count); }

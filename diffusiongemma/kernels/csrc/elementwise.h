@@ -64,27 +64,39 @@ void rotate_head(const Number *x, int64_t width, const Number *cos, const Number
   }
 }
 
+#ifdef __AVX512F__
+inline Many many_of(const uint16_t *x) {
+  const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)x));
+  return (Many)_mm512_slli_epi32(wide, 16);
+}
+#else
+inline Many many_of(const uint16_t *x) { return eight_of(x); }
+#endif
+
 // x [width] -> its softmax, in place. `weights` has room for as many numbers; -infinity has no share.
 inline void softmax_row(uint16_t *x, int64_t width, float *weights) {
-  const int64_t even = width / 8 * 8;
-  Eight most = all(-3.4e38f), sum = all(0);
-  for (int64_t i = 0; i < even; i += 8) {
-    const Eight v = eight_of(x + i);
+  const int64_t even = width / MANY * MANY;
+  Many most = Many{} - 3.4e38f;
+  for (int64_t i = 0; i < even; i += MANY) {
+    const Many v = many_of(x + i);
     most = v > most ? v : most;
   }
   float best = -3.4e38f, total = 0;
-  for (int i = 0; i < 8; i++) best = most[i] > best ? most[i] : best;
+  for (int i = 0; i < MANY; i++) best = most[i] > best ? most[i] : best;
   for (int64_t i = even; i < width; i++) best = one_of(x[i]) > best ? one_of(x[i]) : best;
-  for (int64_t i = 0; i < even; i += 8) {
-    const Eight e = exponential(eight_of(x + i) - best);
-    sum += e;
-    *(Eight *)(weights + i) = e;
+  Eight sum = all(0);
+  for (int64_t i = 0; i < even; i += MANY) {
+    const Many e = exponential(many_of(x + i) - best);
+    for (int half = 0; half < MANY / 8; half++) sum += eight_of(e, half);
+    *(Many *)(weights + i) = e;
   }
+  const int64_t eights = width / 8 * 8;
+  for (int64_t i = even; i < eights; i += 8) sum += *(Eight *)(weights + i) = exponential(eight_of(x + i) - best);
   for (int i = 0; i < 8; i++) total += sum[i];
-  for (int64_t i = even; i < width; i++) total += weights[i] = exponential(all(one_of(x[i]) - best))[0];
+  for (int64_t i = eights; i < width; i++) total += weights[i] = exponential(all(one_of(x[i]) - best))[0];
   const float inverse = 1.0f / total;
-  for (int64_t i = 0; i < even; i += 8) put_eight(*(Eight *)(weights + i) * inverse, x + i);
-  for (int64_t i = even; i < width; i++) {
+  for (int64_t i = 0; i < eights; i += 8) put_eight(*(Eight *)(weights + i) * inverse, x + i);
+  for (int64_t i = eights; i < width; i++) {
     uint16_t halves[8];
     put_eight(all(weights[i] * inverse), halves);
     x[i] = halves[0];

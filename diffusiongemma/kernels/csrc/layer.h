@@ -129,11 +129,7 @@ inline Sixteen sixteen_of(const uint16_t *x) {
   const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)x));
   return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
 }
-inline Sixteen fused(Sixteen a, Sixteen b, Sixteen c) { return _mm512_fmadd_ps(a, b, c); }
-inline Eight halves_of(Sixteen x) {
-  const __m256 high = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(x), 1));
-  return (Eight)_mm256_add_ps(_mm512_castps512_ps256(x), high);
-}
+inline Eight halves_of(Sixteen x) { return eight_of((Many)x, 0) + eight_of((Many)x, 1); }
 #else
 struct Sixteen {
   Eight even, odd;

@@ -108,29 +108,17 @@ void kept_of_rows(const float *shares, const float *least, int64_t rows, int64_t
   }
 }
 
-#ifdef __AVX512F__
-typedef __m512 Vector;
-inline Vector vector_at(const float *x) { return _mm512_loadu_ps(x); }
-inline void put_vector(float *x, Vector v) { _mm512_storeu_ps(x, v); }
-inline Vector fused_all(Vector a, float b, Vector c) { return _mm512_fmadd_ps(a, _mm512_set1_ps(b), c); }
-#else
-typedef Eight Vector;
-inline Vector vector_at(const float *x) { return *(const Eight *)x; }
-inline void put_vector(float *x, Vector v) { *(Eight *)x = v; }
-inline Vector fused_all(Vector a, float b, Vector c) { return fused(a, all(b), c); }
-#endif
-constexpr int LANES = sizeof(Vector) / sizeof(float);
-
 // to += Σ share · token over `count` shares of one row, for `VECTORS` vectors of inputs.
 template <int VECTORS>
 inline void add_shares(const float *shares, const int32_t *places, int count, const float full[NEAR][SLICE], int k, float *to) {
-  Vector sums[VECTORS];
-  for (int v = 0; v < VECTORS; v++) sums[v] = vector_at(to + k + v * LANES);
+  Many sums[VECTORS];
+  for (int v = 0; v < VECTORS; v++) sums[v] = *(Many *)(to + k + v * MANY);
   for (int i = 0; i < count; i++) {
     const float *token = full[places[i]] + k;
-    for (int v = 0; v < VECTORS; v++) sums[v] = fused_all(vector_at(token + v * LANES), shares[i], sums[v]);
+    const Many share = Many{} + shares[i];
+    for (int v = 0; v < VECTORS; v++) sums[v] = fused(*(const Many *)(token + v * MANY), share, sums[v]);
   }
-  for (int v = 0; v < VECTORS; v++) put_vector(to + k + v * LANES, sums[v]);
+  for (int v = 0; v < VECTORS; v++) *(Many *)(to + k + v * MANY) = sums[v];
 }
 
 // Inputs k0 .. k0 + kn of a block whose first token is `first`, added to out [rows, in] in the order of the tokens.
@@ -149,8 +137,8 @@ void add_tokens(const Weight &w, const Shape &s, const Block &block, int64_t fir
     const int count = block.counts[r];
     float *to = out + r * w.in + k0;
     for (int k = 0; count && k < kn;) {  // in whole sixteens, eight vectors in registers where there are as many
-      if (k + 8 * LANES <= kn) add_shares<8>(shares, places, count, full, k, to), k += 8 * LANES;
-      else add_shares<16 / LANES>(shares, places, count, full, k, to), k += 16;
+      if (k + 8 * MANY <= kn) add_shares<8>(shares, places, count, full, k, to), k += 8 * MANY;
+      else add_shares<16 / MANY>(shares, places, count, full, k, to), k += 16;
     }
     shares += count, places += count;
   }

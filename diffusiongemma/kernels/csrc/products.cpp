@@ -144,9 +144,9 @@ EXPORT void packed_softmax(uint16_t *x, int64_t rows, int64_t width) {
 
 // x [count] becomes cap · tanh(x / cap).
 EXPORT void packed_cap(float *x, int64_t count, float cap) {
-  const int64_t even = count / 8 * 8;
+  const int64_t even = count / MANY * MANY;
 #pragma omp parallel for schedule(static)
-  for (int64_t i = 0; i < even; i += 8) *(Eight *)(x + i) = capped(*(Eight *)(x + i), cap);
+  for (int64_t i = 0; i < even; i += MANY) *(Many *)(x + i) = capped(*(Many *)(x + i), cap);
   for (int64_t i = even; i < count; i++) x[i] = capped(all(x[i]), cap)[0];
 }
 

@@ -19,29 +19,45 @@ inline Eight fused(Eight a, Eight b, Eight c) {
 
 inline Eight all(float x) { return Eight{x, x, x, x, x, x, x, x}; }
 
-// e^x for x <= 0, within 2e-7 of it; 0 below -87.
-inline Eight exponential(Eight x) {
-  x = x < -87.0f ? all(-200.0f) : x;
-  const Eight magic = all(12582912.0f);  // 1.5 · 2^23: adding it rounds to whole numbers
-  const Eight clamped = x < -87.0f ? all(-87.0f) : x;
-  const Eight shifted = fused(clamped, all(1.44269504f), magic), whole = shifted - magic;
-  Eight f = fused(whole, all(-0.693359375f), clamped);
-  f = fused(whole, all(2.12194440e-4f), f);
-  Eight p = all(1.9875691500e-4f);
-  p = fused(p, f, all(1.3981999507e-3f));
-  p = fused(p, f, all(8.3334519073e-3f));
-  p = fused(p, f, all(4.1665795894e-2f));
-  p = fused(p, f, all(1.6666665459e-1f));
-  p = fused(p, f, all(5.0000001201e-1f));
+// As many numbers as a vector holds, and their eights in order: sums go by eights with all sets of instructions.
+inline Eight eight_of(Eight x, int) { return x; }
+#ifdef __AVX512F__
+typedef float Many __attribute__((vector_size(64), aligned(4), may_alias));
+inline Many fused(Many a, Many b, Many c) { return (Many)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+inline Eight eight_of(Many x, int i) {
+  const __m512d both = _mm512_castps_pd((__m512)x);
+  return (Eight)_mm256_castpd_ps(i ? _mm512_extractf64x4_pd(both, 1) : _mm512_castpd512_pd256(both));
+}
+#else
+typedef Eight Many;
+#endif
+constexpr int64_t MANY = sizeof(Many) / sizeof(float);
+
+// e^x for x <= 0, within 2e-7 of it; 0 below -87. Of each number alone, however many there are.
+template <typename V>
+inline V exponential(V x) {
+  typedef decltype(x < x) Whole;
+  const V none = {}, least = none - 87.0f, magic = none + 12582912.0f;  // 1.5 · 2^23: adding it rounds to whole numbers
+  const V clamped = x < least ? least : x;
+  const V shifted = fused(clamped, none + 1.44269504f, magic), whole = shifted - magic;
+  V f = fused(whole, none - 0.693359375f, clamped);
+  f = fused(whole, none + 2.12194440e-4f, f);
+  V p = none + 1.9875691500e-4f;
+  p = fused(p, f, none + 1.3981999507e-3f);
+  p = fused(p, f, none + 8.3334519073e-3f);
+  p = fused(p, f, none + 4.1665795894e-2f);
+  p = fused(p, f, none + 1.6666665459e-1f);
+  p = fused(p, f, none + 5.0000001201e-1f);
   p = fused(p, f * f, f + 1.0f);
-  const EightWhole bits = ((EightWhole)shifted - 0x4B400000 + 127) << 23;
-  const Eight power = (Eight)bits;
-  return x < -87.0f ? all(0.0f) : p * power;
+  const Whole bits = ((Whole)shifted - 0x4B400000 + 127) << 23;
+  const V power = (V)bits;
+  return x < least ? none : p * power;
 }
 
 // cap · tanh(x / cap), within 2e-7 of the cap.
-inline Eight capped(Eight x, float cap) {
-  const Eight size = x < 0.0f ? -x : x, e = exponential(size * (-2.0f / cap)), y = cap * (1.0f - e) / (1.0f + e);
+template <typename V>
+inline V capped(V x, float cap) {
+  const V size = x < 0.0f ? -x : x, e = exponential(size * (-2.0f / cap)), y = cap * (1.0f - e) / (1.0f + e);
   return x < 0.0f ? -y : y;
 }
 
@@ -51,6 +67,19 @@ struct Reading {
 };
 
 constexpr int64_t READ_BLOCK = 2048;
+
+// Scores become exponentials of what they are above the best, and are added up, also times that.
+template <typename V>
+inline void add_exponentials(float *at, float best, Eight &sum, Eight &product) {
+  V x;
+  memcpy(&x, at, sizeof x);  // a template's argument does not say that it is not aligned
+  const V shifted = x - best, e = exponential(shifted), kept = shifted < -87.0f ? V{} : shifted;
+  for (size_t i = 0; i < sizeof(V) / sizeof(Eight); i++) {
+    sum += eight_of(e, i);
+    product = fused(eight_of(e, i), eight_of(kept, i), product);
+  }
+  memcpy(at, &e, sizeof e);
+}
 
 // scores [count] are divided by the temperature and become probabilities. `sums` has room for the blocks' sums.
 inline Reading read_row(float *scores, int64_t count, float temperature, float uniform, bool greedy, double *sums) {
@@ -73,13 +102,8 @@ inline Reading read_row(float *scores, int64_t count, float temperature, float u
     const int64_t end = begin + READ_BLOCK < count ? begin + READ_BLOCK : count;
     Eight sum = all(0), product = all(0);
     int64_t i = begin;
-    for (; i + 8 <= end; i += 8) {
-      Eight *at = (Eight *)(scores + i);
-      const Eight shifted = *at - best, e = exponential(shifted);
-      sum += e;
-      product = fused(e, shifted < -87.0f ? all(0.0f) : shifted, product);
-      *at = e;
-    }
+    for (; i + MANY <= end; i += MANY) add_exponentials<Many>(scores + i, best, sum, product);
+    for (; i + 8 <= end; i += 8) add_exponentials<Eight>(scores + i, best, sum, product);
     double block = 0, block_weighted = 0;
     for (int j = 0; j < 8; j++) block += sum[j], block_weighted += product[j];
     for (; i < end; i++) {
