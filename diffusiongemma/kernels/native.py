@@ -20,7 +20,7 @@ from torch import Tensor
 
 from diffusiongemma.kernels.build import INSTRUCTION_SETS, library
 
-VERSION = 9
+VERSION = 10
 VARIABLE = "DIFFUSIONGEMMA_KERNELS"  # one of INSTRUCTION_SETS, or "none"
 AVX512 = {"avx512f", "avx512bw", "avx512vl", "avx512_vnni"}
 NEEDS: dict[str, set[str]] = {
@@ -219,7 +219,8 @@ def _multiplies(found: ctypes.CDLL) -> bool:
     for kind, zero, stored in ((0, 8, halves), (2, 0, bytes_)):
         described = Weight(kind, 0, 0, zero, 20, 96, 32, 1.0, stored.data_ptr(), scales.data_ptr(), None)
         out = torch.empty(9, 20)
-        found.packed_product(ctypes.byref(described), c_int(1), address(x), c_int64(9), address(out), c_int64(20))
+        sizes = (c_int64(9), address(out), c_int64(20), c_int(0))
+        found.packed_product(ctypes.byref(described), c_int(1), address(x), *sizes)
         if not torch.equal(out, x @ weight.T.float()):
             return False
     return True

@@ -29,7 +29,9 @@ def _structure(name: str, pointers: str, longs: str, ints: str) -> type[ctypes.S
 
 Projections = _structure("Projections", "parts input query key", "queries keys values head", "count wide")
 NORMS = "post_attention pre_mlp post_mlp"
-Middle = _structure("Middle", f"out gate_up down {NORMS}", "width inner", "out_count gate_up_count down_count wide")
+Middle = _structure(
+    "Middle", f"out gate_up down {NORMS}", "width inner", "out_count gate_up_count down_count fine_out wide"
+)
 Routed = _structure("Routed", "gate_up down pre post last", "width", "gate_up_segments down_segments experts wide")
 
 
@@ -68,7 +70,7 @@ class PackedLayer:
         out, gate, up, down, experts = self.others
         arrays, counts = zip(*(self._array(*some) for some in ((out,), (gate, up), (down,))), strict=True)
         matrices = [ctypes.cast(array, c_void_p) for array in arrays]
-        middle = Middle(*matrices, *norms[:3], out.out, gate.out, *counts, **wide)
+        middle = Middle(*matrices, *norms[:3], out.out, gate.out, *counts, out.fine, **wide)
         pair = (experts.gate_up, experts.down)
         segments = [len(array) // experts.count for array in pair]
         matrices = [ctypes.cast(array, c_void_p) for array in pair]

@@ -23,6 +23,10 @@ from diffusiongemma.weights.packed_kernels import Product, can_multiply
 from diffusiongemma.weights.packed_layer import by_kernels
 
 EXPERT_TENSORS = ("gate_up_proj", "down_proj")
+# What heads attended to has much in common, which cancels in the next product: in the embedded model rounding it to 8
+# bits puts that off by up to 2.7 % where other products are off by 0.6, and takes a tenth more steps to converge.
+FINE = "self_attn.o_proj"
+FINE_INPUTS = 1024  # of it, at most, that are worth twice the work
 
 
 class PackedLinear(nn.Module):
@@ -102,11 +106,12 @@ def multiply_in_8_bits(model: nn.Module, required: bool = False) -> None:
     """
     library, reason = kernels()
     if library is not None:
-        for module in model.modules():
+        for name, module in model.named_modules():
             if isinstance(module, PackedExperts) and can_multiply(module.gate_up) and can_multiply(module.down):
                 module.rounded = RoundedExperts(module.gate_up, module.down)
             elif isinstance(module, (PackedLinear, PackedEmbedding)) and can_multiply(module.packed):
-                module.rounded = Product(module.packed)
+                fine = FINE in name and module.packed.shape[-1] <= FINE_INPUTS
+                module.rounded = Product(module.packed, fine)
     if isinstance(model, Model) and all(_rounds_alike(*one) for one in model.backbone.named_modules()):
         model.row_multiple = 1
         for module in model.modules():

@@ -74,25 +74,37 @@ class Scheme:
 def fitted_int4(weight: Tensor) -> Groups:
     """weight [out, in] in 4 bits, symmetric, each group's scale the one of a few that errs least.
 
-    A scale below the largest weight's cuts that off and holds the others better: 10 % less error than `int4`.
+    The largest weight of a group has the code -8, whatever its sign: scales may be negative. A scale below that cuts it
+    off and holds the others better; the last one tried is the least squares of the codes found: 16 % less error than
+    `int4`, whose own weights stay as they are.
     """
     groups = weight.float().unflatten(-1, (-1, GROUP))
-    reach = groups.abs().amax(-1, keepdim=True) / 7
-    least = codes = scales = None
+    largest = groups.gather(-1, groups.abs().argmax(-1, keepdim=True))
+    found = _coded(groups, largest / 7)
     for share in SHARES:
-        scale = (reach * share).to(torch.bfloat16)
-        scale = torch.where(scale == 0, torch.ones_like(scale), scale)
-        code = (groups / scale.float()).round_().clamp_(-8, 7)
-        error = (code * scale.float() - groups).square_().sum(-1, keepdim=True)
-        if least is None or codes is None or scales is None:
-            least, codes, scales = error, code, scale
-            continue
-        better = error < least
-        least, codes = torch.where(better, error, least), torch.where(better, code, codes)
-        scales = torch.where(better, scale, scales)
-    assert codes is not None and scales is not None
+        found = _better(found, _coded(groups, -largest / 8 * share))
+    codes, scales, _ = found
+    fitted = (codes * groups).sum(-1, keepdim=True) / codes.square().sum(-1, keepdim=True).clamp(min=1)
+    codes, scales, _ = _better(found, _coded(groups, torch.where(fitted == 0, scales, fitted)))
     whole = (codes + 8).to(torch.uint8).flatten(-2)
     return Groups("int4", whole[..., ::2] | whole[..., 1::2] << 4, scales[..., 0], zero=8)
+
+
+Coded = tuple[Tensor, Tensor, Tensor]  # codes, scales in bfloat16, squares of the errors' sum
+
+
+def _coded(groups: Tensor, scale: Tensor) -> Coded:
+    scale = scale.to(torch.bfloat16)
+    scale = torch.where(scale == 0, torch.ones_like(scale), scale)
+    codes = (groups / scale.float()).round_().clamp_(-8, 7)
+    return codes, scale, (codes * scale.float() - groups).square_().sum(-1, keepdim=True)
+
+
+def _better(one: Coded, other: Coded) -> Coded:
+    """Of each group the one that errs less, the first of equals."""
+    better = other[2] < one[2]
+    codes, scales, errors = (torch.where(better, b, a) for a, b in zip(one, other, strict=True))
+    return codes, scales, errors
 
 
 MAKERS: dict[str, Callable[[Tensor], Groups]] = {"int4": fitted_int4, "int8": int8, "fp8": fp8}

@@ -106,6 +106,17 @@ def test_a_product_is_that_of_the_unpacked_weight(layout, width, instructions):
     assert (Product(weight)(whole) - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_rounding_leaves_can_be_multiplied_too(layout, instructions):
+    torch.manual_seed(2)
+    weight: Packed = LAYOUTS[layout](torch.randn(43, 512))
+    x = torch.randn(30, 512) + 20 * torch.randn(512)  # much in common
+    weight_in_full = weight.unpack()
+    expected, product = x @ weight_in_full.T, Product(weight, fine=True)
+    assert (product(x) - expected).norm() < 1e-4 * (x.norm(dim=1) * weight_in_full.norm(dim=1).mean()).norm()
+    assert torch.equal(product(x[3:4]), product(x)[3:4])
+
+
 # Blocks of these two have 256 inputs.
 ALIKE = [(x, n) for x in LAYOUTS for n in (512, 704, 768, 8448) if n % 256 == 0 or x not in ("Q4_K", "Q6_K")]
 
@@ -128,6 +139,7 @@ def test_all_instructions_round_alike(layout, width, monkeypatch):
     for name in HERE:
         force(monkeypatch, name)
         found[name] = [Product(weight)(x[:rows]) for rows in (1, 3, 12, 17, 24, 285)]
+        found[name] += [Product(weight, fine=True)(x[:rows]) for rows in (1, 3)]
     kernels.cache_clear()
     for name, products in found.items():
         assert all(map(torch.equal, products, found["plain"])), name

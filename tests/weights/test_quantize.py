@@ -82,10 +82,13 @@ def test_a_role_may_be_kept(tmp_path: Path) -> None:
 def test_scales_are_fitted() -> None:
     weight = torch.randn(64, 128, generator=torch.Generator().manual_seed(0))
     fitted, plain = ((one.unpack() - weight).norm() for one in (fitted_int4(weight), int4(weight)))
-    assert fitted < 0.93 * plain
+    assert fitted < 0.87 * plain
     assert torch.equal(fitted_int4(torch.zeros(2, 32)).unpack(), torch.zeros(2, 32))
     levels = torch.arange(-7, 8).float().repeat(3)[:32].repeat(4, 1)
     assert torch.equal(fitted_int4(levels).unpack(), levels)
+    one_sided = torch.arange(-8, 8).float().repeat(4, 2)
+    for weight in (one_sided, -one_sided):
+        assert torch.equal(fitted_int4(weight).unpack(), weight)
 
 
 def test_rows_that_do_not_divide_into_groups_take_eight_bits() -> None:

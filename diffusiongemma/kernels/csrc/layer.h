@@ -18,7 +18,7 @@ struct Middle {
   const Weight *out, *gate_up, *down;
   const void *post_attention, *pre_mlp, *post_mlp;
   int64_t width, inner;  // of the rows, and of the MLP
-  int32_t out_count, gate_up_count, down_count, wide;
+  int32_t out_count, gate_up_count, down_count, fine_out, wide;
   float eps;
 };
 
@@ -79,7 +79,7 @@ inline void project(const Projections &p, const float *x, int64_t rows, const fl
 inline void after_attention(const Middle &m, const float *attended, const float *x, int64_t rows, float *out, float *dense) {
   float *normed = floats(rows * m.width), *hidden = floats(rows * 2 * m.inner), *gated = floats(rows * m.inner);
   Scratch *scratch = scratches();
-  products(m.out, m.out_count, attended, rows, dense, m.width, scratch);
+  (m.fine_out ? fine_products : products)(m.out, m.out_count, attended, rows, dense, m.width, scratch);
 #pragma omp parallel for schedule(static) if (rows > ALONE)
   for (int64_t at = 0; at < rows * m.width; at += m.width) {
     norm_by(dense + at, m.width, m.post_attention, m.wide, m.eps, x + at, out + at);

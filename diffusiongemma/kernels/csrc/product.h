@@ -309,6 +309,33 @@ void products(const Weight *parts, int count, const float *x, int64_t rows, floa
   }
 }
 
+// What rounding to 8 bits leaves of a row.
+void rest_of_row(const float *x, int64_t in, int group, float *rest) {
+  for (int64_t g = 0; g < in; g += group) {
+    const float most = largest_of(x + g, group), scale = most / 127.0f, inverse = most > 0 ? 127.0f / most : 0.0f;
+    for (int64_t i = g; i < g + group; i++) rest[i] = x[i] - nearbyintf(x[i] * inverse) * scale;
+  }
+}
+
+// The same with activations of twice 8 bits: what rounding leaves of them is multiplied too.
+void fine_products(const Weight *parts, int count, const float *x, int64_t rows, float *out, int64_t stride,
+                   Scratch *scratch) {
+  for (int first = 0, last = 0; first < count; first = last) {
+    const Shape shape = shape_of(parts[first]);
+    const int64_t in = parts[first].in;
+    while (last < count && rounded_alike(shape_of(parts[last]), shape)) last++;
+    const int64_t width = rows_of(parts + first, last - first);
+    float *rests = (float *)malloc(sizeof(float) * rows * in), *more = (float *)malloc(sizeof(float) * rows * width);
+    for (int64_t r = 0; r < rows; r++) rest_of_row(x + r * in, in, shape.group, rests + r * in);
+    products(parts + first, last - first, x, rows, out, stride, scratch);
+    products(parts + first, last - first, rests, rows, more, width, scratch);
+    for (int64_t r = 0; r < rows; r++)
+      for (int64_t i = 0; i < width; i++) out[r * stride + i] += more[r * width + i];
+    out += width;
+    free(rests), free(more);
+  }
+}
+
 // Who is at work on which tokens: slots, sorted by expert, hold the numbers of their places in [tokens, k].
 struct Routing {
   int64_t *starts, *order, *used;  // the first slot of each expert; places; experts that have any slots

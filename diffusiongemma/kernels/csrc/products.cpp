@@ -11,7 +11,7 @@
 
 extern "C" {
 
-EXPORT int packed_version() { return 9; }
+EXPORT int packed_version() { return 10; }
 
 // Bytes of `Weight`, to be compared with the caller's.
 EXPORT int packed_weight_size() { return (int)sizeof(Weight); }
@@ -19,10 +19,11 @@ EXPORT int packed_weight_size() { return (int)sizeof(Weight); }
 // Ask the system for what the instructions need -> whether it was granted.
 EXPORT int packed_allowed() { return allowed(); }
 
-// x [rows, in] float32 · weight.T -> out [rows, stride], the outputs of `count` weights side by side.
-EXPORT void packed_product(const Weight *weights, int count, const float *x, int64_t rows, float *out, int64_t stride) {
+// x [rows, in] float32 · weight.T -> out [rows, stride], the outputs of `count` weights side by side; `fine` rounds x less.
+EXPORT void packed_product(const Weight *weights, int count, const float *x, int64_t rows, float *out, int64_t stride,
+                           int fine) {
   Scratch *scratch = scratches();
-  products(weights, count, x, rows, out, stride, scratch);
+  (fine ? fine_products : products)(weights, count, x, rows, out, stride, scratch);
   free(scratch);
 }
 
