@@ -148,14 +148,14 @@ void add_tokens(const Weight &w, const Shape &s, const Block &block, int64_t fir
 // `kept` has room for all of them.
 float least_kept(const float *shares, int64_t count, float left_out, double *bins, float *kept) {
   memset(bins, 0, sizeof(double) << 12);
-  const float floor = left_out / (float)(2 * count);  // of a half of what may be left out, if all were as small
+  const float reserve = left_out / 16, floor = reserve / (float)count;  // of what may be left out, if all were as small
   const int64_t found = kept_of(shares, count, floor, kept, nullptr);
   for (int64_t i = 0; i < found; i++) {
     uint32_t bits;
     memcpy(&bits, kept + i, 4);
     bins[bits >> 20 & 4095] += kept[i];
   }
-  double sum = 0.5 * left_out;
+  double sum = reserve;
   uint32_t bin = 0;
   while (bin < 4095 && (sum += bins[bin]) <= left_out) bin++;
   return float_of_bits(bin ? bin << 20 : 1);

@@ -67,6 +67,11 @@ void tile_product(const Weight &w, int64_t row0, const Next &next, const Activat
   }
 }
 
+inline void put_outputs(const float *tile, int64_t outs, float *to) {
+  if (outs == WIDTH) memcpy(to, tile, sizeof(float) * WIDTH);  // a size that the compiler knows
+  else memcpy(to, tile, sizeof(float) * outs);
+}
+
 inline int64_t outs_of_tile(const Weight &w, int64_t row0) { return w.out - row0 < WIDTH ? w.out - row0 : WIDTH; }
 
 // The parts of one buffer that hold activations in 8 bits. Of a group's numbers there are `rows`, those of spare rows too.
@@ -302,7 +307,7 @@ void products(const Weight *parts, int count, const float *x, int64_t rows, floa
       const int64_t outs = outs_of_tile(*here.w, here.row0);
       float *to = out + at + here.row0;
       tile_product(*here.w, here.row0, next, o.view(), 0, rows, scratch[omp_get_thread_num()],
-                   [&](int64_t row, const float *tile) { memcpy(to + row * stride, tile, sizeof(float) * outs); });
+                   [&](int64_t row, const float *tile) { put_outputs(tile, outs, to + row * stride); });
     }
     for (int i = first; i < last; i++) column += parts[i].out;
     free(o.scales);
@@ -376,7 +381,7 @@ void expert_products(const Weight *weights, int segments, const Routing &r, cons
     const int64_t expert = (here.w - weights) / segments, outs = outs_of_tile(*here.w, here.row0);
     float *to = out + r.starts[expert] * width + column + here.row0;
     tile_product(*here.w, here.row0, next, rows_of_expert(a, r, expert).view(), 0, r.rows(expert), scratch[omp_get_thread_num()],
-                 [&](int64_t row, const float *tile) { memcpy(to + row * width, tile, sizeof(float) * outs); });
+                 [&](int64_t row, const float *tile) { put_outputs(tile, outs, to + row * width); });
   }
 }
 
