@@ -27,7 +27,7 @@ from diffusiongemma.errors import InputError
 from diffusiongemma.model.layers import Router
 from diffusiongemma.model.model import Model
 from diffusiongemma.train.data import Tokenised, by_length, collate, tokenise
-from diffusiongemma.train.mixtures import Source, mixed_source
+from diffusiongemma.train.mixtures import Source, mixed_source, task_source
 from diffusiongemma.train.rolling import encoder_loss
 from diffusiongemma.train.runtime import seed_of
 from recipes.nano.everyday import FEWEST_GIVENS, board_source
@@ -127,22 +127,28 @@ def near(scores: Tensor, bars: Tensor) -> Tensor:
     return torch.relu(scores - bars[:, None] + Apart.MARGIN).square().sum(1).mean()
 
 
-def set_routers(model: Model, met: Met, wanted: Met, old: int, seed: int) -> None:
-    """Let new experts, from number `old` on, be chosen for what is `wanted`, each for its own kind (k-means), and not
-    for what was `met`."""
+def set_routers(model: Model, met: Met, wanted: Met, old: int, seed: int, fresh: bool = True) -> None:
+    """Let new experts, from number `old` on, be chosen for what is `wanted`, and not for what was `met`.
+
+    Where they are `fresh`, each is for its own kind (k-means); else for what it would be chosen for now.
+    """
     generator = torch.Generator().manual_seed(seed)
     for router, *layer in zip(routers(model), met.inputs, met.bars, wanted.inputs, wanted.bars, strict=True):
         weight = router.proj.weight
         inputs, bars, sought, asked = (x.float() for x in layer)
-        kinds = nearest_kinds(sought, len(weight) - old, router.top_k, generator)
         with torch.no_grad():
-            weight[old:] = _fitted(inputs, bars, sought, asked, kinds, len(weight) - old)
+            rows = torch.zeros_like(weight[old:]) if fresh else weight[old:].clone()
+            if fresh:
+                kinds = nearest_kinds(sought, len(rows), router.top_k, generator)
+            else:
+                kinds = (sought @ rows.T).topk(router.top_k).indices
+            weight[old:] = _fitted(rows, inputs, bars, sought, asked, kinds)
 
 
-def _fitted(inputs: Tensor, bars: Tensor, sought: Tensor, asked: Tensor, kinds: Tensor, count: int) -> Tensor:
-    """Rows [count, D] of a router with little loss: inputs [n, D] with bars [n] met, `sought` [m, D] with bars `asked`
-    [m] wanted of the experts `kinds` [m, k]."""
-    rows = torch.zeros(count, inputs.shape[1], requires_grad=True)
+def _fitted(rows: Tensor, inputs: Tensor, bars: Tensor, sought: Tensor, asked: Tensor, kinds: Tensor) -> Tensor:
+    """From rows [experts, D] of a router to such with little loss: inputs [n, D] with bars [n] were met, `sought` [m,
+    D] with bars `asked` [m] are wanted of the experts `kinds` [m, k]."""
+    rows = rows.requires_grad_(True)
     stepper = torch.optim.LBFGS([rows], max_iter=FITTED, history_size=20, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
@@ -215,8 +221,11 @@ def recorded(model: Model) -> Iterator[list[list[Tensor]]]:
 
 
 @torch.no_grad()
-def met_by(model: Model, prompts: list[list[int]], decoding: Decoding, rng: np.random.Generator) -> Met:
-    """What is met while prompts are read, and while the first canvases behind them are decoded."""
+def met_by(
+    model: Model, prompts: list[list[int]], decoding: Decoding, rng: np.random.Generator, old: int | None = None
+) -> Met:
+    """What is met while prompts are read, and while the first canvases behind them are decoded, by the `old`
+    experts."""
     config = model.config
     with recorded(model) as reading:
         cache = [_encode(model, ids, reading) for ids in prompts]
@@ -231,18 +240,18 @@ def met_by(model: Model, prompts: list[list[int]], decoding: Decoding, rng: np.r
             going = [canvas for canvas in going if not canvas.done]
     read, denoised = (torch.stack([torch.cat(parts) for parts in seen]) for seen in (reading, denoising))
     kept = torch.from_numpy(rng.random(denoised.shape[1]) < SHARE)
-    return _met(model, torch.cat([read, denoised[:, kept]], 1))
+    return _met(model, torch.cat([read, denoised[:, kept]], 1), old)
 
 
 @torch.no_grad()
-def met_reading(model: Model, examples: Sequence[Tokenised], answers: bool = False) -> Met:
-    """What is met while the encoder reads examples, or of these their `answers` alone."""
+def met_reading(model: Model, examples: Sequence[Tokenised], answers: bool = False, old: int | None = None) -> Met:
+    """What is met while the encoder reads examples, or of these their `answers` alone; by the `old` experts."""
     with recorded(model) as seen:
         for example in examples:
             _encode(model, example.prompt + example.answer[: example.length], seen)
             for inputs in seen:
                 inputs[-1] = inputs[-1][len(example.prompt) if answers else 0 :]
-    return _met(model, torch.stack([torch.cat(parts) for parts in seen]))
+    return _met(model, torch.stack([torch.cat(parts) for parts in seen]), old)
 
 
 def _encode(model: Model, ids: list[int], seen: list[list[Tensor]]) -> Any:
@@ -253,22 +262,31 @@ def _encode(model: Model, ids: list[int], seen: list[list[Tensor]]) -> Any:
     return row
 
 
-def _met(model: Model, inputs: Tensor) -> Met:
-    """Of inputs [layers, n, D], with the least score of the experts that are chosen for each."""
-    scores = (router.proj(x).topk(router.top_k).values[:, -1] for x, router in zip(inputs, routers(model), strict=True))
-    return Met(inputs.bfloat16(), torch.stack(list(scores)))
+def _met(model: Model, inputs: Tensor, old: int | None) -> Met:
+    """Of inputs [layers, n, D], with the least score of those that would be chosen if there were but `old` experts."""
+    bars = [
+        (x @ router.proj.weight[:old].T).topk(router.top_k).values[:, -1]
+        for x, router in zip(inputs, routers(model), strict=True)
+    ]
+    return Met(inputs.bfloat16(), torch.stack(bars))
 
 
-def skills(tokenizer: Any, config: Any, dirs: DataDirs) -> Source:
-    """What nano was taught first, boards shown as pictures among it."""
+def sudokus(tokenizer: Any, config: Any, dirs: DataDirs) -> Source:
+    """In all spellings, some of them as pictures."""
     seeds = _seeds(dirs)
 
-    def sudokus(rng: np.random.Generator, count: int, step: int) -> list[Tokenised]:
+    def typed(rng: np.random.Generator, count: int, step: int) -> list[Tokenised]:
         drawn = zip(*boards.sudoku.sample_boards(seeds, count, rng, givens=(FEWEST_GIVENS, MOST_GIVENS)), strict=True)
         return tokenise([boards.pair(rng, *one, usual=0.6) for one in drawn], tokenizer, config)
 
-    pictures = board_source(tokenizer, config, seeds, MOST_GIVENS, pictures=1.0)
-    return mixed_source((sudokus, 0.8), (pictures, 0.2))
+    return mixed_source((typed, 0.8), (board_source(tokenizer, config, seeds, MOST_GIVENS, pictures=1.0), 0.2))
+
+
+def skills(tokenizer: Any, config: Any, dirs: DataDirs) -> tuple[Source, Source]:
+    """What nano was taught first, and of that the texts: these its encoder can write too."""
+    extraction, repair = (task_source(name, tokenizer, config) for name in ("extraction", "repair"))
+    written = mixed_source((extraction, 0.56), (repair, 0.44))
+    return mixed_source((sudokus(tokenizer, config, dirs), 0.5), (written, 0.5)), written
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -284,10 +302,10 @@ def run(options: argparse.Namespace) -> None:
 
     loaded = dg.load(options.model, dtype="float32")
     model, decoding = loaded.network, loaded.generation
-    source = skills(loaded.tokenizer, model.config, DataDirs(options.cache))
+    everything, written = skills(loaded.tokenizer, model.config, DataDirs(options.cache))
     rng = np.random.default_rng(options.seed)
-    parts: list[Met] = []
-    while (made := TOGETHER * len(parts)) < options.canvases:
-        parts.append(met_by(model, [example.prompt for example in source(rng, TOGETHER, 0)], decoding, rng))
+    parts = [met_reading(model, written(rng, options.canvases // 2, 0), answers=True)]
+    while (made := TOGETHER * (len(parts) - 1)) < options.canvases:
+        parts.append(met_by(model, [example.prompt for example in everything(rng, TOGETHER, 0)], decoding, rng))
         print(f"{made + TOGETHER} of {options.canvases} canvases", flush=True)
     Met.joined(parts).save(options.out)

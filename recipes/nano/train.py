@@ -38,8 +38,8 @@ from diffusiongemma.weights.checkpoint import load_model
 from diffusiongemma.weights.generation import decoding_files
 from diffusiongemma.weights.locate import ASSETS, choose_device
 from diffusiongemma.weights.saving import save_model
-from recipes.nano.apart import Apart, Met, Texts, met_by, met_reading, set_routers, skills, train_new_experts
-from recipes.nano.everyday import EVERYDAY, texts
+from recipes.nano.apart import Apart, Met, Texts, met_by, met_reading, set_routers, sudokus, train_new_experts
+from recipes.nano.everyday import EVERYDAY, talk_texts
 from recipes.nano.grow import grown, with_experts
 from recipes.nano.mixtures import RECIPES as SKILLS
 from recipes.nano.mixtures import DataDirs
@@ -51,7 +51,7 @@ TO_BE_SET = 400  # texts that set the routers of new experts
 
 NANO = ASSETS / "nano"
 SIDE_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "preprocessor_config.json")
-SETTINGS = ("recipe", "batch", "init", "experts", "met", "texts")  # that a run goes on with
+SETTINGS = ("recipe", "batch", "init", "experts", "new_from", "met", "texts")  # that a run goes on with
 # The smallest vision tower that transformers builds; without one it would add 167M random parameters.
 VISION = {
     "model_type": "gemma4_vision", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
@@ -101,10 +101,16 @@ def write_configs(config: ModelConfig, tokenizer: Any, directory: Path) -> None:
 
 
 def new_model(
-    tokenizer: Any, seed: int, init: Path | None, device: str = "cpu", grow: bool = False, experts: int = 0
+    tokenizer: Any,
+    seed: int,
+    init: Path | None,
+    device: str = "cpu",
+    grow: bool = False,
+    experts: int = 0,
+    new_from: int = 0,
 ) -> Model:
     """Float32 weights, random or those of `init`, made wider with `grow`; the vision tower is not trained. Of a model
-    with more `experts` these alone are."""
+    with more `experts`, or with experts that are `new_from` some number on, these alone are."""
     if init is not None:
         model = load_model(init, torch.float32)
     else:
@@ -112,13 +118,13 @@ def new_model(
         initialise(model, seed)
     if grow:
         model = grown(model, seed, **WIDER)
-    old = model.config.num_experts
+    new_from = new_from or model.config.num_experts
     if experts:
         model = with_experts(model, experts, seed)
     model = model.to(choose_device(device))
     model.requires_grad_(False)
-    if experts:
-        train_new_experts(model, old)
+    if new_from < model.config.num_experts:
+        train_new_experts(model, new_from)
     else:
         model.backbone.requires_grad_(True)
     return model
@@ -161,7 +167,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--written", type=Path, default=Path("runs/written"), help="what `recipes.nano.writer` wrote")
 
     parser.add_argument("--experts", type=int, default=0, metavar="N", help="more of them in each layer, alone trained")
-    parser.add_argument("--met", type=Path, metavar="NPZ", help="with --experts: what these are kept from (`met`)")
+    parser.add_argument("--new-from", type=int, default=0, metavar="N", help="experts from number N on, alone trained")
+    parser.add_argument("--met", type=Path, metavar="NPZ", help="what new experts are kept from (`met`)")
     parser.add_argument("--texts", type=int, default=0, help="examples a step that the encoder alone learns")
 
 
@@ -169,8 +176,10 @@ def run(options: argparse.Namespace) -> None:
     """Raises `InputError` for options that do not go together."""
     if options.pool is not None and not (options.rollouts and options.pool > 0):
         raise InputError("--pool is a number of at least 1, and of --rollouts: leave it out, or give both")
-    if (options.experts > 0) != (options.met is not None):
-        raise InputError("--experts and --met go together: give both, or leave them out")
+    if (options.experts > 0) + (options.new_from > 0) != (options.met is not None):
+        raise InputError("--met goes with one of --experts and --new-from: give two of them, or leave them out")
+    if options.met is not None and options.init is None:
+        raise InputError("new experts are those of a model that has learnt something: give it with --init")
     with process_group():
         _train(options)
 
@@ -184,31 +193,34 @@ def _also(options: argparse.Namespace, model: Model, tokenizer: Any) -> Also | N
     losses: list[Also] = []
     config, dirs = model.config, DataDirs(options.cache, options.corpora, options.written)
     if options.met:
-        met, old = Met.load(options.met), config.num_experts - options.experts
-        talked, solved = _wanted(new_model(tokenizer, options.seed, options.init), tokenizer, dirs, options.seed)
-        if not (options.resume and RunDirectory(options.out).load()):
-            set_routers(model, met, Met.joined([talked, solved]), old, options.seed)
+        old = options.new_from or config.num_experts - options.experts
+        met, going_on = Met.load(options.met), options.resume and RunDirectory(options.out).load()
+        talked, solved = _wanted(load_model(options.init, torch.float32), tokenizer, dirs, options.seed, old)
+        if not going_on:
+            set_routers(model, met, Met.joined([talked, solved]), old, options.seed, fresh=not options.new_from)
         losses.append(Apart(met, solved, old, options.seed))
     if options.texts:
-        losses.append(Texts(texts(tokenizer, config, dirs), config, options.texts, options.seed))
+        losses.append(Texts(talk_texts(tokenizer, config, dirs), config, options.texts, options.seed))
     return (lambda model, step: torch.stack([one(model, step) for one in losses]).sum()) if losses else None
 
 
-def _wanted(model: Model, tokenizer: Any, dirs: DataDirs, seed: int) -> tuple[Met, Met]:
-    """What routers read of short answers, while the encoder reads them and while they are asked for, and of solved
-    sudokus that the encoder reads: it is to learn how little it knows of them."""
+def _wanted(model: Model, tokenizer: Any, dirs: DataDirs, seed: int, old: int) -> tuple[Met, Met]:
+    """What routers read of talk, while the encoder reads it and while it is asked for, and of solved sudokus that the
+    encoder reads: it is to learn how little it knows of them."""
     rng, decoding = np.random.default_rng(seed), decoding_rules(model.config, tokenizer)
     talked = RECIPES["talk"](tokenizer, model.config, dirs).parts[0].draw(rng, TO_BE_SET, 0)
-    solved = skills(tokenizer, model.config, dirs)(rng, TO_BE_SET // 8, 0)
-    asked = met_by(model, [e.prompt for e in talked[: TO_BE_SET // 8]], decoding, rng)
-    return Met.joined([met_reading(model, talked), asked]), met_reading(model, solved, answers=True)
+    solved = sudokus(tokenizer, model.config, dirs)(rng, TO_BE_SET // 8, 0)
+    asked = met_by(model, [e.prompt for e in talked[: TO_BE_SET // 8]], decoding, rng, old)
+    read = met_reading(model, talked, old=old)
+    return Met.joined([read, asked]), met_reading(model, solved, answers=True, old=old)
 
 
 def _train(options: argparse.Namespace) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(NANO)
-    model = new_model(tokenizer, options.seed, options.init, options.device, options.grow, options.experts)
+    how = options.device, options.grow, options.experts, options.new_from
+    model = new_model(tokenizer, options.seed, options.init, *how)
     write_configs(model.config, tokenizer, options.out)
     mixture = RECIPES[options.recipe](
         tokenizer, model.config, DataDirs(options.cache, options.corpora, options.written)

@@ -85,6 +85,16 @@ def test_routers_are_set_for_what_is_wanted_and_not_for_what_was_met(teacher):
     assert min(shares_chosen(wanted, larger, OLD)) > 0.3
 
 
+def test_routers_of_trained_experts_are_set_anew(teacher):
+    """For what they are chosen for now, and not for what they are to leave alone from here on."""
+    larger, wanted = with_experts(teacher, 6), met_reading(teacher, read(NEW))
+    set_routers(larger, met(teacher), wanted, OLD, seed=0)
+    more = Met.joined([met(teacher), met_reading(teacher, read(NEW[:1]))])
+    now = met_reading(larger, read(NEW[1:]), old=OLD)
+    set_routers(larger, more, now, OLD, seed=0, fresh=False)
+    assert max(shares_chosen(more, larger, OLD)) < 0.02 and min(shares_chosen(now, larger, OLD)) > 0.2
+
+
 def test_training_leaves_what_was_there(teacher):
     """Weights to the last bit, and what routers choose for what was met."""
     larger, known = with_experts(teacher, 6), met(teacher)
@@ -151,10 +161,19 @@ def test_the_commands(tmp_path: Path, monkeypatch, capsys):
     command += ["--met", str(tmp_path / "met.npz"), "--texts", "4", "--precision", "float32", *cache]
     main([*command, "--steps", "1"])
     main([*command, "--steps", "2", "--resume"])
-    made, old = load_model(tmp_path / "out", torch.bfloat16), load_model(ASSETS / "nano", torch.bfloat16)
-    assert made.config.num_experts == old.config.num_experts + 4
-    was = old.state_dict()
-    assert all(torch.equal(x[: len(was[name])], was[name]) for name, x in made.state_dict().items() if name in was)
-    assert dg.load(tmp_path / "out").generate("Hello", seed=0, max_new_tokens=8).text is not None
-    with pytest.raises(SystemExit, match="--experts and --met go together"):
-        main([*command[:-8], "--steps", "1"])
+    before = load_model(ASSETS / "nano", torch.bfloat16)
+    further = [*command, "--new-from", str(before.config.num_experts)]
+    at = further.index("--experts")
+    del further[at : at + 2]
+    further[1], further[further.index("--init") + 1] = str(tmp_path / "further"), str(tmp_path / "out")
+    main([*further, "--steps", "1"])
+    old = before.state_dict()
+    for name in ("out", "further"):
+        made = load_model(tmp_path / name, torch.bfloat16).state_dict()
+        assert made.keys() == old.keys() and all(torch.equal(made[k][: len(x)], x) for k, x in old.items())
+        assert sum(len(made[k]) == len(x) + 4 for k, x in old.items()) == 4 * 6
+    assert dg.load(tmp_path / "further").generate("Hello", seed=0, max_new_tokens=8).text is not None
+    with pytest.raises(SystemExit, match="one of --experts and --new-from"):
+        main([*further, "--experts", "2"])
+    with pytest.raises(SystemExit, match="give it with --init"):
+        main([*further[: further.index("--init")], *further[further.index("--init") + 2 :]])
