@@ -192,17 +192,24 @@ def _layouts(model: DiffusionGemma) -> list[Check]:
 
     from diffusiongemma.weights.formats.packed_files import layout_of
     from diffusiongemma.weights.packed_kernels import can_multiply
-    from diffusiongemma.weights.packed_modules import packed_of
+    from diffusiongemma.weights.packed_modules import packed_of, weights_of
 
     packed = packed_of(model.network)
     if not packed:
         return []
     counts = Counter(layout_of(weight)[0] for weight in packed.values())
-    unknown = Counter(layout_of(weight)[0] for weight in packed.values() if not can_multiply(weight))
+    unknown, copied = Counter[str](), Counter[str]()
+    for module in model.network.modules():
+        kinds = [layout_of(weight)[0] for weight in weights_of(module) if not can_multiply(weight)]
+        (unknown if getattr(module, "rounded", None) is None else copied).update(kinds)
     repacked = Counter(model.network.repacked.values())
     found = ", ".join(f"{count} weights in {kind}" for kind, count in counts.most_common())
     if repacked:
         found += "; repacked: " + ", ".join(f"{count} from {kind}" for kind, count in repacked.most_common())
+    if copied:
+        found += "; multiplied from copies in 8 bits: " + ", ".join(
+            f"{n} of {kind}" for kind, n in copied.most_common()
+        )
     if unknown:
         slow = ", ".join(f"{count} in {kind}" for kind, count in unknown.most_common())
         return [Check("layouts", False, found, f"unpacked for each product, which is slow: {slow}", needed=False)]

@@ -49,16 +49,16 @@ class Packed(ABC):
 
     def product(self, x: Tensor) -> Tensor:
         """x [N, in] @ weight.T -> [N, out] in x's dtype, a few rows of the weight unpacked at a time."""
-        return torch.cat([F.linear(x, rows.unpack().to(x.dtype)) for _, rows in self._slabs()], dim=-1)
+        return torch.cat([F.linear(x, rows.unpack().to(x.dtype)) for _, rows in self.slabs()], dim=-1)
 
     def mix(self, shares: Tensor) -> Tensor:
         """shares [N, out] @ weight -> [N, in] in their dtype: the mean row under each share, likewise."""
         mean = shares.new_zeros(len(shares), self.shape[-1])
-        for first, rows in self._slabs():
+        for first, rows in self.slabs():
             mean += shares[:, first : first + rows.shape[0]] @ rows.unpack().to(shares.dtype)
         return mean
 
-    def _slabs(self) -> Iterator[tuple[int, Packed]]:
+    def slabs(self) -> Iterator[tuple[int, Packed]]:
         """A matrix as rows that may be held unpacked, each with the number of its first."""
         out, width = self.shape
         rows = max(1, UNPACKED_BYTES // (4 * width))

@@ -19,7 +19,7 @@ from diffusiongemma.model.layers import Experts, RMSNorm, Router
 from diffusiongemma.model.model import Model
 from diffusiongemma.weights.packed import Packed, Plain, Rows, Stack
 from diffusiongemma.weights.packed_kernels import Experts as RoundedExperts
-from diffusiongemma.weights.packed_kernels import Product, can_multiply
+from diffusiongemma.weights.packed_kernels import Product, bytes_in_known_layout, can_multiply, in_known_layout
 from diffusiongemma.weights.packed_layer import by_kernels
 
 EXPERT_TENSORS = ("gate_up_proj", "down_proj")
@@ -27,6 +27,7 @@ EXPERT_TENSORS = ("gate_up_proj", "down_proj")
 # bits puts that off by up to 2.7 % where other products are off by 0.6, and takes a tenth more steps to converge.
 FINE = "self_attn.o_proj"
 FINE_INPUTS = 1024  # of it, at most, that are worth twice the work
+COPIES = 0.7  # of the memory that is free: what copies in another layout may take
 
 
 class PackedLinear(nn.Module):
@@ -100,18 +101,13 @@ def multiply_in_8_bits(model: nn.Module, required: bool = False) -> None:
     """Multiply packed weights with activations rounded to 8 bits, a scale for each 16 or 32 of them, from now on. Where
     that is so of all products of the text stack, batches are no longer filled up (`kernels.rows`).
 
-    Several times as fast on a CPU, and within about a hundredth of the product. Weights of a layout that the kernels
-    do not know, and all on a machine without kernels, are unpacked as before; `required` raises `InputError` where that
-    is so of all.
+    Several times as fast on a CPU, and within about a hundredth of the product. Of weights of a layout that the kernels
+    do not know, copies are multiplied that they do know, where memory allows; else these, and all on a machine without
+    kernels, are unpacked as before. `required` raises `InputError` where that is so of all.
     """
     library, reason = kernels()
     if library is not None:
-        for name, module in model.named_modules():
-            if isinstance(module, PackedExperts) and can_multiply(module.gate_up) and can_multiply(module.down):
-                module.rounded = RoundedExperts(module.gate_up, module.down)
-            elif isinstance(module, (PackedLinear, PackedEmbedding)) and can_multiply(module.packed):
-                fine = FINE in name and module.packed.shape[-1] <= FINE_INPUTS
-                module.rounded = Product(module.packed, fine)
+        _choose_products(model)
     if isinstance(model, Model) and all(_rounds_alike(*one) for one in model.backbone.named_modules()):
         model.row_multiple = 1
         for module in model.modules():
@@ -128,6 +124,32 @@ def multiply_in_8_bits(model: nn.Module, required: bool = False) -> None:
     elif required:
         why = "no weight is packed in a layout that they know: `quantize` makes one" if library is not None else reason
         raise InputError(f"there are no products with 8-bit activations here ({why})", option="activations", got="int8")
+
+
+def _choose_products(model: nn.Module) -> None:
+    from diffusiongemma.weights.fitting import free_memory  # which reads checkpoints, and these put modules in place
+
+    unknown = [weight for module in model.modules() for weight in weights_of(module) if not can_multiply(weight)]
+    room = sum(map(bytes_in_known_layout, unknown)) < COPIES * free_memory(torch.device("cpu"))
+    for name, module in model.named_modules():
+        weights = [
+            weight if can_multiply(weight) else in_known_layout(weight) if room else None
+            for weight in weights_of(module)
+        ]
+        known = [weight for weight in weights if weight is not None]
+        if not known or len(known) < len(weights):
+            continue
+        if isinstance(module, PackedExperts):
+            module.rounded = RoundedExperts(*known)
+        elif isinstance(module, (PackedLinear, PackedEmbedding)):
+            module.rounded = Product(known[0], fine=FINE in name and known[0].shape[-1] <= FINE_INPUTS)
+
+
+def weights_of(module: nn.Module) -> tuple[Packed, ...]:
+    """The packed weights that a module holds itself."""
+    if isinstance(module, PackedExperts):
+        return module.gate_up, module.down
+    return (module.packed,) if isinstance(module, (PackedLinear, PackedEmbedding)) else ()
 
 
 def _rounds_alike(name: str, module: nn.Module) -> bool:

@@ -14,7 +14,13 @@ from diffusiongemma.kernels import build, native
 from diffusiongemma.kernels.experts import sorted_expert_mlp
 from diffusiongemma.kernels.native import kernels, read_in_place
 from diffusiongemma.weights.packed import Blocks, Groups, Packed, Plain, Rows, Stack, fp8, int4, int8
-from diffusiongemma.weights.packed_kernels import Experts, Product, can_multiply
+from diffusiongemma.weights.packed_kernels import (
+    Experts,
+    Product,
+    bytes_in_known_layout,
+    can_multiply,
+    in_known_layout,
+)
 from diffusiongemma.weights.packed_modules import PackedExperts, multiply_in_8_bits
 
 pytestmark = pytest.mark.skipif(build.compiler() is None, reason="needs a C++ compiler")
@@ -51,7 +57,7 @@ def random_blocks(kind: str, out: int, width: int) -> Blocks:
     """What `gguf` does not write itself: any bytes, with small numbers where scales stand."""
     weights, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
     raw = torch.randint(0, 256, (out, width // weights, size), dtype=torch.uint8)
-    for at in (0, 2) if kind == "Q4_K" else (208,):
+    for at in (0, 2) if kind in ("Q4_K", "Q5_K") else (208,):
         raw[..., at : at + 2] = (torch.rand(raw.shape[:2] + (1,)) + 0.5).half().view(torch.uint8)
     return Blocks(kind, raw.flatten(-2))
 
@@ -207,6 +213,21 @@ def test_what_the_kernels_do_not_know_is_told():
     assert not any(map(can_multiply, (fp8(weight), Plain(weight), int4(torch.randn(20, 24), 8))))
     assert not can_multiply(Stack((int4(weight), Plain(weight))))
     assert not can_multiply(Blocks("Q5_K", torch.zeros(4, 176, dtype=torch.uint8)))
+
+
+@pytest.mark.parametrize("kind", ["fp8", "Q5_K"])
+def test_what_the_kernels_do_not_know_is_multiplied_from_a_copy(kind):
+    torch.manual_seed(4)
+    weight = fp8(torch.randn(43, 256)) if kind == "fp8" else random_blocks(kind, 43, 256)
+    copy, full, x = in_known_layout(weight), weight.unpack(), torch.randn(30, 256)
+    assert not can_multiply(weight) and can_multiply(copy)
+    assert (copy.unpack() - full).norm() < 0.008 * full.norm()
+    assert copy.nbytes == bytes_in_known_layout(weight)
+    expected = x @ full.T
+    assert (Product(copy)(x) - expected).norm() < 0.015 * expected.norm()
+    experts = in_known_layout(Stack((weight, weight)))
+    assert can_multiply(experts) and torch.equal(experts[1].unpack(), copy.unpack())
+    assert in_known_layout(fp8(torch.randn(4, 40))) is None and in_known_layout(Plain(full)) is None
 
 
 def test_without_a_library_there_are_no_kernels(monkeypatch, tmp_path):
