@@ -28,8 +28,10 @@ def can_multiply(weight: Packed) -> bool:
 
 
 def in_known_layout(weight: Packed) -> Packed | None:
-    """A copy in codes of 8 bits with a scale for 32 inputs, for what the kernels do not know (FP8, experts in Q5_K): off
-    by half a hundredth, as activations are. None where rows do not divide into groups, or are not packed."""
+    """A copy in codes of 8 bits with a scale for 32 inputs, for what the kernels do not know (FP8, experts in Q5_K).
+
+    It is off by half a hundredth, as activations are. None where rows do not divide into groups, or are not packed.
+    """
     if isinstance(weight, Plain) or weight.shape[-1] % GROUP:
         return None
     if len(weight.shape) > 2:
