@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,39 +38,48 @@ TOGETHER = 32  # canvases decoded at a time
 SHARE = 0.1  # of a canvas's positions at a step that are kept; of a prompt's all are
 GROUPS = 4  # of texts of like length
 PER_EXPERT = ("router.proj.weight", "router.per_expert_scale", "experts.gate_up_proj", "experts.down_proj")
+# Beside what is wanted: of sudokus next to nothing may change, of texts little, as they are taught again.
+SUDOKUS, TEXTS = 1000.0, 30.0
 FITTED = 200  # steps, at most, that set a router
 MOST_GIVENS = 60
 
 
 @dataclass(frozen=True)
 class Met:
-    """What routers read: inputs [layers, n, D] in bfloat16, and the score [layers, n] of the last expert chosen."""
+    """What routers read: inputs [layers, n, D] in bfloat16, the score [layers, n] of the last expert chosen, and how
+    much each counts [n]."""
 
     inputs: Tensor
     bars: Tensor
+    weights: Tensor
 
     @classmethod
     def joined(cls, parts: Sequence[Met]) -> Met:
-        return cls(torch.cat([part.inputs for part in parts], 1), torch.cat([part.bars for part in parts], 1))
+        inputs, bars = (torch.cat([getattr(part, name) for part in parts], 1) for name in ("inputs", "bars"))
+        return cls(inputs, bars, torch.cat([part.weights for part in parts]))
+
+    def weighed(self, weight: float) -> Met:
+        return replace(self, weights=torch.full_like(self.weights, weight))
 
     def sample(self, count: int, generator: torch.Generator) -> Met:
         """So many of them, of every layer the same, in float32."""
         some = torch.randint(self.bars.shape[1], (count,), generator=generator)
-        return Met(self.inputs[:, some].float(), self.bars[:, some].float())
+        return Met(self.inputs[:, some].float(), self.bars[:, some].float(), self.weights[some])
 
     def save(self, path: Path) -> None:
-        np.savez(path, inputs=self.inputs.view(torch.int16).numpy(), bars=self.bars.numpy())
+        inputs, bars, weights = self.inputs.view(torch.int16), self.bars, self.weights
+        np.savez(path, inputs=inputs.numpy(), bars=bars.numpy(), weights=weights.numpy())
 
     @classmethod
     def load(cls, path: Path) -> Met:
         """Raises `InputError` where there are none."""
         try:
             with np.load(path) as file:
-                inputs, bars = (torch.from_numpy(file[name]) for name in ("inputs", "bars"))
+                inputs, bars, weights = (torch.from_numpy(file[name]) for name in ("inputs", "bars", "weights"))
         except (OSError, KeyError, ValueError) as error:
             message = f"{path} holds no router inputs ({error}): make them with `python -m recipes.nano met`"
             raise InputError(message) from None
-        return cls(inputs.view(torch.bfloat16), bars)
+        return cls(inputs.view(torch.bfloat16), bars, weights)
 
 
 def routers(model: Model) -> list[Router]:
@@ -102,7 +111,6 @@ class Apart:
 
     ROWS = 8192  # of each layer at a step
     MARGIN = 0.5  # scores differ by about 1 between inputs
-    WEIGHT = 1000.0  # of what was met, beside what is wanted
 
     def __init__(self, met: Met, wanted: Met, old: int, seed: int):
         self.met, self.wanted, self.old, self.seed = met, wanted, old, seed
@@ -114,17 +122,17 @@ class Apart:
         for layer, router in enumerate(routers(model)):
             rows = router.proj.weight[self.old :]
             best = (wanted.inputs[layer] @ rows.T).topk(router.top_k).values
-            lacking = near(-best, -wanted.bars[layer])
-            losses.append(self.WEIGHT * near(met.inputs[layer] @ rows.T, met.bars[layer]) + lacking)
+            lacking = near(-best, -wanted.bars[layer], wanted.weights)
+            losses.append(near(met.inputs[layer] @ rows.T, met.bars[layer], met.weights) + lacking)
         return torch.stack(losses).sum()
 
 
-def near(scores: Tensor, bars: Tensor) -> Tensor:
-    """How near scores [n, experts] come to the bars [n], or how far above they are: mean over n of squares [].
+def near(scores: Tensor, bars: Tensor, weights: Tensor) -> Tensor:
+    """How near scores [n, experts] come to the bars [n], or how far above they are: mean over n of weighed squares [].
 
     Of the negatives of both: how far scores are below the bars.
     """
-    return torch.relu(scores - bars[:, None] + Apart.MARGIN).square().sum(1).mean()
+    return (weights * torch.relu(scores - bars[:, None] + Apart.MARGIN).square().sum(1)).mean()
 
 
 def set_routers(model: Model, met: Met, wanted: Met, old: int, seed: int, fresh: bool = True) -> None:
@@ -133,28 +141,28 @@ def set_routers(model: Model, met: Met, wanted: Met, old: int, seed: int, fresh:
     Where they are `fresh`, each is for its own kind (k-means); else for what it would be chosen for now.
     """
     generator = torch.Generator().manual_seed(seed)
-    for router, *layer in zip(routers(model), met.inputs, met.bars, wanted.inputs, wanted.bars, strict=True):
-        weight = router.proj.weight
-        inputs, bars, sought, asked = (x.float() for x in layer)
+    for layer, router in enumerate(routers(model)):
+        weight, sought = router.proj.weight, wanted.inputs[layer].float()
         with torch.no_grad():
             rows = torch.zeros_like(weight[old:]) if fresh else weight[old:].clone()
             if fresh:
                 kinds = nearest_kinds(sought, len(rows), router.top_k, generator)
             else:
                 kinds = (sought @ rows.T).topk(router.top_k).indices
-            weight[old:] = _fitted(rows, inputs, bars, sought, asked, kinds)
+            weight[old:] = _fitted(rows, met, wanted, kinds, layer)
 
 
-def _fitted(rows: Tensor, inputs: Tensor, bars: Tensor, sought: Tensor, asked: Tensor, kinds: Tensor) -> Tensor:
-    """From rows [experts, D] of a router to such with little loss: inputs [n, D] with bars [n] were met, `sought` [m,
-    D] with bars `asked` [m] are wanted of the experts `kinds` [m, k]."""
+def _fitted(rows: Tensor, met: Met, wanted: Met, kinds: Tensor, layer: int) -> Tensor:
+    """From rows [experts, D] of a layer's router to such with little loss, where experts `kinds` [n, k] are wanted."""
+    inputs, bars = met.inputs[layer].float(), met.bars[layer].float()
+    sought, asked = wanted.inputs[layer].float(), wanted.bars[layer].float()
     rows = rows.requires_grad_(True)
     stepper = torch.optim.LBFGS([rows], max_iter=FITTED, history_size=20, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         stepper.zero_grad()
-        lacking = near(-(sought @ rows.T).gather(1, kinds), -asked)
-        total = Apart.WEIGHT * near(inputs @ rows.T, bars) + lacking + 1e-6 * rows.square().sum()
+        lacking = near(-(sought @ rows.T).gather(1, kinds), -asked, wanted.weights)
+        total = near(inputs @ rows.T, bars, met.weights) + lacking + 1e-6 * rows.square().sum()
         total.backward()
         return total
 
@@ -268,7 +276,7 @@ def _met(model: Model, inputs: Tensor, old: int | None) -> Met:
         (x @ router.proj.weight[:old].T).topk(router.top_k).values[:, -1]
         for x, router in zip(inputs, routers(model), strict=True)
     ]
-    return Met(inputs.bfloat16(), torch.stack(bars))
+    return Met(inputs.bfloat16(), torch.stack(bars), torch.ones(inputs.shape[1]))
 
 
 def sudokus(tokenizer: Any, config: Any, dirs: DataDirs) -> Source:
@@ -283,10 +291,9 @@ def sudokus(tokenizer: Any, config: Any, dirs: DataDirs) -> Source:
 
 
 def skills(tokenizer: Any, config: Any, dirs: DataDirs) -> tuple[Source, Source]:
-    """What nano was taught first, and of that the texts: these its encoder can write too."""
+    """What nano was taught first: sudokus, and texts that its encoder can write too."""
     extraction, repair = (task_source(name, tokenizer, config) for name in ("extraction", "repair"))
-    written = mixed_source((extraction, 0.56), (repair, 0.44))
-    return mixed_source((sudokus(tokenizer, config, dirs), 0.5), (written, 0.5)), written
+    return sudokus(tokenizer, config, dirs), mixed_source((extraction, 0.56), (repair, 0.44))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -302,10 +309,12 @@ def run(options: argparse.Namespace) -> None:
 
     loaded = dg.load(options.model, dtype="float32")
     model, decoding = loaded.network, loaded.generation
-    everything, written = skills(loaded.tokenizer, model.config, DataDirs(options.cache))
+    source, written = skills(loaded.tokenizer, model.config, DataDirs(options.cache))
     rng = np.random.default_rng(options.seed)
-    parts = [met_reading(model, written(rng, options.canvases // 2, 0), answers=True)]
-    while (made := TOGETHER * (len(parts) - 1)) < options.canvases:
-        parts.append(met_by(model, [example.prompt for example in everything(rng, TOGETHER, 0)], decoding, rng))
-        print(f"{made + TOGETHER} of {options.canvases} canvases", flush=True)
+    parts = [met_reading(model, written(rng, options.canvases // 4, 0), answers=True).weighed(TEXTS)]
+    for draw, weight, count in ((source, SUDOKUS, options.canvases), (written, TEXTS, options.canvases // 2)):
+        for made in range(0, count, TOGETHER):
+            prompts = [example.prompt for example in draw(rng, min(TOGETHER, count - made), 0)]
+            parts.append(met_by(model, prompts, decoding, rng).weighed(weight))
+            print(f"{made + len(prompts)} of {count} canvases", flush=True)
     Met.joined(parts).save(options.out)

@@ -145,7 +145,7 @@ def own_everyday_recipe(tokenizer: Any, config: ModelConfig, dirs: DataDirs, sud
 
 
 def talk_makers(materials: Materials) -> list[tuple[Make, float]]:
-    """What people say and ask first, with shares: nothing that the skills of nano are like."""
+    """What people say and ask first, with shares, and some of the texts that nano was taught before."""
     return [
         (partial(talk.generate, split="train"), 7.0),
         (partial(knowledge.generate, split="train"), 7.0),
@@ -157,6 +157,8 @@ def talk_makers(materials: Materials) -> list[tuple[Make, float]]:
         (partial(verses.generate, split="train"), 1.5),
         (partial(TASKS["answers"].generate, split="train"), 1.0),
         (partial(summing_up.generate, split="train"), 0.5),
+        (partial(TASKS["extraction"].generate, split="train"), 1.5),
+        (partial(TASKS["repair"].generate, split="train"), 1.5),
     ]
 
 
