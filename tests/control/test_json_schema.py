@@ -224,6 +224,13 @@ def test_objects_that_break_rules_about_other_properties(schema, count):
     assert all(validator.is_valid(json.loads(text)) for text in random_texts(dfa, random.Random(0), 40))
 
 
+def test_a_branch_of_one_of_within_another_allows_nothing():
+    dfa = compiled({"type": "string", "oneOf": [{"enum": ["vim", "nano"]}, {}]})
+    assert dfa.matches('"ed"') and not dfa.matches('"vim"')
+    with pytest.raises(InputError, match="meets another too: use anyOf"):
+        compiled({"oneOf": [{"type": "string"}, {"type": "string", "title": "text"}]})
+
+
 def test_values_that_meet_a_schema_can_mostly_be_written():
     """Not only sound: values of a plain schema, dumped compactly, are in its language."""
     schema = {k: v for k, v in PERSON.items() if k != "$schema"}

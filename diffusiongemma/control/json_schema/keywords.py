@@ -10,6 +10,7 @@ from functools import lru_cache
 from math import isfinite
 from typing import Any
 
+from diffusiongemma.control.json_schema.combining import intersected_unions
 from diffusiongemma.control.json_schema.dialects import at
 from diffusiongemma.control.json_schema.formats import FORMATS, NUMBERS, UNWRITTEN, format_language
 from diffusiongemma.control.json_schema.numbers import EXACT_DIGITS
@@ -31,7 +32,6 @@ from diffusiongemma.control.json_schema.shapes import (
     StringShape,
     Term,
     Terms,
-    intersected_unions,
 )
 from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.dfa import TooLarge

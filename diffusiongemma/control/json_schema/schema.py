@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
+from diffusiongemma.control.json_schema.combining import intersected, intersected_unions, loosened, negated, without
 from diffusiongemma.control.json_schema.dialects import ANNOTATIONS, Dialect, Resources, at
 from diffusiongemma.control.json_schema.keywords import (
     TYPED_KEYWORDS,
@@ -38,12 +39,7 @@ from diffusiongemma.control.json_schema.shapes import (
     StringShape,
     Term,
     Terms,
-    intersected,
-    intersected_unions,
-    loosened,
     merged,
-    negated,
-    without,
 )
 from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.dfa import chars_to_end
@@ -249,6 +245,8 @@ class SchemaReader:
                 if self._overlap(mine, others):
                     mine = self._less(mine, others, f"{min(i, j)} and {max(i, j)}", where)
             union += [shape for shape in mine if shape not in union]
+        if not union and not self._negated:
+            raise refusal("oneOf", where, "whatever meets one branch meets another too: use anyOf")
         return union
 
     def _overlap(self, a: Shapes, b: Shapes) -> bool:
@@ -260,10 +258,7 @@ class SchemaReader:
             left = without(mine, [shape for shape in others if self._overlap(mine, [shape])])
         except NotNegatable as error:
             raise refusal("oneOf", where, mend) from error
-        left = [shape for shape in left if self.possible(shape)]
-        if not left:
-            raise refusal("oneOf", where, mend)
-        return left
+        return [shape for shape in left if self.possible(shape)]
 
     def not_(self, raw: Mapping[str, Any], where: str) -> Shapes:
         return self.shapes((Term(f"{where}/not", raw["not"], negated=True),))

@@ -25,11 +25,9 @@ from diffusiongemma.control.json_schema.numbers import (
 )
 from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.charset import ANY_CHAR
-from diffusiongemma.control.languages.nfa import compile_language
 from diffusiongemma.errors import InputError
 
 N = TypeVar("N", int, Decimal)
-MOST_LEFT = 200  # alternatives, where others are taken away
 LONGEST_COUNT = 4096  # characters to which strings are counted where more are allowed
 
 
@@ -166,7 +164,7 @@ class NumberShape:
 
     def _in_format(self) -> NumberShape:
         bounds = replace(NumberShape(), low=self.written[0], high=self.written[1])
-        inside = _within(replace(self, written=(None, None)), bounds)
+        inside = within(replace(self, written=(None, None)), bounds)
         return inside if inside.whole is not None else replace(inside, whole=True)
 
     def _single(self, value: Decimal) -> lang.Language:
@@ -302,7 +300,7 @@ class ObjectShape:
             raise NotNegatable("the opposite of an object with rules for the names of its properties")
         if any(rest.unevaluated for rest in self.rests):
             raise NotNegatable("the opposite of 'unevaluatedProperties'")
-        return self._broken_rules()
+        return self.broken_rules()
 
     @property
     def is_closed(self) -> bool:
@@ -310,14 +308,7 @@ class ObjectShape:
         names = frozenset(name for name, _ in self.properties)
         return not self.names and not self.others and self.rests == (Rest(names, (), self.nothing_else, True),)
 
-    def less(self, other: ObjectShape) -> list[Shape]:
-        """Of two closed shapes, what this one has alone: some property that the other does not name, or that breaks a
-        rule of it."""
-        unnamed = [name for name, _ in self.properties if name not in dict(other.properties)]
-        broken = [ObjectShape(required=(name,)) for name in unnamed] + other._broken_rules()
-        return [shape for shape in (intersected(self, one) for one in broken) if shape is not None]
-
-    def _broken_rules(self) -> list[Shape]:
+    def broken_rules(self) -> list[Shape]:
         """The objects that break a rule about the named properties or their number."""
         shapes: list[Shape] = [ObjectShape(properties=((name, NOTHING),)) for name in self.required]
         for name, terms in self.properties:
@@ -339,94 +330,8 @@ Shapes = list[Shape]  # any one of them; [] is no value at all
 ANY_SHAPES: Shapes = [NullShape(), BooleanShape(), NumberShape(), StringShape(), ArrayShape(), ObjectShape()]
 
 
-def intersected(a: Shape, b: Shape) -> Shape | None:
-    """What both say, or None where that is plainly nothing (types apart, bounds crossed)."""
-    match a, b:
-        case NullShape(), NullShape():
-            return a
-        case BooleanShape(), BooleanShape():
-            values = a.values & b.values
-            return BooleanShape(values) if values else None
-        case StringShape(), StringShape():
-            return _strings(a, b)
-        case NumberShape(), NumberShape():
-            return _numbers(a, b)
-        case ArrayShape(), ArrayShape():
-            return _arrays(a, b)
-        case ObjectShape(), ObjectShape():
-            return _objects(a, b)
-    return None
-
-
-def intersected_unions(a: Shapes, b: Shapes) -> Shapes:
-    if a == ANY_SHAPES or b == ANY_SHAPES:
-        return b if a == ANY_SHAPES else a
-    pairs = (intersected(x, y) for x in a for y in b)
-    return list(dict.fromkeys(shape for shape in pairs if shape is not None))
-
-
-def negated(shapes: Shapes) -> Shapes:
-    """Everything else. Raises `NotNegatable`."""
-    result = ANY_SHAPES
-    for shape in shapes:
-        others = [other for other in ANY_SHAPES if type(other) is not type(shape)]
-        result = _few(intersected_unions(result, others + shape.opposite()))
-    return [silent(shape) for shape in result]
-
-
-def without(shapes: Shapes, others: Shapes) -> Shapes:
-    """The first less the others, pair by pair, of which only those that overlap must be negated. Raises
-    `NotNegatable`."""
-    for other in others:
-        shapes = _few([left for shape in shapes for left in _less(shape, other)])
-    return list(dict.fromkeys(shapes))
-
-
-def _few(shapes: Shapes) -> Shapes:
-    if len(shapes) > MOST_LEFT:
-        raise NotNegatable("the opposite of so many alternatives")
-    return shapes
-
-
-def _less(shape: Shape, other: Shape) -> Shapes:
-    if not intersected_unions(loosened([shape]), loosened([other])):
-        return [shape]
-    if isinstance(shape, ObjectShape) and isinstance(other, ObjectShape) and shape.is_closed and other.is_closed:
-        return shape.less(other)
-    return intersected_unions([shape], [silent(opposite) for opposite in other.opposite()])
-
-
-def silent(shape: Shape) -> Shape:
-    """The same, having evaluated nothing: what stands under `not` does not, however often it is negated."""
-    if isinstance(shape, ObjectShape):
-        return replace(shape, spoken=Spoken())
-    return replace(shape, spoken=0, speaks_of_all=False) if isinstance(shape, ArrayShape) else shape
-
-
-def loosened(shapes: Shapes) -> Shapes:
-    """All that any reader of the schema would take for these shapes (strings inside arrays and objects aside)."""
-    return [replace(s, content=s.outer, outer=None) if isinstance(s, StringShape) and s.outer else s for s in shapes]
-
-
-def _strings(a: StringShape, b: StringShape) -> StringShape | None:
-    content = lang.both(a.content, b.content)
-    least, most = max(a.least, b.least), smaller(a.most, b.most)
-    if most is not None and least > most:
-        return None
-    if isinstance(content, lang.Both) and compile_language(content).is_empty:
-        return None
-    outer = lang.both(a.outer or a.content, b.outer or b.content) if a.outer or b.outer else None
-    return StringShape(content, outer, least, most)
-
-
-def _numbers(a: NumberShape, b: NumberShape) -> NumberShape | None:
-    if a.whole is not None and b.whole is not None and a.whole != b.whole:
-        return None
-    shape = _within(a, b)
-    return None if compile_language(shape.language).is_empty else shape
-
-
-def _within(a: NumberShape, b: NumberShape) -> NumberShape:
+def within(a: NumberShape, b: NumberShape) -> NumberShape:
+    """What both say, though it may be nothing."""
     low = max([(x.low, x.low_open) for x in (a, b) if x.low is not None], default=(None, False))
     high = min([(x.high, not x.high_open) for x in (a, b) if x.high is not None], default=(None, True))
     whole = a.whole if b.whole is None else b.whole
@@ -434,42 +339,6 @@ def _within(a: NumberShape, b: NumberShape) -> NumberShape:
     places = max(a.places, b.places)
     divisor = lcm(*(x.multiple_of * 10 ** (places - x.places) for x in (a, b) if x.has_divisor))
     return NumberShape(low[0], high[0], low[1], not high[1], whole, divisor, places, written)
-
-
-def _arrays(a: ArrayShape, b: ArrayShape) -> ArrayShape | None:
-    length = max(len(a.prefix), len(b.prefix))
-    least, most = max(a.least, b.least), smaller(a.most, b.most)
-    if most is not None and least > most:
-        return None
-    return ArrayShape(
-        prefix=tuple(merged(a.item(i), b.item(i)) for i in range(length)),
-        rest=merged(a.rest, b.rest),
-        least=least,
-        most=most,
-        contains=a.contains + b.contains,
-        unique=a.unique or b.unique,
-        spoken=max(a.spoken, b.spoken),
-        speaks_of_all=a.speaks_of_all or b.speaks_of_all,
-    )
-
-
-def _objects(a: ObjectShape, b: ObjectShape) -> ObjectShape | None:
-    least, most = max(a.least, b.least), smaller(a.most, b.most)
-    if most is not None and least > most:
-        return None
-    properties = dict(a.properties)
-    for name, terms in b.properties:
-        properties[name] = merged(properties.get(name, ()), terms)
-    return ObjectShape(
-        properties=tuple(properties.items()),
-        required=tuple(dict.fromkeys(a.required + b.required)),
-        rests=tuple(dict.fromkeys(a.rests + b.rests)),
-        names=merged(a.names, b.names),
-        least=least,
-        most=most,
-        spoken=a.spoken | b.spoken,
-        others=tuple(dict.fromkeys(a.others + b.others)),
-    )
 
 
 def _negation(term: Term) -> Terms:

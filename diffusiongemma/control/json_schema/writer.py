@@ -30,6 +30,7 @@ from diffusiongemma.control.json_schema.arrangements import (
     listed,
     with_prefix,
 )
+from diffusiongemma.control.json_schema.combining import intersected
 from diffusiongemma.control.json_schema.keywords import is_other
 from diffusiongemma.control.json_schema.nesting import ANY_VALUE, Nesting, Reach
 from diffusiongemma.control.json_schema.parts import Parts
@@ -252,9 +253,9 @@ class Writer:
         if not other.terms and any(is_other(name, other) for name in shape.required):
             return self.properties(fewer)
         ways = []
-        for name in named[:MOST_WAYS]:
+        for name in named[: MOST_WAYS // len(shape.others) ** 2]:
             needed = shapes.ObjectShape(properties=((name, other.terms),), required=(name,))
-            if (way := shapes.intersected(fewer, needed)) is not None and self.reader.possible(way):
+            if (way := intersected(fewer, needed)) is not None and self.reader.possible(way):
                 assert isinstance(way, shapes.ObjectShape)
                 ways.append(self.properties(way))
         last = reduce(and_, shape.others)

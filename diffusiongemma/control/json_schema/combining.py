@@ -1,0 +1,157 @@
+"""Shapes together: what several of them say, all but some of them, one less another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from diffusiongemma.control.json_schema.shapes import (
+    ANY_SHAPES,
+    ArrayShape,
+    BooleanShape,
+    NotNegatable,
+    NullShape,
+    NumberShape,
+    ObjectShape,
+    Shape,
+    Shapes,
+    Spoken,
+    StringShape,
+    merged,
+    smaller,
+    within,
+)
+from diffusiongemma.control.languages import language as lang
+from diffusiongemma.control.languages.nfa import compile_language
+
+MOST_LEFT = 200  # alternatives, where others are taken away
+
+
+def intersected(a: Shape, b: Shape) -> Shape | None:
+    """What both say, or None where that is plainly nothing (types apart, bounds crossed)."""
+    match a, b:
+        case NullShape(), NullShape():
+            return a
+        case BooleanShape(), BooleanShape():
+            values = a.values & b.values
+            return BooleanShape(values) if values else None
+        case StringShape(), StringShape():
+            return _strings(a, b)
+        case NumberShape(), NumberShape():
+            return _numbers(a, b)
+        case ArrayShape(), ArrayShape():
+            return _arrays(a, b)
+        case ObjectShape(), ObjectShape():
+            return _objects(a, b)
+    return None
+
+
+def intersected_unions(a: Shapes, b: Shapes) -> Shapes:
+    if a == ANY_SHAPES or b == ANY_SHAPES:
+        return b if a == ANY_SHAPES else a
+    pairs = (intersected(x, y) for x in a for y in b)
+    return list(dict.fromkeys(shape for shape in pairs if shape is not None))
+
+
+def negated(shapes: Shapes) -> Shapes:
+    """Everything else. Raises `NotNegatable`."""
+    result = ANY_SHAPES
+    for shape in shapes:
+        others = [other for other in ANY_SHAPES if type(other) is not type(shape)]
+        result = _few(intersected_unions(result, others + shape.opposite()))
+    return [silent(shape) for shape in result]
+
+
+def without(shapes: Shapes, others: Shapes) -> Shapes:
+    """The first less the others, pair by pair, of which only those that overlap must be negated. Raises
+    `NotNegatable`."""
+    for other in others:
+        shapes = _few([left for shape in shapes for left in _less(shape, other)])
+    return list(dict.fromkeys(shapes))
+
+
+def _few(shapes: Shapes) -> Shapes:
+    if len(shapes) > MOST_LEFT:
+        raise NotNegatable("the opposite of so many alternatives")
+    return shapes
+
+
+def _less(shape: Shape, other: Shape) -> Shapes:
+    if not intersected_unions(loosened([shape]), loosened([other])):
+        return [shape]
+    if isinstance(shape, ObjectShape) and isinstance(other, ObjectShape) and shape.is_closed and other.is_closed:
+        return _less_closed(shape, other)
+    return intersected_unions([shape], [silent(opposite) for opposite in other.opposite()])
+
+
+def _less_closed(shape: ObjectShape, other: ObjectShape) -> list[Shape]:
+    """Of two closed shapes, what the first has alone: some property that the other does not name, or that breaks a rule
+    of it."""
+    unnamed = [name for name, _ in shape.properties if name not in dict(other.properties)]
+    broken = [ObjectShape(required=(name,)) for name in unnamed] + other.broken_rules()
+    return [left for one in broken if (left := intersected(shape, one)) is not None]
+
+
+def silent(shape: Shape) -> Shape:
+    """The same, having evaluated nothing: what stands under `not` does not, however often it is negated."""
+    if isinstance(shape, ObjectShape):
+        return replace(shape, spoken=Spoken())
+    return replace(shape, spoken=0, speaks_of_all=False) if isinstance(shape, ArrayShape) else shape
+
+
+def loosened(shapes: Shapes) -> Shapes:
+    """All that any reader of the schema would take for these shapes (strings inside arrays and objects aside)."""
+    return [replace(s, content=s.outer, outer=None) if isinstance(s, StringShape) and s.outer else s for s in shapes]
+
+
+def _strings(a: StringShape, b: StringShape) -> StringShape | None:
+    content = lang.both(a.content, b.content)
+    least, most = max(a.least, b.least), smaller(a.most, b.most)
+    if most is not None and least > most:
+        return None
+    if isinstance(content, lang.Both) and compile_language(content).is_empty:
+        return None
+    outer = lang.both(a.outer or a.content, b.outer or b.content) if a.outer or b.outer else None
+    return StringShape(content, outer, least, most)
+
+
+def _numbers(a: NumberShape, b: NumberShape) -> NumberShape | None:
+    if a.whole is not None and b.whole is not None and a.whole != b.whole:
+        return None
+    shape = within(a, b)
+    return None if compile_language(shape.language).is_empty else shape
+
+
+def _arrays(a: ArrayShape, b: ArrayShape) -> ArrayShape | None:
+    length = max(len(a.prefix), len(b.prefix))
+    least, most = max(a.least, b.least), smaller(a.most, b.most)
+    if most is not None and least > most:
+        return None
+    return ArrayShape(
+        prefix=tuple(merged(a.item(i), b.item(i)) for i in range(length)),
+        rest=merged(a.rest, b.rest),
+        least=least,
+        most=most,
+        contains=a.contains + b.contains,
+        unique=a.unique or b.unique,
+        spoken=max(a.spoken, b.spoken),
+        speaks_of_all=a.speaks_of_all or b.speaks_of_all,
+    )
+
+
+def _objects(a: ObjectShape, b: ObjectShape) -> ObjectShape | None:
+    least, most = max(a.least, b.least), smaller(a.most, b.most)
+    if most is not None and least > most:
+        return None
+    properties = dict(a.properties)
+    for name, terms in b.properties:
+        properties[name] = merged(properties.get(name, ()), terms)
+    return ObjectShape(
+        properties=tuple(properties.items()),
+        required=tuple(dict.fromkeys(a.required + b.required)),
+        rests=tuple(dict.fromkeys(a.rests + b.rests)),
+        names=merged(a.names, b.names),
+        least=least,
+        most=most,
+        spoken=a.spoken | b.spoken,
+        others=tuple(dict.fromkeys(a.others + b.others)),
+    )
