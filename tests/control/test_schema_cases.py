@@ -71,7 +71,8 @@ def test_an_automaton_that_tells_too_much_apart_is_refused_soon_and_named():
 
 
 def test_a_canvas_with_too_many_moves_is_refused_before_it_is_built(monkeypatch):
-    monkeypatch.setattr(lattice, "MOST_MOVES", 30)
+    for limit in ("MOST_MOVES", "MOST_MOVES_OF_TWIN"):
+        monkeypatch.setattr(lattice, limit, 30)
     state = compile_constraint(regex="[a-z]{1,40}", vocabulary=VOCABULARY, end_ids=[0]).begin(20)
     assert state.lattice(4).moves <= 30
     with pytest.raises(TooLarge, match="moves on one canvas, 30 are the most"):
