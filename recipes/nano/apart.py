@@ -1,4 +1,4 @@
-"""`python -m recipes.nano met OUT.npz`: the router inputs that a model's skills meet, layer by layer.
+"""`python -m recipes.nano met OUT.npz`: the router inputs that a model meets while it solves sudokus, layer by layer.
 
 `train --experts N --met OUT.npz` gives a model N more experts in each layer and trains these alone. A token's result
 depends on the experts that its router chooses and on nothing else of them, so what a model could before stays as it is,
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from diffusiongemma.errors import InputError
 from diffusiongemma.model.layers import Router
 from diffusiongemma.model.model import Model
 from diffusiongemma.train.data import Tokenised, by_length, collate, tokenise
-from diffusiongemma.train.mixtures import Source, mixed_source, task_source
+from diffusiongemma.train.mixtures import Source, mixed_source
 from diffusiongemma.train.rolling import encoder_loss
 from diffusiongemma.train.runtime import seed_of
 from recipes.nano.everyday import FEWEST_GIVENS, board_source
@@ -38,48 +38,39 @@ TOGETHER = 32  # canvases decoded at a time
 SHARE = 0.1  # of a canvas's positions at a step that are kept; of a prompt's all are
 GROUPS = 4  # of texts of like length
 PER_EXPERT = ("router.proj.weight", "router.per_expert_scale", "experts.gate_up_proj", "experts.down_proj")
-# Beside what is wanted: of sudokus next to nothing may change, of texts little, as they are taught again.
-SUDOKUS, TEXTS = 1000.0, 30.0
 FITTED = 200  # steps, at most, that set a router
 MOST_GIVENS = 60
 
 
 @dataclass(frozen=True)
 class Met:
-    """What routers read: inputs [layers, n, D] in bfloat16, the score [layers, n] of the last expert chosen, and how
-    much each counts [n]."""
+    """What routers read: inputs [layers, n, D] in bfloat16, and the score [layers, n] of the last expert chosen."""
 
     inputs: Tensor
     bars: Tensor
-    weights: Tensor
 
     @classmethod
     def joined(cls, parts: Sequence[Met]) -> Met:
-        inputs, bars = (torch.cat([getattr(part, name) for part in parts], 1) for name in ("inputs", "bars"))
-        return cls(inputs, bars, torch.cat([part.weights for part in parts]))
-
-    def weighed(self, weight: float) -> Met:
-        return replace(self, weights=torch.full_like(self.weights, weight))
+        return cls(torch.cat([part.inputs for part in parts], 1), torch.cat([part.bars for part in parts], 1))
 
     def sample(self, count: int, generator: torch.Generator) -> Met:
         """So many of them, of every layer the same, in float32."""
         some = torch.randint(self.bars.shape[1], (count,), generator=generator)
-        return Met(self.inputs[:, some].float(), self.bars[:, some].float(), self.weights[some])
+        return Met(self.inputs[:, some].float(), self.bars[:, some].float())
 
     def save(self, path: Path) -> None:
-        inputs, bars, weights = self.inputs.view(torch.int16), self.bars, self.weights
-        np.savez(path, inputs=inputs.numpy(), bars=bars.numpy(), weights=weights.numpy())
+        np.savez(path, inputs=self.inputs.view(torch.int16).numpy(), bars=self.bars.numpy())
 
     @classmethod
     def load(cls, path: Path) -> Met:
         """Raises `InputError` where there are none."""
         try:
             with np.load(path) as file:
-                inputs, bars, weights = (torch.from_numpy(file[name]) for name in ("inputs", "bars", "weights"))
+                inputs, bars = (torch.from_numpy(file[name]) for name in ("inputs", "bars"))
         except (OSError, KeyError, ValueError) as error:
             message = f"{path} holds no router inputs ({error}): make them with `python -m recipes.nano met`"
             raise InputError(message) from None
-        return cls(inputs.view(torch.bfloat16), bars, weights)
+        return cls(inputs.view(torch.bfloat16), bars)
 
 
 def routers(model: Model) -> list[Router]:
@@ -111,6 +102,7 @@ class Apart:
 
     ROWS = 8192  # of each layer at a step
     MARGIN = 0.5  # scores differ by about 1 between inputs
+    WEIGHT = 1000.0  # of what was met, beside what is wanted
 
     def __init__(self, met: Met, wanted: Met, old: int, seed: int):
         self.met, self.wanted, self.old, self.seed = met, wanted, old, seed
@@ -122,47 +114,41 @@ class Apart:
         for layer, router in enumerate(routers(model)):
             rows = router.proj.weight[self.old :]
             best = (wanted.inputs[layer] @ rows.T).topk(router.top_k).values
-            lacking = near(-best, -wanted.bars[layer], wanted.weights)
-            losses.append(near(met.inputs[layer] @ rows.T, met.bars[layer], met.weights) + lacking)
+            lacking = near(-best, -wanted.bars[layer])
+            losses.append(self.WEIGHT * near(met.inputs[layer] @ rows.T, met.bars[layer]) + lacking)
         return torch.stack(losses).sum()
 
 
-def near(scores: Tensor, bars: Tensor, weights: Tensor) -> Tensor:
-    """How near scores [n, experts] come to the bars [n], or how far above they are: mean over n of weighed squares [].
+def near(scores: Tensor, bars: Tensor) -> Tensor:
+    """How near scores [n, experts] come to the bars [n], or how far above they are: mean over n of squares [].
 
     Of the negatives of both: how far scores are below the bars.
     """
-    return (weights * torch.relu(scores - bars[:, None] + Apart.MARGIN).square().sum(1)).mean()
+    return torch.relu(scores - bars[:, None] + Apart.MARGIN).square().sum(1).mean()
 
 
-def set_routers(model: Model, met: Met, wanted: Met, old: int, seed: int, fresh: bool = True) -> None:
-    """Let new experts, from number `old` on, be chosen for what is `wanted`, and not for what was `met`.
-
-    Where they are `fresh`, each is for its own kind (k-means); else for what it would be chosen for now.
-    """
+def set_routers(model: Model, met: Met, wanted: Met, old: int, seed: int) -> None:
+    """Let new experts, from number `old` on, be chosen for what is `wanted`, each for its own kind (k-means), and not
+    for what was `met`."""
     generator = torch.Generator().manual_seed(seed)
     for layer, router in enumerate(routers(model)):
-        weight, sought = router.proj.weight, wanted.inputs[layer].float()
+        weight = router.proj.weight
+        kinds = nearest_kinds(wanted.inputs[layer].float(), len(weight) - old, router.top_k, generator)
         with torch.no_grad():
-            rows = torch.zeros_like(weight[old:]) if fresh else weight[old:].clone()
-            if fresh:
-                kinds = nearest_kinds(sought, len(rows), router.top_k, generator)
-            else:
-                kinds = (sought @ rows.T).topk(router.top_k).indices
-            weight[old:] = _fitted(rows, met, wanted, kinds, layer)
+            weight[old:] = _fitted(met, wanted, layer, kinds, len(weight) - old)
 
 
-def _fitted(rows: Tensor, met: Met, wanted: Met, kinds: Tensor, layer: int) -> Tensor:
-    """From rows [experts, D] of a layer's router to such with little loss, where experts `kinds` [n, k] are wanted."""
+def _fitted(met: Met, wanted: Met, layer: int, kinds: Tensor, count: int) -> Tensor:
+    """Rows [count, D] of a layer's router with little loss, where the experts `kinds` [n, k] are wanted."""
     inputs, bars = met.inputs[layer].float(), met.bars[layer].float()
     sought, asked = wanted.inputs[layer].float(), wanted.bars[layer].float()
-    rows = rows.requires_grad_(True)
+    rows = torch.zeros(count, inputs.shape[1], requires_grad=True)
     stepper = torch.optim.LBFGS([rows], max_iter=FITTED, history_size=20, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         stepper.zero_grad()
-        lacking = near(-(sought @ rows.T).gather(1, kinds), -asked, wanted.weights)
-        total = near(inputs @ rows.T, bars, met.weights) + lacking + 1e-6 * rows.square().sum()
+        lacking = near(-(sought @ rows.T).gather(1, kinds), -asked)
+        total = Apart.WEIGHT * near(inputs @ rows.T, bars) + lacking + 1e-6 * rows.square().sum()
         total.backward()
         return total
 
@@ -276,7 +262,7 @@ def _met(model: Model, inputs: Tensor, old: int | None) -> Met:
         (x @ router.proj.weight[:old].T).topk(router.top_k).values[:, -1]
         for x, router in zip(inputs, routers(model), strict=True)
     ]
-    return Met(inputs.bfloat16(), torch.stack(bars), torch.ones(inputs.shape[1]))
+    return Met(inputs.bfloat16(), torch.stack(bars))
 
 
 def sudokus(tokenizer: Any, config: Any, dirs: DataDirs) -> Source:
@@ -288,12 +274,6 @@ def sudokus(tokenizer: Any, config: Any, dirs: DataDirs) -> Source:
         return tokenise([boards.pair(rng, *one, usual=0.6) for one in drawn], tokenizer, config)
 
     return mixed_source((typed, 0.8), (board_source(tokenizer, config, seeds, MOST_GIVENS, pictures=1.0), 0.2))
-
-
-def skills(tokenizer: Any, config: Any, dirs: DataDirs) -> tuple[Source, Source]:
-    """What nano was taught first: sudokus, and texts that its encoder can write too."""
-    extraction, repair = (task_source(name, tokenizer, config) for name in ("extraction", "repair"))
-    return sudokus(tokenizer, config, dirs), mixed_source((extraction, 0.56), (repair, 0.44))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -309,12 +289,11 @@ def run(options: argparse.Namespace) -> None:
 
     loaded = dg.load(options.model, dtype="float32")
     model, decoding = loaded.network, loaded.generation
-    source, written = skills(loaded.tokenizer, model.config, DataDirs(options.cache))
+    source = sudokus(loaded.tokenizer, model.config, DataDirs(options.cache))
     rng = np.random.default_rng(options.seed)
-    parts = [met_reading(model, written(rng, options.canvases // 4, 0), answers=True).weighed(TEXTS)]
-    for draw, weight, count in ((source, SUDOKUS, options.canvases), (written, TEXTS, options.canvases // 2)):
-        for made in range(0, count, TOGETHER):
-            prompts = [example.prompt for example in draw(rng, min(TOGETHER, count - made), 0)]
-            parts.append(met_by(model, prompts, decoding, rng).weighed(weight))
-            print(f"{made + len(prompts)} of {count} canvases", flush=True)
+    parts: list[Met] = []
+    for made in range(0, options.canvases, TOGETHER):
+        prompts = [example.prompt for example in source(rng, min(TOGETHER, options.canvases - made), 0)]
+        parts.append(met_by(model, prompts, decoding, rng))
+        print(f"{made + len(prompts)} of {options.canvases} canvases", flush=True)
     Met.joined(parts).save(options.out)

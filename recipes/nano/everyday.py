@@ -144,33 +144,22 @@ def own_everyday_recipe(tokenizer: Any, config: ModelConfig, dirs: DataDirs, sud
     )
 
 
-def talk_makers(materials: Materials) -> list[tuple[Make, float]]:
-    """What people say and ask first, with shares, and some of the texts that nano was taught before."""
-    return [
-        (partial(talk.generate, split="train"), 7.0),
-        (partial(knowledge.generate, split="train"), 7.0),
-        (partial(explanations.generate, split="train"), 2.5),
-        (partial(lists.generate, split="train"), 2.5),
-        (partial(sums.generate, split="train"), 1.5),
-        (partial(declining.generate_small_sum, split="train"), 2.5),
-        (partial(declining.generate, split="train", nouns=materials.unknown), 1.5),
-        (partial(verses.generate, split="train"), 1.5),
-        (partial(TASKS["answers"].generate, split="train"), 1.0),
-        (partial(summing_up.generate, split="train"), 0.5),
-        (partial(TASKS["extraction"].generate, split="train"), 1.5),
-        (partial(TASKS["repair"].generate, split="train"), 1.5),
-    ]
-
-
 def talk_recipe(tokenizer: Any, config: ModelConfig, dirs: DataDirs) -> Mixture:
-    """That alone, for experts that learn apart from all others (`recipes.nano.apart`)."""
-    talked = source(talk_makers(Materials.read(dirs)), tokenizer, config)
-    return Mixture((Part(talked, 1.0, length=200, runs=RUNS),), encoder_every=0)
+    """Everything but sudokus, for experts that learn apart from these (`recipes.nano.apart`)."""
+    materials = Materials.read(dirs)
+    return Mixture(
+        (
+            Part(source(short_answers(materials), tokenizer, config), 0.5, length=160, runs=RUNS),
+            Part(source(longer_texts(materials), tokenizer, config), 0.5, length=320, runs=RUNS),
+        ),
+        encoder_every=0,
+    )
 
 
 def talk_texts(tokenizer: Any, config: ModelConfig, dirs: DataDirs) -> Source:
     """The same for the encoder alone, and a few sudokus, so that it learns how little it knows of them."""
-    talked = source(talk_makers(Materials.read(dirs)), tokenizer, config)
+    materials = Materials.read(dirs)
+    talked = source([*short_answers(materials), *longer_texts(materials)], tokenizer, config)
     return mixed_source((talked, 0.97), (board_source(tokenizer, config, _seeds(dirs)), 0.03))
 
 

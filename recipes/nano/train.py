@@ -167,7 +167,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--written", type=Path, default=Path("runs/written"), help="what `recipes.nano.writer` wrote")
 
     parser.add_argument("--experts", type=int, default=0, metavar="N", help="more of them in each layer, alone trained")
-    parser.add_argument("--new-from", type=int, default=0, metavar="N", help="experts from number N on, alone trained")
+    parser.add_argument(
+        "--new-from", type=int, default=0, metavar="N", help="go on with the experts from number N on alone"
+    )
     parser.add_argument("--met", type=Path, metavar="NPZ", help="what new experts are kept from (`met`)")
     parser.add_argument("--texts", type=int, default=0, help="examples a step that the encoder alone learns")
 
@@ -194,10 +196,10 @@ def _also(options: argparse.Namespace, model: Model, tokenizer: Any) -> Also | N
     config, dirs = model.config, DataDirs(options.cache, options.corpora, options.written)
     if options.met:
         old = options.new_from or config.num_experts - options.experts
-        met, going_on = Met.load(options.met), options.resume and RunDirectory(options.out).load()
+        met = Met.load(options.met)
         talked, solved = _wanted(load_model(options.init, torch.float32), tokenizer, dirs, options.seed, old)
-        if not going_on:
-            set_routers(model, met, Met.joined([talked, solved]), old, options.seed, fresh=not options.new_from)
+        if options.experts and not (options.resume and RunDirectory(options.out).load()):
+            set_routers(model, met, Met.joined([talked, solved]), old, options.seed)
         losses.append(Apart(met, solved, old, options.seed))
     if options.texts:
         losses.append(Texts(talk_texts(tokenizer, config, dirs), config, options.texts, options.seed))

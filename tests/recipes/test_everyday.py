@@ -33,7 +33,7 @@ def test_batches_are_of_every_part_and_depend_on_the_step_alone(recipe: str, tmp
     tokenizer, config = load_tokenizer(ASSETS / "nano"), load_model(ASSETS / "nano", torch.float32).config
     batches = EVERYDAY[recipe](tokenizer, config, DataDirs(tmp_path)).batches(config, 12, seed=0)
     first, again = batches(3), batches(3)
-    assert len(first) == (1 if recipe == "talk" else 3) and sum(len(batch.canvas) for batch in first) == 12
+    assert len(first) == (2 if recipe == "talk" else 3) and sum(len(batch.canvas) for batch in first) == 12
     assert all(torch.equal(a.canvas, b.canvas) and torch.equal(a.ids, b.ids) for a, b in zip(first, again, strict=True))
 
 
