@@ -125,9 +125,13 @@ def _device() -> Check:
 
 
 def _memory() -> Check:
+    import torch
+
+    from diffusiongemma.weights.fitting import free_memory
+
     try:
-        page = os.sysconf("SC_PAGE_SIZE")
-        total, free = (page * os.sysconf(name) / GIB for name in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB
+        free = free_memory(torch.device("cpu")) / GIB
     except (ValueError, OSError, AttributeError):  # not told on this system
         return Check("memory", True, "unknown")
     return Check("memory", free > 0.5, f"{free:.1f} of {total:.1f} GiB free", "close other programs", needed=False)
