@@ -20,8 +20,9 @@ TIME = r"(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,9})?(?:Z|[+-](?:[01]\d|2[0-3
 
 # RFC 5890 allows 63 characters a label and 253 in all; 4 labels of 24 leave the automaton small
 LABEL = r"[a-z](?:-?[a-z0-9]){0,11}"
-HOSTNAME = rf"{LABEL}(?:\.{LABEL}){{0,3}}"
-EMAIL = r"[A-Za-z0-9_+]+(?:[.-][A-Za-z0-9_+]+)*@[a-z0-9]+(?:-[a-z0-9]+)*(?:\.[a-z](?:-?[a-z0-9])*)+"
+HOSTNAME = rf"(?:[a-z0-9](?:-?[a-z0-9]){{0,11}}\.){{0,3}}{LABEL}"
+ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"  # RFC 5322
+EMAIL = rf"{ATOM}(?:\.{ATOM})*" + r"@[a-z0-9]+(?:-[a-z0-9]+)*(?:\.[a-z](?:-?[a-z0-9])*)+"
 
 OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 IPV4 = rf"{OCTET}(?:\.{OCTET}){{3}}"
@@ -30,6 +31,9 @@ IPV6 = "|".join(
     [rf"{GROUP}(?::{GROUP}){{7}}", "::"]
     + [rf"(?:{GROUP}:){{{n}}}(?::{GROUP}){{1,{7 - n}}}" for n in range(1, 7)]
     + [rf":(?::{GROUP}){{1,7}}", rf"(?:{GROUP}:){{1,7}}:"]
+    # the last four bytes as in IPv4
+    + [rf"(?:{GROUP}:){{6}}{IPV4}", rf"::(?:{GROUP}:){{0,5}}{IPV4}"]
+    + [rf"(?:{GROUP}:){{{n}}}:(?:{GROUP}:){{0,{5 - n}}}{IPV4}" for n in range(1, 6)]
 )
 BASE64 = r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?"
 UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
@@ -47,6 +51,7 @@ NUMBER = r"\d{1,4}"  # RFC 3339, appendix A: units may only be left out at eithe
 DURATION_DATE = rf"(?:{NUMBER}Y(?:{NUMBER}M(?:{NUMBER}D)?)?|{NUMBER}M(?:{NUMBER}D)?|{NUMBER}D)"
 DURATION_TIME = rf"T(?:{NUMBER}H(?:{NUMBER}M(?:{NUMBER}S)?)?|{NUMBER}M(?:{NUMBER}S)?|{NUMBER}S)"
 
+# Of a relative pointer's number a zero is the last digit: jsonschema takes no other.
 FORMATS: dict[str, str] = {
     "date": DATE,
     "time": TIME,
@@ -64,7 +69,7 @@ FORMATS: dict[str, str] = {
     "uri-reference": rf"{URI}|{RELATIVE}",
     "iri-reference": rf"{URI}|{RELATIVE}",
     "json-pointer": r"(?:/(?:[^~/\x00-\x1f]|~[01])*)*",
-    "relative-json-pointer": r"[0-9](?:#|(?:/(?:[^~/\x00-\x1f]|~[01])*)*)",
+    "relative-json-pointer": r"(?:0|[1-9]{1,3}0?)(?:#|(?:/(?:[^~/\x00-\x1f]|~[01])*)*)",
     "regex": r"\^?(?:[A-Za-z0-9 _,:;=@/-]|\\[.dws]|\.|\[a-z\]\+?)+\$?",
     "uri-template": rf"{URI}(?:\{{[a-z][a-z0-9_]*\}}(?:/{PCHAR}*)?)*",
     # beyond the standard
