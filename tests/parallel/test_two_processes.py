@@ -83,7 +83,8 @@ def written_by(folder: Path, model: str = str(NANO), **options: Any) -> tuple[to
     load = f"model = dg.load({model!r}, device='cpu', tensor_parallel=2, **{options!r})\n"
     save = f"torch.save(work(model), Path({str(folder)!r}, 'out.pt'))\n"
     for code, out, errors in ends(*start_both("-c", WORK + load + save)):
-        assert (code, out) == (0, "") and "Traceback" not in errors, errors
+        # gloo's threads may abort a process whose work is done and saved, once in tens of ends: "terminate called …"
+        assert (code in (0, -6), out) == (True, "") and "Traceback" not in errors, errors
     logits, texts = torch.load(folder / "out.pt")
     return logits, texts
 
