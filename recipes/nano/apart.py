@@ -1,8 +1,8 @@
 """`python -m recipes.nano met OUT.npz`: the router inputs that a model meets while it solves sudokus, layer by layer.
 
 `train --experts N --met OUT.npz` gives a model N more experts in each layer and trains these alone. A token's result
-depends on the experts that its router chooses and on nothing else of them, so what a model could before stays as it is,
-to the last bit, wherever the router goes on choosing the old ones. A loss holds the new experts' scores below the old
+depends on the experts that its router chooses and on nothing else of them, so it stays as it was, to the last bit,
+wherever the router goes on choosing the old ones. A loss holds the new experts' scores below the old
 ones' on what was met: that depends on the routers alone, so it costs two small products a layer and no pass.
 """
 
@@ -53,10 +53,10 @@ class Met:
     def joined(cls, parts: Sequence[Met]) -> Met:
         return cls(torch.cat([part.inputs for part in parts], 1), torch.cat([part.bars for part in parts], 1))
 
-    def sample(self, count: int, generator: torch.Generator) -> Met:
+    def sample(self, count: int, generator: torch.Generator, device: torch.device) -> Met:
         """So many of them, of every layer the same, in float32."""
         some = torch.randint(self.bars.shape[1], (count,), generator=generator)
-        return Met(self.inputs[:, some].float(), self.bars[:, some].float())
+        return Met(self.inputs[:, some].to(device).float(), self.bars[:, some].to(device).float())
 
     def save(self, path: Path) -> None:
         np.savez(path, inputs=self.inputs.view(torch.int16).numpy(), bars=self.bars.numpy())
@@ -109,7 +109,8 @@ class Apart:
 
     def __call__(self, model: Model, step: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed_of(self.seed, step))
-        met, wanted = self.met.sample(self.ROWS, generator), self.wanted.sample(self.ROWS // 4, generator)
+        met = self.met.sample(self.ROWS, generator, model.device)
+        wanted = self.wanted.sample(self.ROWS // 4, generator, model.device)
         losses = []
         for layer, router in enumerate(routers(model)):
             rows = router.proj.weight[self.old :]

@@ -3,10 +3,10 @@
 `base` makes nano-base, from random weights; `skills` with `--init` makes nano of it, and `sudoku` teaches it that one
 skill. `more-skills` and `more-sudoku` go on with what these made, and `own-skills` and `own-sudoku` with `--rollouts`
 learn from the canvases that such a model makes itself. `talk` with `--experts` teaches more to such a model without a
-change to what it can (`recipes.nano.apart`). `everyday` teaches all that people try first at once, to a model that
-`--grow` makes wider, and `own-everyday` goes on from it. The directory gets everything that `load` and transformers
-need; the tokenizer is copied from the package. `--resume` goes on with a run that was stopped or killed. In two
-processes: `torchrun --nproc-per-node 2 -m recipes.nano train …`.
+change to how it solves sudokus (`recipes.nano.apart`). `everyday` teaches all that people try first at once, to a
+model that `--grow` makes wider, and `own-everyday` goes on from it. The directory gets everything that `load` and
+transformers need; the tokenizer is copied from the package. `--resume` goes on with a run that was stopped or killed.
+In two processes: `torchrun --nproc-per-node 2 -m recipes.nano train …`.
 """
 
 from __future__ import annotations
@@ -118,6 +118,9 @@ def new_model(
         initialise(model, seed)
     if grow:
         model = grown(model, seed, **WIDER)
+    if new_from >= model.config.num_experts:
+        message = f"the model has {model.config.num_experts} experts: none is new from there on"
+        raise InputError(message, option="--new-from", got=new_from)
     new_from = new_from or model.config.num_experts
     if experts:
         model = with_experts(model, experts, seed)
@@ -171,13 +174,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--new-from", type=int, default=0, metavar="N", help="go on with the experts from number N on alone"
     )
     parser.add_argument("--met", type=Path, metavar="NPZ", help="what new experts are kept from (`met`)")
-    parser.add_argument("--texts", type=int, default=0, help="examples a step that the encoder alone learns")
+    parser.add_argument("--texts", type=int, default=0, help="examples of talk a step for the encoder alone")
 
 
 def run(options: argparse.Namespace) -> None:
     """Raises `InputError` for options that do not go together."""
     if options.pool is not None and not (options.rollouts and options.pool > 0):
         raise InputError("--pool is a number of at least 1, and of --rollouts: leave it out, or give both")
+    if min(options.experts, options.new_from) < 0 or (options.experts and options.grow):
+        raise InputError(
+            "--experts and --new-from are numbers of at least 1, and of a model that --grow leaves as it is"
+        )
     if (options.experts > 0) + (options.new_from > 0) != (options.met is not None):
         raise InputError("--met goes with one of --experts and --new-from: give two of them, or leave them out")
     if options.met is not None and options.init is None:

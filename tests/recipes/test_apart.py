@@ -129,7 +129,7 @@ def test_router_inputs_are_saved(teacher, tmp_path):
     known.save(tmp_path / "met.npz")
     loaded = Met.load(tmp_path / "met.npz")
     assert all(torch.equal(getattr(loaded, name), tensor) for name, tensor in vars(known).items())
-    assert loaded.sample(5, torch.Generator()).bars.shape[1] == 5
+    assert loaded.sample(5, torch.Generator(), teacher.device).bars.shape[1] == 5
     (tmp_path / "bad.npz").write_bytes(b"no")
     with pytest.raises(InputError, match=r"bad\.npz holds no router inputs"):
         Met.load(tmp_path / "bad.npz")
@@ -166,5 +166,9 @@ def test_the_commands(tmp_path: Path, monkeypatch, capsys):
     assert dg.load(tmp_path / "further").generate("Hello", seed=0, max_new_tokens=8).text is not None
     with pytest.raises(SystemExit, match="one of --experts and --new-from"):
         main([*further, "--experts", "2"])
+    with pytest.raises(SystemExit, match="--grow leaves as it is"):
+        main([*command, "--grow"])
+    with pytest.raises(SystemExit, match="none is new from there on"):
+        main([*further, "--new-from", "99"])
     with pytest.raises(SystemExit, match="give it with --init"):
         main([*further[: further.index("--init")], *further[further.index("--init") + 2 :]])
