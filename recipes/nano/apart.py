@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.diffusion.decoding import Decoding
@@ -129,44 +130,53 @@ def near(scores: Tensor, bars: Tensor) -> Tensor:
 
 
 def set_routers(model: Model, met: Met, wanted: Met, old: int, seed: int) -> None:
-    """Let new experts, from number `old` on, be chosen for what is `wanted`, each for its own kind (k-means), and not
-    for what was `met`."""
+    """Let new experts, from number `old` on, be chosen for what is `wanted`, and not for what was `met`.
+
+    They are copies of the old ones in turn, so in groups that each do what the old ones did; of a kind of what is
+    wanted (k-means) the scores of one group are raised, all by the same, so that the model stays as it was at first.
+    """
     generator = torch.Generator().manual_seed(seed)
     for layer, router in enumerate(routers(model)):
-        weight = router.proj.weight
-        kinds = nearest_kinds(wanted.inputs[layer].float(), len(weight) - old, router.top_k, generator)
-        with torch.no_grad():
-            weight[old:] = _fitted(met, wanted, layer, kinds, len(weight) - old)
+        weight = router.proj.weight.detach()
+        groups = (len(weight) - old) // old
+        kinds = nearest_kind(wanted.inputs[layer].float(), groups, generator)
+        raised = _fitted(met, wanted, layer, functional.one_hot(kinds, groups).bool(), weight[:old])
+        weight[old:] = (raised[:, None] + weight[:old]).flatten(0, 1)
 
 
-def _fitted(met: Met, wanted: Met, layer: int, kinds: Tensor, count: int) -> Tensor:
-    """Rows [count, D] of a layer's router with little loss, where the experts `kinds` [n, k] are wanted."""
-    inputs, bars = met.inputs[layer].float(), met.bars[layer].float()
-    sought, asked = wanted.inputs[layer].float(), wanted.bars[layer].float()
-    rows = torch.zeros(count, inputs.shape[1], requires_grad=True)
-    stepper = torch.optim.LBFGS([rows], max_iter=FITTED, history_size=20, line_search_fn="strong_wolfe")
+def _fitted(met: Met, wanted: Met, layer: int, mine: Tensor, rows: Tensor) -> Tensor:
+    """What raises the groups' scores [groups, D] over those of `rows` [old, D] with little loss, where those of
+    `mine` [n, groups] are wanted."""
+    inputs, sought = met.inputs[layer].float(), wanted.inputs[layer].float()
+    room = met.bars[layer] - (inputs @ rows.T).amax(1)
+    scores = sought @ rows.T
+    above = scores.amax(1) - wanted.bars[layer]  # raised by more, a group has all that are chosen
+    raised = torch.zeros(mine.shape[1], inputs.shape[1], requires_grad=True)
+    stepper = torch.optim.LBFGS([raised], max_iter=FITTED, history_size=20, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         stepper.zero_grad()
-        lacking = near(-(sought @ rows.T).gather(1, kinds), -asked)
-        total = Apart.WEIGHT * near(inputs @ rows.T, bars) + lacking + 1e-6 * rows.square().sum()
+        up = sought @ raised.T
+        others = up.masked_fill(mine, 0.0)  # one's own place stands for the old experts
+        lacking = near(others - up[mine][:, None], -above)
+        total = Apart.WEIGHT * near(inputs @ raised.T, room) + lacking + 1e-6 * raised.square().sum()
         total.backward()
         return total
 
     with torch.enable_grad():
         stepper.step(loss)
-    return rows.detach()
+    return raised.detach()
 
 
-def nearest_kinds(inputs: Tensor, count: int, k: int, generator: torch.Generator, rounds: int = 8) -> Tensor:
-    """inputs [n, D] -> the k nearest of `count` kinds that they fall into [n, k]."""
+def nearest_kind(inputs: Tensor, count: int, generator: torch.Generator, rounds: int = 8) -> Tensor:
+    """inputs [n, D] -> the number of the nearest of `count` kinds that they fall into [n]."""
     centres = inputs[torch.randperm(len(inputs), generator=generator)[:count]]
     for _ in range(rounds):
         kinds = torch.cdist(inputs, centres).argmin(1)
         sums = torch.zeros_like(centres).index_add(0, kinds, inputs)
         counts = torch.bincount(kinds, minlength=count)[:, None]
         centres = torch.where(counts > 0, sums / counts.clamp(min=1), centres)
-    return torch.cdist(inputs, centres).topk(k, largest=False).indices
+    return torch.cdist(inputs, centres).argmin(1)
 
 
 def shares_chosen(met: Met, model: Model, old: int) -> list[float]:

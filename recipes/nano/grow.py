@@ -45,21 +45,19 @@ def grown(model: Model, seed: int = 0, **wider: Any) -> Model:
     return made
 
 
-def with_experts(model: Model, count: int, seed: int = 0) -> Model:
-    """`model` with `count` more experts in every layer, each like one of the old, and routers that know nothing of them
-    yet. The vision tower is the same."""
+def with_experts(model: Model, count: int) -> Model:
+    """`model` with `count` more experts in every layer, copies of the old ones in turn; their routers are still to be
+    set. The vision tower is the same."""
     old = model.config.num_experts
     made = Model(replace(model.config, num_experts=old + count), model.make_vision)
     trained = dict(model.named_parameters()) | dict(model.named_buffers())
-    generator = torch.Generator().manual_seed(seed)
-    like = torch.randint(old, (count,), generator=generator)
+    like = torch.arange(count) % old
     with torch.no_grad():
         for name, tensor in (*made.named_parameters(), *made.named_buffers()):
             was = trained[name]
             tensor[: len(was)] = was
             if tensor.shape != was.shape:
-                new = was[like]
-                tensor[old:] = new + SMALL * was.std() * torch.randn(new.shape, generator=generator)
+                tensor[old:] = was[like]
     return made
 
 

@@ -122,8 +122,11 @@ def new_model(
         message = f"the model has {model.config.num_experts} experts: none is new from there on"
         raise InputError(message, option="--new-from", got=new_from)
     new_from = new_from or model.config.num_experts
+    if experts % model.config.num_experts:
+        message = f"new experts are copies of all {model.config.num_experts} that the model has, so a multiple of these"
+        raise InputError(message, option="--experts", got=experts)
     if experts:
-        model = with_experts(model, experts, seed)
+        model = with_experts(model, experts)
     model = model.to(choose_device(device))
     model.requires_grad_(False)
     if new_from < model.config.num_experts:

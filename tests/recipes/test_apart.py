@@ -64,12 +64,12 @@ def test_what_is_met_is_what_routers_read(teacher):
 
 
 def test_a_model_is_as_it_was_where_no_new_expert_is_chosen(teacher):
-    larger = with_experts(teacher, 5).eval()
+    larger = with_experts(teacher, 6).eval()
     for layer in larger.backbone.layers:
         layer.router.proj.weight.data[OLD:] = 0.0
         layer.router.proj.weight.data[:OLD] = 0.0
         layer.router.proj.weight.data[:2, 0], layer.router.proj.weight.data[OLD:, 0] = 1.0, 0.0
-    same = with_experts(teacher, 5).eval()
+    same = with_experts(teacher, 6).eval()
     same.load_state_dict(larger.state_dict())
     for layer in same.backbone.layers:  # what new experts hold does not matter
         layer.experts.gate_up_proj.data[OLD:] = torch.nan
@@ -83,6 +83,19 @@ def test_routers_are_set_for_what_is_wanted_and_not_for_what_was_met(teacher):
     set_routers(larger, known, wanted, OLD, seed=0)
     assert max(shares_chosen(known, larger, OLD)) < 0.02
     assert min(shares_chosen(wanted, larger, OLD)) > 0.3
+
+
+def test_new_experts_begin_with_what_the_old_ones_do(teacher):
+    """Wherever a group of them is chosen: prompts that they are wanted for give what they gave."""
+    larger, wanted = with_experts(teacher, 2 * OLD).eval(), met_reading(teacher, read(NEW))
+    set_routers(larger, met(teacher), wanted, OLD, seed=0)
+    assert min(shares_chosen(wanted, larger, OLD)) > 0.3
+    for ids in NEW:
+        was, now = logits(teacher, ids), logits(larger, ids)
+        assert float((now - was).norm() / was.norm()) < 0.1
+    for layer in larger.backbone.layers:
+        layer.experts.down_proj.data[OLD:] = layer.experts.down_proj.data[OLD:].flip(0)
+    assert float((logits(larger, NEW[0]) - logits(teacher, NEW[0])).norm()) > 0.1 * float(was.norm())
 
 
 def test_training_leaves_what_was_there(teacher):
