@@ -12,6 +12,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from diffusiongemma.diffusion.noise import Noise
 from diffusiongemma.errors import InputError
 from diffusiongemma.model.layers import Router
 from diffusiongemma.model.model import Model
-from diffusiongemma.train.data import Tokenised, by_length, collate, tokenise
+from diffusiongemma.train.data import Tokenised, collate, tokenise
 from diffusiongemma.train.mixtures import Source, mixed_source
 from diffusiongemma.train.rolling import encoder_loss
 from diffusiongemma.train.runtime import seed_of
@@ -37,7 +38,7 @@ from recipes.nano.sources import boards
 
 TOGETHER = 32  # canvases decoded at a time
 SHARE = 0.1  # of a canvas's positions at a step that are kept; of a prompt's all are
-GROUPS = 4  # of texts of like length
+GROUPS = 5  # of texts of like length
 PER_EXPERT = ("router.proj.weight", "router.per_expert_scale", "experts.gate_up_proj", "experts.down_proj")
 FITTED = 200  # steps, at most, that set a router
 MOST_GIVENS = 60
@@ -195,11 +196,23 @@ class Texts:
 
     def __call__(self, model: Model, step: int) -> Tensor:
         rng = np.random.default_rng((self.seed, step, 1))
-        groups = by_length(self.source(rng, self.count, step), GROUPS)
+        groups = least_padded(self.source(rng, self.count, step), GROUPS)
         batches = [collate(group, self.config, rng).to(model.device) for group in groups]
         tokens = [int(batch.supervised[:, 1:].sum()) for batch in batches]
         losses = [encoder_loss(model, batch) * n for batch, n in zip(batches, tokens, strict=True)]
         return self.weight * torch.stack(losses).sum() / sum(tokens)
+
+
+def least_padded(examples: Sequence[Tokenised], groups: int) -> list[Sequence[Tokenised]]:
+    """At most `groups` batches of like length, with the least padding that there can be; in n² time for each."""
+    ordered = sorted(examples, key=lambda e: e.tokens)
+    best: list[tuple[int, list[int]]] = [(0, [0])]  # padded tokens and cuts, of the first so many
+    for group in range(min(groups, len(ordered))):
+        best = [(0, [0])] + [
+            min((best[a][0] + (b - a) * ordered[b - 1].tokens, [*best[a][1], b]) for a in range(b if group else 1))
+            for b in range(1, len(ordered) + 1)
+        ]
+    return [ordered[a:b] for a, b in pairwise(best[-1][1])]
 
 
 # --- meeting them -----------------------------------------------------------------------------------------------------

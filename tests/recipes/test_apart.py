@@ -137,6 +137,13 @@ def test_texts_are_the_encoders_mean_over_all_tokens(teacher):
         torch.testing.assert_close(texts(teacher, 3), 2.0 * encoder_loss(teacher, one), atol=1e-5, rtol=1e-5)
 
 
+def test_texts_are_padded_as_little_as_can_be():
+    examples = [Tokenised([1] * n, [], 0) for n in (9, 1, 2, 30, 9, 2, 8, 1, 31)]
+    groups = apart.least_padded(examples, 3)
+    assert [[e.tokens for e in group] for group in groups] == [[1, 1, 2, 2], [8, 9, 9], [30, 31]]
+    assert [len(group) for group in apart.least_padded(examples[:2], 5)] == [1, 1]
+
+
 def test_router_inputs_are_saved(teacher, tmp_path):
     known = Met.joined([met(teacher), met_reading(teacher, read(NEW))])
     known.save(tmp_path / "met.npz")
