@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -19,7 +22,7 @@ from diffusiongemma.serve.openai.bodies import ChatRequest
 from diffusiongemma.serve.openai.chat import chat_fields, chat_job
 from diffusiongemma.serve.service import Service
 from diffusiongemma.serve.settings import Settings
-from diffusiongemma.serve.transport import compiling
+from diffusiongemma.serve.transport import compiling, compiling_process
 
 pytestmark = pytest.mark.skipif(not compiling.FORKS, reason="processes can't be forked here")
 PERSON = {"type": "object", "properties": {"name": {"type": "string"}, "born": {"type": "string", "format": "date"}}}
@@ -153,3 +156,76 @@ def test_one_vocabulary_serves_all(model, monkeypatch):
     service.close()
     model.request("x", regex="a", max_new_tokens=8)
     assert model._text_tokens.vocabulary is first is model.vocabulary and made == []
+
+
+WORK = """
+import socket, sys, time
+from diffusiongemma.errors import InputError
+from diffusiongemma.serve.transport import compiling_process
+
+left = []
+
+def run(job):
+    if job == "spin":
+        end = time.process_time() + 3 * compiling_process.NICE_AFTER
+        while time.process_time() < end:
+            sum(range(10_000))
+    if job == "leave":
+        left.append(bytearray(2 * compiling_process.MOST_LEFT))
+    if job == "too much":
+        left.append(bytearray(2 * compiling_process.MOST_BYTES))
+    if job == "mistake":
+        raise InputError("a mistake")
+    return job
+
+compiling_process.work(socket.socket(fileno=int(sys.argv[1])), run)
+"""
+
+
+@pytest.fixture
+def worker():
+    """What the other side of a worker's socket hears after each of some jobs."""
+    ours, theirs = socket.socketpair()
+    process = subprocess.Popen([sys.executable, "-c", WORK, str(theirs.fileno())], pass_fds=[theirs.fileno()])
+    theirs.close()
+    assert compiling_process.receive(ours) == process.pid
+
+    def answer(job):
+        compiling_process.send(ours, job)
+        return compiling_process.receive(ours)
+
+    yield answer
+    ours.close()
+    assert process.wait(timeout=10) == 0
+
+
+def test_a_worker_does_one_job_after_another(worker):
+    assert worker("a") == ("a", True)
+    outcome, stays = worker("mistake")
+    assert isinstance(outcome, InputError) and stays
+    assert worker("b") == ("b", True)
+
+
+@pytest.mark.parametrize("job", ["spin", "leave"] if sys.platform == "linux" else ["spin"])
+def test_a_worker_ends_with_what_took_long_or_left_memory(worker, job):
+    assert worker(job) == (job, False)
+    with pytest.raises((EOFError, ConnectionError)):
+        worker("a")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux only")
+def test_a_worker_ends_without_an_outcome_where_memory_ends(worker):
+    with pytest.raises((EOFError, ConnectionError)):
+        worker("too much")
+
+
+def test_small_jobs_share_a_process_and_a_stopped_one_is_replaced(model, compiler, monkeypatch):
+    pids = []
+    begins = compiling._Running._begins_in
+    monkeypatch.setattr(compiling._Running, "_begins_in", lambda self, pid: (pids.append(pid), begins(self, pid))[1])
+    structures = [Structure(regex="a{1}"), Structure(regex="a{2}"), LONG, Structure(regex="a{3}")]
+    outcomes = [asyncio.run(compiler.outcome(job(model, structure))) for structure in structures]
+    assert [isinstance(outcome, Constraint) for outcome in outcomes] == [True, True, False, True]
+    first, second, long, after = pids
+    assert first == second == long != after
+    assert not _runs(long) and _runs(after)

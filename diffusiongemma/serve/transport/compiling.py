@@ -1,7 +1,7 @@
 """Compiling constraints beside the server, where one that takes long can be stopped and holds nobody else up.
 
-Each job has a process of its own, forked from one that has the vocabulary ready (see `compiling_process`). Where
-processes can't be forked (Windows), jobs are compiled here, one after the other.
+Each job has a process to itself while it lasts, forked from one that has the vocabulary ready (`compiling_process`).
+Where processes can't be forked (Windows), jobs are compiled here, one after the other.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import diffusiongemma
 from diffusiongemma.control.compiling import CompileJob, Outcome
@@ -50,7 +51,7 @@ class Compiler:
         self._jobs.add(running)
         try:
             work = running.outcome if FORKS else running.outcome_here
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work, self._connect)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work, self._worker)
         finally:
             self._jobs.discard(running)
             running.stop()
@@ -63,14 +64,14 @@ class Compiler:
             if self._process is not None:
                 self._process.close()
 
-    def _connect(self, vocabulary: Vocabulary) -> socket.socket:
-        """A socket to a process that was forked for one job on this vocabulary."""
+    def _worker(self, vocabulary: Vocabulary) -> contextlib.AbstractContextManager[_Worker]:
+        """A process for one job on this vocabulary."""
         with self._lock:
             if self._process is None or not self._process.serves(vocabulary):
                 if self._process is not None:
                     self._process.close()
                 self._process = _CompilingProcess(vocabulary)
-            return self._process.connect()
+            return self._process.worker()
 
 
 class _CompilingProcess:
@@ -78,6 +79,7 @@ class _CompilingProcess:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._fingerprint = vocabulary.fingerprint
+        self._lock, self._idle, self._closed = threading.Lock(), list[_Worker](), False
         self._control, theirs = socket.socketpair()
         package = Path(diffusiongemma.__file__).parent
         paths = [str(package.parent), os.environ.get("PYTHONPATH", "")]
@@ -96,20 +98,78 @@ class _CompilingProcess:
     def serves(self, vocabulary: Vocabulary) -> bool:
         return self._process.poll() is None and vocabulary.fingerprint == self._fingerprint
 
-    def connect(self) -> socket.socket:
+    @contextlib.contextmanager
+    def worker(self) -> Iterator[_Worker]:
+        """An idle one, or a new one. Another is made ready meanwhile: it has its pages when it is needed."""
+        with self._lock:
+            worker = self._idle_worker() or self._new_worker()
+            if not self._idle:
+                self._idle.append(self._new_worker())
+        try:
+            yield worker
+        finally:
+            with self._lock:
+                if worker.stays and not self._closed and len(self._idle) < AT_A_TIME:
+                    self._idle.append(worker)
+                else:
+                    worker.connection.close()
+
+    def _idle_worker(self) -> _Worker | None:
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.is_there():
+                return worker
+            worker.connection.close()
+        return None
+
+    def _new_worker(self) -> _Worker:
         ours, theirs = socket.socketpair()
         with theirs:
-            socket.send_fds(self._control, [b"j"], [theirs.fileno()])
-        return ours
+            socket.send_fds(self._control, [b"w"], [theirs.fileno()])
+        return _Worker(ours)
 
     def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            for worker in self._idle:
+                worker.connection.close()
         self._control.close()
         self._process.kill()
         self._process.wait()
 
 
-class _Connect(Protocol):
-    def __call__(self, vocabulary: Vocabulary) -> socket.socket: ...
+class _Worker:
+    """A process that takes jobs, seen from here."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection, self.stays = connection, False
+        self._pid = 0
+
+    def pid(self) -> int:
+        """Known once it is ready, which takes a moment. Raises `EOFError` where it has gone."""
+        self._pid = self._pid or receive(self.connection)
+        return self._pid
+
+    def is_there(self) -> bool:
+        try:
+            return self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
+    def outcome(self, job: CompileJob) -> Any:
+        """What it makes of the job."""
+        self.stays = False
+        self.connection.settimeout(MOST_SECONDS)
+        send(self.connection, replace(job, vocabulary=Vocabulary(())))
+        outcome, self.stays = receive(self.connection)
+        self.connection.settimeout(None)
+        return outcome
+
+
+class _Workers(Protocol):
+    def __call__(self, vocabulary: Vocabulary) -> contextlib.AbstractContextManager[_Worker]: ...
 
 
 class _Running:
@@ -119,26 +179,40 @@ class _Running:
         self.job, self._stopped, self._pid = job, False, 0
         self._lock = threading.Lock()
 
-    def outcome(self, connect: _Connect) -> Outcome:
-        with self._lock:
-            if self._stopped:
-                return self.job.too_large("nobody waits for it any more")
-        with connect(self.job.vocabulary) as connection:
+    def outcome(self, workers: _Workers) -> Outcome:
+        if self._stopped:
+            return self._unwanted()
+        with workers(self.job.vocabulary) as worker:
             try:
-                self._pid = receive(connection)  # once the process is ready, which takes a moment for the first job
-                connection.settimeout(MOST_SECONDS)
-                send(connection, replace(self.job, vocabulary=Vocabulary(())))
-                outcome = receive(connection)
+                if not self._begins_in(worker.pid()):
+                    return self._unwanted()
+                outcome = worker.outcome(self.job)
             except (EOFError, ConnectionError, TimeoutError):
                 outcome = self.job.too_large(LIMITS)
             finally:
-                self.stop()
+                self._ends(worker)
         if isinstance(outcome, str):
             raise RuntimeError(f"compiling a constraint failed:\n{outcome}")
         result: Outcome = outcome
         return result
 
-    def outcome_here(self, _: _Connect) -> Outcome:
+    def _unwanted(self) -> Outcome:
+        return self.job.too_large("nobody waits for it any more")
+
+    def _begins_in(self, pid: int) -> bool:
+        with self._lock:
+            self._pid = 0 if self._stopped else pid
+            return not self._stopped
+
+    def _ends(self, worker: _Worker) -> None:
+        """From now on the process may have another's job, or it is stopped."""
+        with self._lock:
+            worker.stays &= not self._stopped
+            if worker.stays:
+                self._pid = 0
+        self.stop()
+
+    def outcome_here(self, _: _Workers) -> Outcome:
         try:
             return self.job.run()
         except InputError as error:

@@ -1,12 +1,15 @@
 """The process that compiles constraints for a server: `python -m diffusiongemma.serve.transport.compiling_process FD`.
 
-It holds the vocabulary ready and forks for every job, so a job can be stopped at any time and leaves no memory behind.
-On the socket FD come the vocabulary, then the sockets of jobs. On its own socket a job says its process id, reads what
-to compile and writes the outcome; without an outcome it was stopped at its limits.
+It holds the vocabulary ready and forks workers, which do one job after another, so a job can be stopped at any time.
+On the socket FD come the vocabulary, then the sockets of workers. On its own socket a worker says its process id, then
+reads what to compile and writes the outcome and whether it takes another job; without an outcome it was stopped at its
+limits. A worker ends with the first job that took long or left memory behind. One that has worked writes to pages of
+its own: half of what a small schema took in a process forked for it were first writes to shared ones.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import pickle
@@ -15,6 +18,7 @@ import socket
 import struct
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -25,11 +29,17 @@ from diffusiongemma.errors import InputError
 
 CPU_SECONDS = 2.0
 MOST_BYTES = 512 * 2**20  # beyond what the process has when it is forked
+MOST_LEFT = 48 * 2**20  # bytes of address space that jobs may leave behind in a worker
 NICE_AFTER, NICENESS = 0.1, 10  # seconds: what takes longer lets the engine's steps go first
 # What most schemas use, compiled once before the first fork: classes of characters, any JSON, numbers, a format.
 USUAL = (
     '{"properties":{"a":{"type":"object"},"b":{"pattern":"\\\\d\\\\w\\\\s"},"c":{"format":"date-time"},'
     '"d":{"type":"number"},"e":{"type":"array","items":{"type":"integer"}}}}'
+)
+# What a worker compiles before its first job, so that it has written to most of the pages that jobs write to.
+WARMING = (
+    '{"type":"object","properties":{"warm":{"type":"string"},"up":{"type":"number"},"now":{"enum":["a","b"]},'
+    '"then":{"type":"array","items":{"type":"string"}}},"required":["warm","up"]}'
 )
 _LENGTH = struct.Struct("<Q")
 
@@ -64,7 +74,8 @@ def main(descriptor: int) -> None:
     vocabulary = Vocabulary(receive(control))
     _ = vocabulary.trie, vocabulary.trie_of_characters, vocabulary.without_bars
     CompileJob.of(Structure(json_schema=USUAL), vocabulary, [0]).run()
-    gc.disable()  # looking through what is shared would copy it into every job, and jobs end soon
+    gc.disable()  # looking through what is shared would copy it into every worker
+    gc.freeze()
     while True:
         data, descriptors, _, _ = socket.recv_fds(control, 1, 1)
         if not data:
@@ -72,38 +83,66 @@ def main(descriptor: int) -> None:
         connection = socket.socket(fileno=descriptors[0])
         if os.fork() == 0:
             control.close()
-            _work(connection, vocabulary)
+            CompileJob.of(Structure(json_schema=WARMING), vocabulary, [0]).run()
+            work(connection, lambda job: replace(job, vocabulary=vocabulary).run())
             os._exit(0)
         connection.close()
 
 
-def _work(connection: socket.socket, vocabulary: Vocabulary) -> None:
-    """One job, in the process forked for it."""
-    send(connection, os.getpid())
-    job: CompileJob = replace(receive(connection), vocabulary=vocabulary)
-    _limit()
-    try:
-        outcome: Any = job.run()
-    except InputError as error:
-        outcome = error
-    except MemoryError:
-        return
-    except BaseException:
-        outcome = traceback.format_exc()
-    send(connection, outcome)
+def work(connection: socket.socket, run: Callable[[Any], Any]) -> None:
+    """What a worker does, in a process forked for it: `run` for what comes, one job after another."""
+    began_with, stays = _address_space(), True
+    with contextlib.suppress(EOFError, ConnectionError):  # the other side has gone
+        send(connection, os.getpid())
+        while stays:
+            job = receive(connection)
+            is_slow = _limit()
+            try:
+                outcome: Any = run(job)
+            except InputError as error:
+                outcome = error
+            except MemoryError:
+                return
+            except BaseException:
+                outcome = traceback.format_exc()
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            stays = not is_slow() and _address_space() - began_with <= MOST_LEFT
+            send(connection, (outcome, stays))
+            del job, outcome
+            gc.collect()
 
 
-def _limit() -> None:
+def _address_space() -> int:
+    """Bytes of this process; 0 where the system does not say."""
+    if sys.platform != "linux":
+        return 0
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _limit() -> Callable[[], bool]:
+    """The limits of a job that begins now. Returns a function that says whether it took longer than `NICE_AFTER`; then
+    the process is nice for good, and no more signals of this kind come."""
+    slow = []
+
+    def give_way(*_: object) -> None:
+        slow.append(os.nice(NICENESS))
+
+    def is_slow() -> bool:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        return bool(slow)
+
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
-    signal.signal(signal.SIGVTALRM, lambda *_: os.nice(NICENESS))
+    signal.signal(signal.SIGVTALRM, give_way)
     signal.setitimer(signal.ITIMER_VIRTUAL, NICE_AFTER)
     if sys.platform == "linux":
         import resource
 
-        with open("/proc/self/statm") as statm:
-            have = int(statm.read().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (have + MOST_BYTES, have + MOST_BYTES))
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        limit = _address_space() + MOST_BYTES
+        resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+    return is_slow
 
 
 if __name__ == "__main__":
