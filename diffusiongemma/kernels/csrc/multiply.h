@@ -78,6 +78,31 @@ inline void rows_times_tile(const Slice &s, const Tile *t, float *acc) {
 
 #elif defined(__AVX2__)
 
+// Keeps a sum in its register: the compiler would reorder a long row of additions and put some of them into memory.
+inline void in_place(__m256i &sum) { asm("" : "+x"(sum)); }
+
+// CHUNKS chunks of ROWS rows, `in` bytes apart, times those of a tile -> their sums, in 16 bits.
+template <int ROWS, int CHUNKS>
+__attribute__((always_inline)) inline void sum_chunks(const int8_t *a, int64_t in, const uint8_t *codes,
+                                                      __m256i sums[ROWS][2]) {
+#pragma GCC unroll 8
+  for (int c = 0; c < CHUNKS; c++) {
+    const __m256i first = _mm256_load_si256((const __m256i *)(codes + 64 * c));
+    const __m256i second = _mm256_load_si256((const __m256i *)(codes + 64 * c + 32));
+#pragma GCC unroll 8
+    for (int r = 0; r < ROWS; r++) {
+      int32_t four;
+      memcpy(&four, a + r * in + 4 * c, 4);
+      const __m256i x = _mm256_set1_epi32(four);
+      const __m256i low = _mm256_maddubs_epi16(first, x), high = _mm256_maddubs_epi16(second, x);
+      sums[r][0] = c ? _mm256_add_epi16(sums[r][0], low) : low;
+      sums[r][1] = c ? _mm256_add_epi16(sums[r][1], high) : high;
+      in_place(sums[r][0]);
+      in_place(sums[r][1]);
+    }
+  }
+}
+
 // Codes below 16 times 127, two at a time, eight times: 30,480 fits 16 bits; codes below 32 four times.
 template <int ROWS, int CHUNKS, int SUMS, bool HIGH, bool OFFSETS>
 inline void rows_times_tile(const Slice &s, const Tile *t, float *__restrict acc) {
@@ -86,37 +111,23 @@ inline void rows_times_tile(const Slice &s, const Tile *t, float *__restrict acc
   const float *__restrict row_scales = s.a.scales + side, *__restrict row_sums = s.a.sums + side;
   const int32_t *__restrict zeros = s.a.zeros + side;
   const uint8_t *__restrict codes = t->codes, *__restrict high_codes = t->high;
-  const __m256i ones = _mm256_set1_epi16(1);
+  const __m256i ones = _mm256_set1_epi16(1), sixteens = _mm256_set1_epi16(16);
   for (int g = 0; g < s.groups; g++) {
     __m256i wide[ROWS][2];
     for (int part = 0; part < SUMS; part++) {
-      __m256i low[ROWS][2], high[ROWS][2];
-      for (int r = 0; r < ROWS; r++)
-        for (int h = 0; h < 2; h++) low[r][h] = high[r][h] = _mm256_setzero_si256();
-#pragma GCC unroll 1
-      for (int c = 0; c < CHUNKS; c++) {
-        __m256i w[2], v[2];
-        for (int h = 0; h < 2; h++) {
-          w[h] = _mm256_load_si256((const __m256i *)(codes + 32 * h));
-          if (HIGH) v[h] = _mm256_load_si256((const __m256i *)(high_codes + 32 * h));
-        }
-        for (int r = 0; r < ROWS; r++) {
-          int32_t four;
-          memcpy(&four, a + r * in, 4);
-          const __m256i x = _mm256_set1_epi32(four);
-          for (int h = 0; h < 2; h++) {
-            low[r][h] = _mm256_add_epi16(low[r][h], _mm256_maddubs_epi16(w[h], x));
-            if (HIGH) high[r][h] = _mm256_add_epi16(high[r][h], _mm256_maddubs_epi16(v[h], x));
-          }
-        }
-        a += 4, codes += 64, high_codes += 64;
-      }
+      __m256i sums[ROWS][2];
+      sum_chunks<ROWS, CHUNKS>(a, in, codes, sums);
       for (int r = 0; r < ROWS; r++)
         for (int h = 0; h < 2; h++) {
-          __m256i sum = _mm256_madd_epi16(low[r][h], ones);
-          if (HIGH) sum = _mm256_add_epi32(sum, _mm256_slli_epi32(_mm256_madd_epi16(high[r][h], ones), 4));
+          const __m256i sum = _mm256_madd_epi16(sums[r][h], ones);
           wide[r][h] = part ? _mm256_add_epi32(wide[r][h], sum) : sum;
         }
+      if (HIGH) {
+        sum_chunks<ROWS, CHUNKS>(a, in, high_codes, sums);
+        for (int r = 0; r < ROWS; r++)
+          for (int h = 0; h < 2; h++) wide[r][h] = _mm256_add_epi32(wide[r][h], _mm256_madd_epi16(sums[r][h], sixteens));
+      }
+      a += 4 * CHUNKS, codes += 64 * CHUNKS, high_codes += 64 * CHUNKS;
     }
     for (int r = 0; r < ROWS; r++) {
       const int64_t at = g * s.a.rows + r;
@@ -202,16 +213,11 @@ inline void multiply_rows(const Shape &shape, Slice s, int rows, const Tile *t, 
 
 template <bool OFFSETS>
 inline void multiply_rows(const Shape &shape, Slice s, int rows, const Tile *t, float *acc) {
-#if defined(__AVX2__)
-  const int most = shape.bits == 8 ? 2 : 4;  // registers
-#else
-  const int most = MOST_ROWS;
-#endif
   for (int r = 0; r < rows;) {
     Slice here = {s.a, s.row + r, s.k0, s.g0, s.groups, s.ahead};
     float *at = acc + r * WIDTH;
     int left = rows - r;
-    if (most >= 4 && left >= 4) rows_of_shape<4, OFFSETS>(shape, here, t, at), r += 4;
+    if (left >= MOST_ROWS) rows_of_shape<4, OFFSETS>(shape, here, t, at), r += 4;
     else if (left >= 2) rows_of_shape<2, OFFSETS>(shape, here, t, at), r += 2;
     else rows_of_shape<1, OFFSETS>(shape, here, t, at), r += 1;
   }
