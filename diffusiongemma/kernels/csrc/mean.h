@@ -6,8 +6,8 @@
 #include "decode.h"
 #include "readout.h"
 
-constexpr int SLICE = 128;  // inputs of a mean that are summed at a time, in registers
-constexpr int NEAR = 128;   // tokens that are unpacked together: 64 KiB of a slice
+constexpr int SLICE = 8 * MANY;  // inputs of a mean that are summed at a time, in eight registers
+constexpr int NEAR = 128;        // tokens that are unpacked together: 32 KiB of a slice, or 64
 
 // (code - zero) · scale + offset of sixteen codes, whose first bit is turned where `sign` has it.
 inline void floats_of_16(const uint8_t *codes, uint8_t sign, int zero, float scale, float offset, float *out) {
