@@ -35,6 +35,7 @@ from recipes.nano.sources.sentences import Sentences, of_definitions, of_writer
 
 Make = partial[Example]  # a generator of examples that lacks but the random numbers
 
+ANSWERED = frozenset(("capital", "opposite", "plural", "past", "young", "colour", "made of", "neighbour"))
 FEWEST_GIVENS, MOST_GIVENS = 21, 50  # of sudokus
 PICTURES = 0.25  # of them shown, not typed
 MANY_ANSWERS = (verses.generate, writing.generate)  # to one request
@@ -84,6 +85,40 @@ def longer_texts(materials: Materials) -> list[tuple[Make, float]]:
         (partial(verses.generate, split="train"), 2.0),
     ]
     return [*made, (partial(writing.generate, written=materials.written), 3.0)] if materials.written.texts else made
+
+
+def modest_answers(materials: Materials) -> list[tuple[Make, float]]:
+    """What a model is taught that is not trained long enough for facts and sums: to talk about itself, what it could
+    answer before, to mend texts, and to say that the rest is beyond it."""
+
+    def beyond(make: Make, answer: str, known: frozenset[str] = frozenset()) -> Make:
+        return partial(declining.generate_beyond, make=make, answer=answer, known=known)
+
+    facts = partial(knowledge.generate, split="train")
+    return [
+        (partial(talk.generate, split="train"), 8.0),
+        (partial(TASKS["answers"].generate, split="train"), 3.0),
+        (partial(knowledge.generate, split="train", kinds=sorted(ANSWERED)), 2.0),
+        (beyond(facts, declining.UNKNOWN, ANSWERED), 3.0),
+        (beyond(partial(explanations.generate, split="train"), declining.UNKNOWN), 1.5),
+        (beyond(partial(deciding.generate, split="train"), declining.UNKNOWN), 0.8),
+        (beyond(partial(lists.generate, split="train"), declining.NO_LIST), 1.5),
+        (beyond(partial(sums.generate, split="train"), declining.NO_SUM), 2.5),
+        (beyond(partial(verses.generate, split="train"), declining.NO_TEXT), 1.5),
+        (partial(declining.generate, split="train", nouns=materials.unknown), 2.0),
+        (partial(summing_up.generate, split="train"), 0.8),
+        (partial(mending.generate, split="train", sentences=materials.sentences), 6.0),
+    ]
+
+
+def modest_texts(materials: Materials) -> list[tuple[Make, float]]:
+    """Texts to change and to read."""
+    return [
+        (partial(editing.generate, split="train", sentences=materials.sentences), 3.0),
+        (partial(reading.generate_extraction, split="train"), 4.0),
+        (partial(extraction.generate, split="train"), 3.0),
+        (partial(TASKS["repair"].generate, split="train"), 3.0),
+    ]
 
 
 def source(makers: list[tuple[Make, float]], tokenizer: Any, config: ModelConfig) -> Source:
@@ -144,27 +179,30 @@ def own_everyday_recipe(tokenizer: Any, config: ModelConfig, dirs: DataDirs, sud
     )
 
 
-def talk_recipe(tokenizer: Any, config: ModelConfig, dirs: DataDirs) -> Mixture:
-    """Everything but sudokus, for experts that learn apart from these (`recipes.nano.apart`)."""
-    materials = Materials.read(dirs)
+TAUGHT = {"talk": (short_answers, longer_texts), "modest": (modest_answers, modest_texts)}
+
+
+def apart_recipe(tokenizer: Any, config: ModelConfig, dirs: DataDirs, name: str) -> Mixture:
+    """Everything of `name` but sudokus, for experts that learn apart from these (`recipes.nano.apart`)."""
+    materials, (short, longer) = Materials.read(dirs), TAUGHT[name]
     return Mixture(
         (
-            Part(source(short_answers(materials), tokenizer, config), 0.5, length=160, runs=RUNS),
-            Part(source(longer_texts(materials), tokenizer, config), 0.5, length=320, runs=RUNS),
+            Part(source(short(materials), tokenizer, config), 0.5, length=160, runs=RUNS),
+            Part(source(longer(materials), tokenizer, config), 0.5, length=320, runs=RUNS),
         ),
         encoder_every=0,
     )
 
 
-def talk_texts(tokenizer: Any, config: ModelConfig, dirs: DataDirs) -> Source:
+def apart_texts(tokenizer: Any, config: ModelConfig, dirs: DataDirs, name: str) -> Source:
     """The same for the encoder alone, and a few sudokus, so that it learns how little it knows of them."""
-    materials = Materials.read(dirs)
-    talked = source([*short_answers(materials), *longer_texts(materials)], tokenizer, config)
-    return mixed_source((talked, 0.97), (board_source(tokenizer, config, _seeds(dirs)), 0.03))
+    materials, (short, longer) = Materials.read(dirs), TAUGHT[name]
+    told = source([*short(materials), *longer(materials)], tokenizer, config)
+    return mixed_source((told, 0.97), (board_source(tokenizer, config, _seeds(dirs)), 0.03))
 
 
 EVERYDAY = {
-    "talk": talk_recipe,
+    **{name: partial(apart_recipe, name=name) for name in TAUGHT},
     "everyday": everyday_recipe,
     "own-everyday": own_everyday_recipe,
 }

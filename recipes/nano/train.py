@@ -39,7 +39,7 @@ from diffusiongemma.weights.generation import decoding_files
 from diffusiongemma.weights.locate import ASSETS, choose_device
 from diffusiongemma.weights.saving import save_model
 from recipes.nano.apart import Apart, Met, Texts, met_by, met_reading, set_routers, sudokus, train_new_experts
-from recipes.nano.everyday import EVERYDAY, talk_texts
+from recipes.nano.everyday import EVERYDAY, TAUGHT, apart_texts
 from recipes.nano.grow import grown, with_experts
 from recipes.nano.mixtures import RECIPES as SKILLS
 from recipes.nano.mixtures import DataDirs
@@ -190,6 +190,8 @@ def run(options: argparse.Namespace) -> None:
         )
     if (options.experts > 0) + (options.new_from > 0) != (options.met is not None):
         raise InputError("--met goes with one of --experts and --new-from: give two of them, or leave them out")
+    if options.texts and options.recipe not in TAUGHT:
+        raise InputError(f"--texts goes with the recipes {' and '.join(TAUGHT)}: leave it out, or choose one of them")
     if options.met is not None and options.init is None:
         raise InputError("new experts are those of a model that has learnt something: give it with --init")
     with process_group():
@@ -212,7 +214,8 @@ def _also(options: argparse.Namespace, model: Model, tokenizer: Any) -> Also | N
             set_routers(model, met, Met.joined([talked, solved]), old, options.seed)
         losses.append(Apart(met, solved, old, options.seed))
     if options.texts:
-        losses.append(Texts(talk_texts(tokenizer, config, dirs), config, options.texts, options.seed))
+        told = apart_texts(tokenizer, config, dirs, options.recipe)
+        losses.append(Texts(told, config, options.texts, options.seed))
     return (lambda model, step: torch.stack([one(model, step) for one in losses]).sum()) if losses else None
 
 

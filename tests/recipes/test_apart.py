@@ -190,5 +190,9 @@ def test_the_commands(tmp_path: Path, monkeypatch, capsys):
         main([*command, "--grow"])
     with pytest.raises(SystemExit, match="none is new from there on"):
         main([*further, "--new-from", "99"])
+    with pytest.raises(SystemExit, match="a multiple of these"):
+        main([*command[:-1], str(tmp_path), "--experts", "5"])
+    with pytest.raises(SystemExit, match="the recipes talk and modest"):
+        main([*further, "--recipe", "sudoku"])
     with pytest.raises(SystemExit, match="give it with --init"):
         main([*further[: further.index("--init")], *further[further.index("--init") + 2 :]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +17,7 @@ from recipes.nano import everyday
 from recipes.nano.__main__ import main
 from recipes.nano.everyday import EVERYDAY
 from recipes.nano.mixtures import DataDirs
+from recipes.nano.sources import declining
 from recipes.nano.train import WIDER
 
 
@@ -33,8 +35,20 @@ def test_batches_are_of_every_part_and_depend_on_the_step_alone(recipe: str, tmp
     tokenizer, config = load_tokenizer(ASSETS / "nano"), load_model(ASSETS / "nano", torch.float32).config
     batches = EVERYDAY[recipe](tokenizer, config, DataDirs(tmp_path)).batches(config, 12, seed=0)
     first, again = batches(3), batches(3)
-    assert len(first) == (2 if recipe == "talk" else 3) and sum(len(batch.canvas) for batch in first) == 12
+    assert len(first) == (2 if recipe in everyday.TAUGHT else 3) and sum(len(batch.canvas) for batch in first) == 12
     assert all(torch.equal(a.canvas, b.canvas) and torch.equal(a.ids, b.ids) for a, b in zip(first, again, strict=True))
+
+
+def test_the_modest_recipe_declines_what_it_does_not_teach(tmp_path: Path):
+    materials, rng = everyday.Materials.read(DataDirs(tmp_path)), np.random.default_rng(0)
+    said = [make(rng) for make, share in everyday.modest_answers(materials) for _ in range(40)]
+    declined = [e for e in said if e.meta.get("kind") == "beyond"]
+    assert len(declined) == 6 * 40
+    assert {e.answer for e in declined} == {
+        declining.UNKNOWN, declining.NO_LIST, declining.NO_SUM, declining.NO_TEXT,
+    }  # fmt: skip
+    asked = {e.prompt for e in said if e.meta.get("kind") in everyday.ANSWERED}
+    assert asked and not asked & {e.prompt for e in declined}
 
 
 @pytest.mark.slow

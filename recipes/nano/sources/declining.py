@@ -15,6 +15,9 @@ from recipes.nano.writer.topics import THINGS, with_article
 
 LARGEST = 10  # of the numbers in a small sum
 UNKNOWN = "I do not know enough about that. I am a very small model."
+NO_LIST = "I do not know enough to list that. I am a very small model."
+NO_SUM = "I cannot calculate. I am a very small model."
+NO_TEXT = "I cannot write that. I am a very small model."
 _FACTS = (
     "Who is {p}?",
     "Who was {p}?",
@@ -44,7 +47,7 @@ _FACTS = (
 _DECLINED: dict[str, tuple[str, float]] = {
     "explanation": (UNKNOWN, 2.0),
     "fact": (UNKNOWN, 1.5),
-    "list": ("I do not know enough to list that. I am a very small model.", 0.7),
+    "list": (NO_LIST, 0.7),
     "large sum": ("I cannot calculate with numbers as large as these.", 0.7),
 }
 _OPERATIONS = ("{a} + {b}", "{a}+{b}", "{a} - {b}", "{a} * {b}", "{a} times {b}", "{a} divided by {b}", "{a} x {b}")
@@ -97,6 +100,16 @@ _ASK: dict[str, Callable[[np.random.Generator, str, str], str]] = {
     "list": _list,
     "large sum": _large_sum,
 }
+
+
+def generate_beyond(
+    rng: np.random.Generator, make: Callable[[np.random.Generator], Example], answer: str, known: frozenset[str]
+) -> Example:
+    """What `make` asks, but for its kinds that are `known`, and an `answer` that it cannot be met."""
+    while True:
+        asked = make(rng)
+        if asked.meta["kind"] not in known:
+            return Example(asked.prompt, answer, {"kind": "beyond"})
 
 
 def generate_small_sum(rng: np.random.Generator, split: Split) -> Example:
