@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -201,7 +202,7 @@ def apart_texts(tokenizer: Any, config: ModelConfig, dirs: DataDirs, name: str) 
     return mixed_source((told, 0.97), (board_source(tokenizer, config, _seeds(dirs)), 0.03))
 
 
-EVERYDAY = {
+EVERYDAY: dict[str, Callable[[Any, ModelConfig, DataDirs], Mixture]] = {
     **{name: partial(apart_recipe, name=name) for name in TAUGHT},
     "everyday": everyday_recipe,
     "own-everyday": own_everyday_recipe,
