@@ -6,7 +6,7 @@
 
 Collections come from public repositories: guidance-ai/jsonschemabench (`data/…`) and
 json-schema-org/JSON-Schema-Test-Suite. Each schema compiles for a synthetic vocabulary (`--vocabulary`, 262,144 tokens
-by default) as for a server: in a process that has compiled others, that it has to itself, and that is stopped after 2 s of
+by default) as for a server: in a process that has compiled others, has nothing else to do and is stopped after 2 s of
 processor time or 512 MiB. Answers are random walks through the language, checked with `jsonschema` under the draft that
 the schema names, formats asserted, and patterns read by Node's RegExp where Node is installed.
 """

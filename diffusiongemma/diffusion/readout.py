@@ -208,6 +208,17 @@ def _read_by_kernel(
     return Prediction(argmax, sampled, entropy, logprob, sampled_logprob, soft, *top)
 
 
+def probabilities_of(head: Head, scores: Tensor) -> Tensor:
+    """Those of scores [n, V], which are lost; by the kernel that reads the head's logits, if one does."""
+    if not head.read_by_kernel:
+        return scores.softmax(-1)
+    from diffusiongemma.kernels.native import read_in_place
+
+    ones = scores.new_ones(len(scores))
+    read_in_place(scores, ones, ones / 2, ones > 0)
+    return scores
+
+
 def most_probable(probabilities: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The `count` most probable tokens [n, count] under probabilities [n, V], and their log-probabilities."""
     best, tokens = probabilities.topk(min(count, probabilities.shape[-1]))

@@ -11,7 +11,9 @@ import pytest
 import torch
 
 import diffusiongemma as dg
+from diffusiongemma.control.compiling import compile_constraint
 from diffusiongemma.control.inference.holding import Region
+from diffusiongemma.control.inference.reader import Constrained
 from diffusiongemma.diffusion.readout import read
 from diffusiongemma.tasks import sudoku
 
@@ -256,3 +258,20 @@ def test_the_next_step_is_conditioned_on_the_models_own_prediction(model):
     torch.testing.assert_close(held.soft, free.soft)
     assert not torch.allclose(held.entropy, free.entropy)
     assert set(model.tokenizer.decode(held.argmax)) <= {"a", "b"}
+
+
+def test_a_head_that_a_kernel_reads_is_read_at_once_and_softened_as_without_a_constraint(monkeypatch):
+    model = dg.load("nano", device="cpu", dtype="bfloat16")
+    head, positions = model.network.backbone, 24
+    if not head.read_by_kernel:
+        pytest.skip("no kernel reads logits here")
+    constraint = compile_constraint(regex="[a-z ]{3,40}", vocabulary=model.vocabulary, end_ids=[1])
+    reader = Constrained(constraint.begin(positions).open_canvas(positions))
+    monkeypatch.setattr("diffusiongemma.control.inference.reader.CHUNK_ELEMENTS", 2 * model.config.vocab_size)
+    rows, logits = [], head.logits
+    monkeypatch.setattr(head, "logits", lambda hidden: (rows.append(len(hidden)), logits(hidden))[1])
+    hidden = torch.randn(positions, model.config.hidden_size, generator=torch.Generator().manual_seed(0)).bfloat16()
+    uniforms, drawn = torch.full((positions,), 0.5), torch.zeros(positions, dtype=torch.bool)
+    constrained = reader(head, hidden, 0.6, uniforms, greedy=False)
+    assert rows == [positions]
+    assert torch.equal(constrained.soft, read(head, hidden, torch.full((positions,), 0.6), uniforms, drawn).soft)

@@ -17,7 +17,7 @@ from schemas import NAMES, PERSON, REAL, SchemaGenerator
 from bench.walks import random_texts
 from diffusiongemma.control.compiling import compile_constraint
 from diffusiongemma.control.json_schema.formats import FORMATS, format_language
-from diffusiongemma.control.json_schema.text import json_schema_language
+from diffusiongemma.control.json_schema.text import json_schema_language, read_schema
 from diffusiongemma.control.languages.dfa import CharDfa, TooLarge
 from diffusiongemma.control.languages.nfa import compile_language
 from diffusiongemma.control.tokens.vocabulary import Vocabulary
@@ -159,7 +159,7 @@ def test_keywords(schema, accepted, rejected):
         ({"$ref": "#"}, "leads back to itself"),
         ({"type": "string", "const": 3}, "no finite JSON"),
         ({"type": "array", "items": {"$ref": "#"}, "minItems": 1}, "recursion"),
-        ({"oneOf": [{"multipleOf": 3, "type": "integer"}, {"multipleOf": 5}]}, "'oneOf' at /"),
+        ({"type": "integer", "oneOf": [{"multipleOf": 3}, {"multipleOf": 5}]}, "'oneOf' at / is written in part"),
         ({"type": "object", "minProperties": 3}, "'minProperties'"),
         ({"contains": {"const": 1}, "unevaluatedItems": False}, "'unevaluatedItems'"),
         ({"properties": {"a": {"minLength": -1}, "b": {"minimum": "3"}}}, "0 or more; also 'minimum' at /properties/b"),
@@ -229,6 +229,49 @@ def test_a_branch_of_one_of_within_another_allows_nothing():
     assert dfa.matches('"ed"') and not dfa.matches('"vim"')
     with pytest.raises(InputError, match="meets another too: use anyOf"):
         compiled({"oneOf": [{"type": "string"}, {"type": "string", "title": "text"}]})
+
+
+OPPOSITES = {
+    "format": {"type": "string", "format": "date"},
+    "divisor": {"type": "number", "multipleOf": 2},
+    "unique": {"type": "array", "uniqueItems": True},
+    "places": {"type": "array", "prefixItems": [{"type": "string"}], "items": {"type": "integer"}},
+    "counted": {"type": "array", "contains": {"type": "string"}, "maxContains": 1},
+    "names": {"type": "object", "propertyNames": {"pattern": "^a"}},
+    "unevaluated": {"type": "object", "properties": {"a": {}}, "unevaluatedProperties": False},
+}
+ANYTHING = [None, True, 1, 2, 2.5, "", "x", "2024-02-30", "2024-02-29", [], ["x"], ["x", 1], ["x", "x"], [1, 1], [2],
+            {}, {"a": 1}, {"b": 1}, {"a": 1, "b": 2}]  # fmt: skip
+
+
+@pytest.mark.parametrize("part", OPPOSITES.values(), ids=OPPOSITES)
+def test_of_what_has_no_opposite_the_part_that_can_be_told_is_written(part):
+    """Whether readers assert formats or not; and a warning says so."""
+    inside = {"type": "object", "properties": {"of": {"not": part}}, "required": ["of"]}
+    schemas = [
+        {"not": part}, {"oneOf": [part, {}]}, {"oneOf": [part, {"type": ["string", "array", "integer"]}]},
+        {"if": part, "then": {"type": "null"}}, {"not": {"not": part}}, {"not": {"not": {"not": part}}},
+        {"not": {"oneOf": [part, {"type": "string"}]}}, {"oneOf": [{"not": part}, {"type": "string"}]}, inside,
+        {"not": inside}, {"oneOf": [inside, {"type": "object"}]}, {"not": {"if": part, "then": False}},
+        {"oneOf": [{"items": {"not": part}, "minItems": 1}, {"items": {"type": "string"}}]},
+    ]  # fmt: skip
+    compiles = 0
+    for schema in schemas:
+        try:
+            dfa = compiled(schema)
+        except InputError:
+            continue
+        compiles += 1
+        values = [*ANYTHING, *([value] for value in ANYTHING), *({"of": value} for value in ANYTHING)]
+        values += [json.loads(text) for text in random_texts(dfa, random.Random(0), 20)]
+        for checker in (None, jsonschema.Draft202012Validator.FORMAT_CHECKER):
+            validator = jsonschema.Draft202012Validator(schema, format_checker=checker)
+            for value in values:
+                if dfa.matches(json.dumps(value, separators=(",", ":"))):
+                    assert validator.is_valid(value), (schema, value)
+    assert compiles >= 5
+    warnings = read_schema({"not": part})[1]
+    assert any("'not' at /not is written in part" in warning for warning in warnings)
 
 
 def test_values_that_meet_a_schema_can_mostly_be_written():

@@ -13,12 +13,14 @@ from diffusiongemma.control.inference.evidence import Evidence
 from diffusiongemma.control.languages.dfa import DEAD
 from diffusiongemma.diffusion.readout import (
     CHUNK_ELEMENTS,
+    KERNEL_CHUNK_ELEMENTS,
     Adjust,
     Head,
     Prediction,
     Reader,
     keep_nucleus,
     most_probable,
+    probabilities_of,
 )
 
 
@@ -54,15 +56,14 @@ class Constrained(Reader):
 
     def __call__(self, head: Head, hidden: Tensor, temperature: float, uniforms: Tensor, greedy: bool) -> Prediction:
         """hidden [C, D] of exactly the chain's positions, uniforms [C]."""
-        rows = max(1, CHUNK_ELEMENTS // len(self.chain.automaton.class_of_token))
         soft: list[Tensor] = []
-        scores = self._scores(head, hidden, temperature, rows, soft)
+        scores = self._scores(head, hidden, temperature, soft)
         weight = None if self._latest is None else self._latest.evidence.weight
         posterior = self.chain.posterior(Evidence.gathered(scores, len(hidden), self.chain.blocks, weight))
         self._latest = posterior
         argmax, logprob = posterior.most_probable()
         sampled, sampled_logprob = (argmax, logprob) if greedy else posterior.sample(uniforms)
-        top, top_logprob = self._top(posterior, len(hidden), rows)
+        top, top_logprob = self._top(posterior, len(hidden))
         prediction = Prediction(
             argmax=argmax,
             sampled=sampled,
@@ -87,20 +88,25 @@ class Constrained(Reader):
         path = self.chain.most_probable_path(posterior.evidence)
         return replace(prediction, argmax=path, logprob=posterior.log_probability(path))
 
-    def _scores(
-        self, head: Head, hidden: Tensor, temperature: float, rows: int, soft: list[Tensor]
-    ) -> Iterator[Tensor]:
-        """[n, V] of `rows` positions at a time: logits, adjusted, divided by the temperature. Adds to `soft` [n, D]."""
+    def _rows(self, elements: int) -> int:
+        """How many rows of the vocabulary hold so many elements."""
+        return max(1, elements // len(self.chain.automaton.class_of_token))
+
+    def _scores(self, head: Head, hidden: Tensor, temperature: float, soft: list[Tensor]) -> Iterator[Tensor]:
+        """[n, V] of some positions at a time: logits, adjusted, divided by the temperature. They become probabilities
+        once they have been used, and give `soft` [n, D]."""
+        rows = self._rows(KERNEL_CHUNK_ELEMENTS if head.read_by_kernel else CHUNK_ELEMENTS)
         for first in range(0, len(hidden), rows):
             logits = head.logits(hidden[first : first + rows])
             if self.adjust is not None:
                 self.adjust(logits, first)
             scores = keep_nucleus(logits.div_(temperature), self.top_p)
-            soft.append(head.soft_embedding(scores.softmax(-1)))
             yield scores
+            soft.append(head.soft_embedding(probabilities_of(head, scores)))
 
-    def _top(self, posterior: Posterior, positions: int, rows: int) -> tuple[Tensor, Tensor]:
+    def _top(self, posterior: Posterior, positions: int) -> tuple[Tensor, Tensor]:
         """The most probable tokens [C, k] under the constraint, and their log-probabilities."""
+        rows = self._rows(CHUNK_ELEMENTS)
         if not self.top:
             none = posterior.evidence.weight.new_zeros(positions, 0)
             return none.long(), none

@@ -52,35 +52,35 @@ def intersected_unions(a: Shapes, b: Shapes) -> Shapes:
     return list(dict.fromkeys(shape for shape in pairs if shape is not None))
 
 
-def negated(shapes: Shapes) -> Shapes:
-    """Everything else. Raises `NotNegatable`."""
+def negated(shapes: Shapes, whole: bool = True) -> Shapes:
+    """Everything else. Raises `NotNegatable`; unless `whole`, that part of it which can be told."""
     result = ANY_SHAPES
     for shape in shapes:
         others = [other for other in ANY_SHAPES if type(other) is not type(shape)]
-        result = _few(intersected_unions(result, others + shape.opposite()))
+        result = _few(intersected_unions(result, others + shape.opposite(whole)), whole)
     return [silent(shape) for shape in result]
 
 
-def without(shapes: Shapes, others: Shapes) -> Shapes:
+def without(shapes: Shapes, others: Shapes, whole: bool = True) -> Shapes:
     """The first less the others, pair by pair, of which only those that overlap must be negated. Raises
-    `NotNegatable`."""
+    `NotNegatable`; unless `whole`, that part of it which can be told."""
     for other in others:
-        shapes = _few([left for shape in shapes for left in _less(shape, other)])
+        shapes = _few([left for shape in shapes for left in _less(shape, other, whole)], whole)
     return list(dict.fromkeys(shapes))
 
 
-def _few(shapes: Shapes) -> Shapes:
-    if len(shapes) > MOST_LEFT:
+def _few(shapes: Shapes, whole: bool) -> Shapes:
+    if whole and len(shapes) > MOST_LEFT:
         raise NotNegatable("the opposite of so many alternatives")
-    return shapes
+    return shapes[:MOST_LEFT]
 
 
-def _less(shape: Shape, other: Shape) -> Shapes:
+def _less(shape: Shape, other: Shape, whole: bool) -> Shapes:
     if not intersected_unions(loosened([shape]), loosened([other])):
         return [shape]
     if isinstance(shape, ObjectShape) and isinstance(other, ObjectShape) and shape.is_closed and other.is_closed:
         return _less_closed(shape, other)
-    return intersected_unions([shape], [silent(opposite) for opposite in other.opposite()])
+    return intersected_unions([shape], [silent(opposite) for opposite in other.opposite(whole)])
 
 
 def _less_closed(shape: ObjectShape, other: ObjectShape) -> list[Shape]:

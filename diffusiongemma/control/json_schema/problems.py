@@ -31,18 +31,26 @@ def all_of(problems: list[Refusal]) -> Refusal:
 
 
 class Notes:
-    """Keywords that say nothing about values, and where the first of each stands."""
+    """Keywords that say nothing about values, and where the first of each stands; and those of which less
+    can be written than they allow."""
 
     def __init__(self) -> None:
         self._places: dict[tuple[str, str], list[str]] = {}
+        self.narrowed: dict[str, None] = {}  # in words
 
     def __call__(self, keyword: str, where: str, why: str) -> None:
         places = self._places.setdefault((keyword, why), [])
         if where not in places:
             places.append(where)
 
+    def narrow(self, keyword: str, where: str, why: str, how: str = "is written in part") -> None:
+        self.narrowed[f"{keyword!r} at {where or '/'} {how}: {why}"] = None
+
     @property
     def warnings(self) -> tuple[str, ...]:
+        return (*self._of_keywords(), *self.narrowed)
+
+    def _of_keywords(self) -> tuple[str, ...]:
         return tuple(
             f"{keyword!r} at {places[0] or '/'}"
             + (f" and {len(places) - 1} other places" if len(places) > 1 else "")

@@ -54,6 +54,10 @@ class _LeadsBack(Refusal):
     """Shapes are asked for while they are being found."""
 
 
+class _NotTold(Refusal):
+    """What is not allowed can't be told whole."""
+
+
 class SchemaReader:
     """Reads one schema document. Shapes are remembered by where their terms stand.
 
@@ -74,7 +78,7 @@ class SchemaReader:
 
     def shapes(self, terms: Terms) -> Shapes:
         """The union of shapes that a value meeting all terms has; [] if there is no such value, as far as seen."""
-        key = terms, self._negated and self._dialect.is_read_both_ways
+        key = terms, self._negated  # what is allowed may be told in part, what is not must be told whole
         if key not in self._shapes:
             if key in self._open:
                 where = terms[0].where or "/"
@@ -133,7 +137,7 @@ class SchemaReader:
             return True
         try:
             return any(self.possible(shape, depth - 1) for shape in self.shapes(terms))
-        except _LeadsBack:  # it is being looked through for what it is part of: no contradiction so far
+        except (_LeadsBack, _NotTold):  # it is being looked through, or can't be: no contradiction so far
             return True
 
     def property_terms(self, shape: ObjectShape, name: str) -> Terms:
@@ -160,7 +164,12 @@ class SchemaReader:
         try:
             return negated(shapes)
         except NotNegatable as error:
-            raise refusal("not", term.where, f"it needs {error}: say what is allowed instead") from error
+            why = f"it needs {error}: say what is allowed instead"
+            if self._negated:
+                told = refusal("not", term.where, why)
+                raise _NotTold(told.message, option=told.option) from error
+            self.notes.narrow("not", term.where, why)
+            return negated(shapes, whole=False)
 
     @contextmanager
     def _under_negation(self) -> Iterator[None]:
@@ -246,18 +255,25 @@ class SchemaReader:
                     mine = self._less(mine, others, f"{min(i, j)} and {max(i, j)}", where)
             union += [shape for shape in mine if shape not in union]
         if not union and not self._negated:
-            raise refusal("oneOf", where, "whatever meets one branch meets another too: use anyOf")
+            self.notes.narrow(
+                "oneOf", where, "whatever meets one branch meets another too: use anyOf", "allows nothing"
+            )
         return union
 
     def _overlap(self, a: Shapes, b: Shapes) -> bool:
-        return any(self.possible(shape) for shape in intersected_unions(loosened(a), loosened(b)))
+        with self._under_negation():  # what overlaps is not allowed
+            return any(self.possible(shape) for shape in intersected_unions(loosened(a), loosened(b)))
 
     def _less(self, mine: Shapes, others: Shapes, branches: str, where: str) -> Shapes:
         mend = f"a value can meet branches {branches}: part them by type, const or a required property, or use anyOf"
+        overlapping = [shape for shape in others if self._overlap(mine, [shape])]
         try:
-            left = without(mine, [shape for shape in others if self._overlap(mine, [shape])])
+            left = without(mine, overlapping)
         except NotNegatable as error:
-            raise refusal("oneOf", where, mend) from error
+            if self._negated:
+                raise refusal("oneOf", where, mend) from error
+            self.notes.narrow("oneOf", where, mend)
+            left = without(mine, overlapping, whole=False)
         return [shape for shape in left if self.possible(shape)]
 
     def not_(self, raw: Mapping[str, Any], where: str) -> Shapes:

@@ -49,12 +49,16 @@ NOTHING: Terms = (Term("(nothing)", False),)
 
 
 class NotNegatable(InputError):
-    """A schema whose opposite no automaton can guarantee."""
+    """A schema whose opposite no automaton can guarantee.
+
+    `opposite()` of a shape is all values of its type that it does not have, and raises this where some of them can't be
+    told; with `whole=False` it is those that can.
+    """
 
 
 @dataclass(frozen=True)
 class NullShape:
-    def opposite(self) -> list[Shape]:
+    def opposite(self, whole: bool = True) -> list[Shape]:
         return []
 
 
@@ -62,7 +66,7 @@ class NullShape:
 class BooleanShape:
     values: frozenset[bool] = frozenset({True, False})
 
-    def opposite(self) -> list[Shape]:
+    def opposite(self, whole: bool = True) -> list[Shape]:
         return [BooleanShape(frozenset({True, False}) - self.values)]
 
 
@@ -79,11 +83,11 @@ class StringShape:
     least: int = 0  # characters
     most: int | None = None
 
-    def opposite(self) -> list[Shape]:
-        if self.outer is lang.ANY_TEXT:
+    def opposite(self, whole: bool = True) -> list[Shape]:
+        if whole and self.outer is lang.ANY_TEXT:
             raise NotNegatable("the opposite of 'format'")
         shapes: list[Shape] = []
-        if self.content is not lang.ANY_TEXT:
+        if self.content is not lang.ANY_TEXT and self.outer is not lang.ANY_TEXT:
             shapes.append(StringShape(_all_but(self.outer or self.content), self.outer and _all_but(self.content)))
         if self.least:
             shapes.append(StringShape(most=self.least - 1))
@@ -119,8 +123,8 @@ class NumberShape:
     places: int = 0
     written: tuple[Decimal | None, Decimal | None] = (None, None)  # bounds of a format: they hold for what is written
 
-    def opposite(self) -> list[Shape]:
-        if self.has_divisor:
+    def opposite(self, whole: bool = True) -> list[Shape]:
+        if whole and self.has_divisor:
             raise NotNegatable("the opposite of 'multipleOf'")
         shapes: list[Shape] = []
         if self.low is not None:
@@ -140,6 +144,8 @@ class NumberShape:
         """The numbers as they may be written; a single one, as JSON writes it."""
         if self == NumberShape():
             return ANY_NUMBER
+        if self.whole is False and self.has_divisor and not self.places:
+            return lang.NEVER
         if self.written != (None, None):
             return self._in_format().language
         if self.low is not None and self.low == self.high:
@@ -212,19 +218,19 @@ class ArrayShape:
     def item(self, i: int) -> Terms:
         return self.prefix[i] if i < len(self.prefix) else self.rest
 
-    def opposite(self) -> list[Shape]:
-        if self.unique or (self.prefix and self.rest) or any(c.most is not None for c in self.contains):
+    def opposite(self, whole: bool = True) -> list[Shape]:
+        if whole and (self.unique or (self.prefix and self.rest) or any(c.most is not None for c in self.contains)):
             raise NotNegatable("the opposite of such an array")
         shapes: list[Shape] = [ArrayShape(most=self.least - 1)] if self.least else []
         if self.most is not None:
             shapes.append(ArrayShape(least=self.most + 1))
         for i, terms in enumerate(self.prefix):
             shapes += [ArrayShape(prefix=((),) * i + ((t.negation,),), least=i + 1) for t in terms]
-        shapes += [ArrayShape(contains=(Contains((t.negation,)),)) for t in self.rest]
+        shapes += [ArrayShape(contains=(Contains((t.negation,)),)) for t in self.rest if not self.prefix]
         for contains in self.contains:  # fewer than `least` items meet all terms
             if len(contains.terms) == 1 and contains.least == 1:
                 shapes.append(ArrayShape(rest=(contains.terms[0].negation,)))
-            else:
+            elif whole:
                 raise NotNegatable("the opposite of 'contains'")
         return shapes
 
@@ -295,10 +301,10 @@ class ObjectShape:
         found = self.rests[0].additional if len(self.rests) == 1 else ()
         return found if len(found) == 1 and found[0].raw is False and not found[0].negated else NOTHING
 
-    def opposite(self) -> list[Shape]:
-        if self.names or any(other.matches or other.terms for other in self.others):
+    def opposite(self, whole: bool = True) -> list[Shape]:
+        if whole and (self.names or any(other.matches or other.terms for other in self.others)):
             raise NotNegatable("the opposite of an object with rules for the names of its properties")
-        if any(rest.unevaluated for rest in self.rests):
+        if whole and any(rest.unevaluated for rest in self.rests):
             raise NotNegatable("the opposite of 'unevaluatedProperties'")
         return self.broken_rules()
 
@@ -317,7 +323,7 @@ class ObjectShape:
             shapes.append(ObjectShape(most=self.least - 1))
         if self.most is not None:
             shapes.append(ObjectShape(least=self.most + 1))
-        for rest in self.rests:
+        for rest in (rest for rest in self.rests if not rest.unevaluated):
             shapes += [ObjectShape(others=(broken,)) for broken in rest.broken()]
         for other in self.others:
             named = tuple((name, ()) for name in sorted(other.names))

@@ -63,7 +63,7 @@ def _widest(reader: SchemaReader, reaches: Sequence[Reach]) -> lang.Language:
         raise attempts.refused
     if language is lang.NEVER:
         message = "no finite JSON value meets it: look for contradictions or recursion without an end"
-        raise InputError(message, option="json_schema")
+        raise InputError("; ".join([message, *reader.notes.narrowed]), option="json_schema")
     return language
 
 
