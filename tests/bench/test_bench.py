@@ -157,3 +157,15 @@ def test_what_a_constraint_adds_to_a_step():
     (row,) = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert row["step_ms"] > row["read_ms"] > 0 and row["moves"] > 1000
     assert row["overhead"] < 1 and row["overhead_with_path"] < 1
+
+
+def test_quality_asks_as_many_of_each_task_as_it_is_told_and_ends_with_the_table(tmp_path):
+    text = tmp_path / "text.md"
+    text.write_text("A canvas is the block of tokens being denoised.\n\n" * 20)
+    command = [sys.executable, str(BENCH / "quality.py"), "--models", "nano", "--schemes", "int8", "--text", str(text)]
+    command += ["--questions", "2", "0", "1", "--out", str(tmp_path / "figures.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    rows = [row for row in json.loads((tmp_path / "figures.json").read_text())["rows"] if "task" in row]
+    assert [(row["task"], row["n"]) for row in rows] == [("sudoku", 2), ("repair", 1)]
+    line = done.stdout.splitlines()[-1]
+    assert line.startswith("| nano int8 | ") and "(n = 2)" in line and "(n = 1)" in line
