@@ -348,7 +348,7 @@ OF_DECODING: Mapping[str, Option] = {row.name: row for row in _ROWS if row.panel
 # --- what type checkers know of them --------------------------------------------------------------------------------
 
 Mode = Literal["auto", "diffusion", "ar"]
-Verify = Literal["never", "unconverged", "always"]
+Verify = Literal["never", "unconverged", "surprising", "always"]
 
 
 class DecodingOptions(TypedDict, total=False):

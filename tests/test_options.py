@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import diffusiongemma as dg
+from diffusiongemma import options
 from diffusiongemma.cli import build
 from diffusiongemma.diffusion.samplers import SAMPLERS, Confidence, EntropyBound, FixedK
 from diffusiongemma.diffusion.stop import Never
@@ -111,3 +113,8 @@ def test_an_unknown_option_is_answered_with_all_there_are(nano):
     with pytest.raises(dg.InputError, match="unknown option 'regex'") as caught:
         nano.infill("a", "b", regex="c")
     assert "regex," not in str(caught.value)
+
+
+def test_type_checkers_know_every_choice():
+    assert get_args(options.Verify) == options.VERIFY
+    assert set(get_args(options.Mode)) == set(options.MODES)

@@ -61,7 +61,7 @@ CONTINUED = _question("N", "text: passages to continue, 0 for none.")
 MODE = _way("diffusion|ar|both", "Whole canvases, token by token, or both side by side.")
 STEPS = _way("N", "Most denoise steps of a canvas; repeat to compare. (default: the checkpoint's)")
 VERIFY = _way(
-    "never|unconverged|always",
+    "never|unconverged|surprising|always",
     "Which canvases the encoder checks, as in `run`; repeat to compare. (default: the checkpoint's)",
 )
 CONSTRAINED = "sudoku, extraction: also with answers held to what is known of them: givens and digits, the schema."
