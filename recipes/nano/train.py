@@ -2,9 +2,9 @@
 
 `base` makes nano-base, from random weights; `skills` with `--init` makes nano of it, and `sudoku` teaches it that one
 skill. `more-skills` and `more-sudoku` go on with what these made, and `own-skills` and `own-sudoku` with `--rollouts`
-learn from the canvases that such a model makes itself. `talk` with `--experts` teaches more to such a model without a
-change to how it solves sudokus (`recipes.nano.apart`). `everyday` teaches all that people try first at once, to a
-model that `--grow` makes wider, and `own-everyday` goes on from it. The directory gets everything that `load` and
+learn from the canvases that such a model makes itself. `talk` and `modest` with `--experts` teach more to such a model
+without a change to how it solves sudokus (`recipes.nano.apart`). `everyday` teaches all that people try first at once,
+to a model that `--grow` makes wider, and `own-everyday` goes on from it. The directory gets everything that `load` and
 transformers need; the tokenizer is copied from the package. `--resume` goes on with a run that was stopped or killed.
 In two processes: `torchrun --nproc-per-node 2 -m recipes.nano train …`.
 """
@@ -86,7 +86,7 @@ def decoding_rules(config: ModelConfig, tokenizer: Any) -> Decoding:
         temperature=Temperature(0.8, 1.0),
         # Texts stand still long before they are sure of themselves, and the encoder knows them better.
         patience=6,
-        verify="unconverged",
+        verify="surprising",
     )
 
 
