@@ -240,10 +240,15 @@ def recorded(model: Model) -> Iterator[list[list[Tensor]]]:
 
 @torch.no_grad()
 def met_by(
-    model: Model, prompts: list[list[int]], decoding: Decoding, rng: np.random.Generator, old: int | None = None
+    model: Model,
+    prompts: list[list[int]],
+    decoding: Decoding,
+    rng: np.random.Generator,
+    old: int | None = None,
+    decoder: Model | None = None,
 ) -> Met:
     """What is met while prompts are read, and while the first canvases behind them are decoded, by the `old`
-    experts."""
+    experts; with a `decoder`, what that one meets on its canvases behind what the model has read, alone."""
     config = model.config
     with recorded(model) as reading:
         cache = [_encode(model, ids, reading) for ids in prompts]
@@ -252,10 +257,12 @@ def met_by(
         Canvas.open(row, config.canvas_length, config.vocab_size, Noise(int(seed), 0), decoding, model.device)
         for row, seed in zip(cache, seeds, strict=True)
     ]
-    with recorded(model) as denoising:
+    with recorded(decoder or model) as denoising:
         while going:
-            denoise_step(model, going)
+            denoise_step(decoder or model, going)
             going = [canvas for canvas in going if not canvas.done]
+    if decoder is not None:
+        reading = [[x[:0] for x in inputs] for inputs in reading]
     read, denoised = (torch.stack([torch.cat(parts) for parts in seen]) for seen in (reading, denoising))
     kept = torch.from_numpy(rng.random(denoised.shape[1]) < SHARE)
     return _met(model, torch.cat([read, denoised[:, kept]], 1), old)

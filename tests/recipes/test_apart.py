@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,14 @@ from diffusiongemma.train.run import Run
 from diffusiongemma.train.trainer import train
 from diffusiongemma.weights.checkpoint import load_model
 from diffusiongemma.weights.locate import ASSETS
-from recipes.nano import apart, everyday
+from recipes.nano import apart, everyday, hold
 from recipes.nano.__main__ import main
 from recipes.nano.apart import Apart, Met, Texts, met_by, met_reading, set_routers, shares_chosen, train_new_experts
 from recipes.nano.grow import with_experts
 
 OLD = TINY.num_experts
 KNOWN = [[1, 2, 3], [4, 5, 6, 7, 8], [9], [3, 1, 4, 1, 5, 9, 2]]
+DECODING = Decoding(steps=6, eos_token_ids=(0,))
 NEW = [[30, 31, 32, 33], [40, 39, 38], [35, 36, 37, 34, 33, 32]]
 
 
@@ -41,7 +43,7 @@ def read(prompts: list[list[int]]) -> list[Tokenised]:
 
 
 def met(model, prompts=KNOWN) -> Met:
-    return met_by(model, prompts, Decoding(steps=6, eos_token_ids=(0,)), np.random.default_rng(0))
+    return met_by(model, prompts, DECODING, np.random.default_rng(0))
 
 
 def logits(model, ids: list[int]) -> torch.Tensor:
@@ -96,6 +98,18 @@ def test_new_experts_begin_with_what_the_old_ones_do(teacher):
     for layer in larger.backbone.layers:
         layer.experts.down_proj.data[OLD:] = layer.experts.down_proj.data[OLD:].flip(0)
     assert float((logits(larger, NEW[0]) - logits(teacher, NEW[0])).norm()) > 0.1 * float(was.norm())
+
+
+def test_new_experts_are_held_from_canvases(teacher):
+    """What is met on canvases goes to the old experts again, what is read as before."""
+    larger, texts = with_experts(teacher, 2 * OLD).eval(), met_reading(teacher, read(NEW))
+    set_routers(larger, met(teacher), texts, OLD, seed=0)
+    seen = met_by(larger, NEW, DECODING, np.random.default_rng(0), OLD, decoder=teacher)
+    assert seen.inputs.shape[1] < 4 * DECODING.steps * len(NEW) * WIDTH * apart.SHARE  # no prompts
+    chosen, was = shares_chosen(seen, larger, OLD), shares_chosen(texts, larger, OLD)
+    hold.hold(larger, seen, texts, OLD)
+    assert max(chosen) > 0.2 > 0.1 > max(shares_chosen(seen, larger, OLD))
+    assert min(shares_chosen(texts, larger, OLD)) > 0.6 * min(was)
 
 
 def test_training_leaves_what_was_there(teacher):
@@ -178,8 +192,23 @@ def test_the_commands(tmp_path: Path, monkeypatch, capsys):
     del further[at : at + 2]
     further[1], further[further.index("--init") + 1] = str(tmp_path / "further"), str(tmp_path / "out")
     main([*further, "--steps", "1"])
+    monkeypatch.setattr(hold, "TEXTS", 8)
+    monkeypatch.setattr(hold, "TOGETHER", 2)
+    shutil.copytree(tmp_path / "further", tmp_path / "held")
+    main(
+        [
+            "hold",
+            str(tmp_path / "further"),
+            str(tmp_path / "held"),
+            "--canvases",
+            "4",
+            "--met",
+            str(tmp_path / "met.npz"),
+            *cache,
+        ]
+    )
     old = before.state_dict()
-    for name in ("out", "further"):
+    for name in ("out", "further", "held"):
         made = load_model(tmp_path / name, torch.bfloat16).state_dict()
         assert made.keys() == old.keys() and all(torch.equal(made[k][: len(x)], x) for k, x in old.items())
         assert sum(len(made[k]) == len(x) + 4 for k, x in old.items()) == 4 * 6
