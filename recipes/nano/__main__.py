@@ -6,13 +6,12 @@ import argparse
 from collections.abc import Sequence
 
 from diffusiongemma.errors import UserError
-from recipes.nano import apart, first_words, glyphs, hold, marks, mean, refit, sight, tokenizer, tower, train
+from recipes.nano import apart, first_words, glyphs, marks, mean, refit, sight, tokenizer, tower, train
 
 STAGES = {
     "tokenizer": tokenizer,
     "train": train,
     "met": apart,
-    "hold": hold,
     "mean": mean,
     "digits": glyphs,
     "tower": tower,

@@ -1,4 +1,4 @@
-"""`python -m recipes.nano met OUT.npz`: the router inputs that a model meets while it solves sudokus, layer by layer.
+"""`python -m recipes.nano met OUT.npz`: the router inputs that a model meets on its canvases and in sudokus, by layer.
 
 `train --experts N --met OUT.npz` gives a model N more experts in each layer and trains these alone. A token's result
 depends on the experts that its router chooses and on nothing else of them, so it stays as it was, to the last bit,
@@ -32,7 +32,7 @@ from diffusiongemma.train.data import Tokenised, collate, tokenise
 from diffusiongemma.train.mixtures import Source, mixed_source
 from diffusiongemma.train.rolling import encoder_loss
 from diffusiongemma.train.runtime import seed_of
-from recipes.nano.everyday import FEWEST_GIVENS, board_source
+from recipes.nano.everyday import FEWEST_GIVENS, apart_recipe, board_source
 from recipes.nano.mixtures import DataDirs, _seeds
 from recipes.nano.sources import boards
 
@@ -245,10 +245,10 @@ def met_by(
     decoding: Decoding,
     rng: np.random.Generator,
     old: int | None = None,
-    decoder: Model | None = None,
+    prompts_too: bool = True,
 ) -> Met:
-    """What is met while prompts are read, and while the first canvases behind them are decoded, by the `old`
-    experts; with a `decoder`, what that one meets on its canvases behind what the model has read, alone."""
+    """What is met while the first canvases behind prompts are decoded, by the `old` experts, and while the prompts are
+    read."""
     config = model.config
     with recorded(model) as reading:
         cache = [_encode(model, ids, reading) for ids in prompts]
@@ -257,15 +257,13 @@ def met_by(
         Canvas.open(row, config.canvas_length, config.vocab_size, Noise(int(seed), 0), decoding, model.device)
         for row, seed in zip(cache, seeds, strict=True)
     ]
-    with recorded(decoder or model) as denoising:
+    with recorded(model) as denoising:
         while going:
-            denoise_step(decoder or model, going)
+            denoise_step(model, going)
             going = [canvas for canvas in going if not canvas.done]
-    if decoder is not None:
-        reading = [[x[:0] for x in inputs] for inputs in reading]
     read, denoised = (torch.stack([torch.cat(parts) for parts in seen]) for seen in (reading, denoising))
-    kept = torch.from_numpy(rng.random(denoised.shape[1]) < SHARE)
-    return _met(model, torch.cat([read, denoised[:, kept]], 1), old)
+    kept = denoised[:, torch.from_numpy(rng.random(denoised.shape[1]) < SHARE)]
+    return _met(model, torch.cat([read, kept], 1) if prompts_too else kept, old)
 
 
 @torch.no_grad()
@@ -310,7 +308,8 @@ def sudokus(tokenizer: Any, config: Any, dirs: DataDirs) -> Source:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path, metavar="OUT.npz")
     parser.add_argument("--model", default="nano", help="which one; default nano")
-    parser.add_argument("--canvases", type=int, default=1000, help="that it decodes")
+    parser.add_argument("--sudokus", type=int, default=512, help="that it reads and solves")
+    parser.add_argument("--canvases", type=int, default=256, help="of other answers, that it decodes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="where seed puzzles are kept")
 
@@ -320,11 +319,15 @@ def run(options: argparse.Namespace) -> None:
 
     loaded = dg.load(options.model, dtype="float32")
     model, decoding = loaded.network, loaded.generation
-    source = sudokus(loaded.tokenizer, model.config, DataDirs(options.cache))
-    rng = np.random.default_rng(options.seed)
+    dirs, rng = DataDirs(options.cache), np.random.default_rng(options.seed)
+    boards = sudokus(loaded.tokenizer, model.config, dirs)
+    talk = mixed_source(
+        *((part.source, part.share) for part in apart_recipe(loaded.tokenizer, model.config, dirs, "talk").parts)
+    )
     parts: list[Met] = []
-    for made in range(0, options.canvases, TOGETHER):
-        prompts = [example.prompt for example in source(rng, min(TOGETHER, options.canvases - made), 0)]
-        parts.append(met_by(model, prompts, decoding, rng))
-        print(f"{made + len(prompts)} of {options.canvases} canvases", flush=True)
+    for source, count in ((boards, options.sudokus), (talk, options.canvases)):
+        for made in range(0, count, TOGETHER):
+            prompts = [example.prompt for example in source(rng, min(TOGETHER, count - made), 0)]
+            parts.append(met_by(model, prompts, decoding, rng, prompts_too=source is boards))
+            print(f"{made + len(prompts)} of {count} canvases", flush=True)
     Met.joined(parts).save(options.out)

@@ -38,7 +38,7 @@ from diffusiongemma.weights.checkpoint import load_model
 from diffusiongemma.weights.generation import decoding_files
 from diffusiongemma.weights.locate import ASSETS, choose_device
 from diffusiongemma.weights.saving import save_model
-from recipes.nano.apart import Apart, Met, Texts, met_by, met_reading, set_routers, sudokus, train_new_experts
+from recipes.nano.apart import Apart, Met, Texts, met_reading, set_routers, sudokus, train_new_experts
 from recipes.nano.everyday import EVERYDAY, TAUGHT, apart_texts
 from recipes.nano.grow import grown, with_experts
 from recipes.nano.mixtures import RECIPES as SKILLS
@@ -220,14 +220,12 @@ def _also(options: argparse.Namespace, model: Model, tokenizer: Any) -> Also | N
 
 
 def _wanted(model: Model, tokenizer: Any, dirs: DataDirs, seed: int, old: int) -> tuple[Met, Met]:
-    """What routers read of talk, while the encoder reads it and while it is asked for, and of solved sudokus that the
-    encoder reads: it is to learn how little it knows of them."""
-    rng, decoding = np.random.default_rng(seed), decoding_rules(model.config, tokenizer)
+    """What routers read while the encoder reads talk, and solved sudokus: it is to learn how little it knows of
+    them."""
+    rng = np.random.default_rng(seed)
     talked = RECIPES["talk"](tokenizer, model.config, dirs).parts[0].draw(rng, TO_BE_SET, 0)
     solved = sudokus(tokenizer, model.config, dirs)(rng, TO_BE_SET // 8, 0)
-    asked = met_by(model, [e.prompt for e in talked[: TO_BE_SET // 8]], decoding, rng, old)
-    read = met_reading(model, talked, old=old)
-    return Met.joined([read, asked]), met_reading(model, solved, answers=True, old=old)
+    return met_reading(model, talked, old=old), met_reading(model, solved, answers=True, old=old)
 
 
 def _train(options: argparse.Namespace) -> None:

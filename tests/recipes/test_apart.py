@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from diffusiongemma.train.run import Run
 from diffusiongemma.train.trainer import train
 from diffusiongemma.weights.checkpoint import load_model
 from diffusiongemma.weights.locate import ASSETS
-from recipes.nano import apart, everyday, hold
+from recipes.nano import apart, everyday
 from recipes.nano.__main__ import main
 from recipes.nano.apart import Apart, Met, Texts, met_by, met_reading, set_routers, shares_chosen, train_new_experts
 from recipes.nano.grow import with_experts
@@ -100,16 +99,11 @@ def test_new_experts_begin_with_what_the_old_ones_do(teacher):
     assert float((logits(larger, NEW[0]) - logits(teacher, NEW[0])).norm()) > 0.1 * float(was.norm())
 
 
-def test_new_experts_are_held_from_canvases(teacher):
-    """What is met on canvases goes to the old experts again, what is read as before."""
-    larger, texts = with_experts(teacher, 2 * OLD).eval(), met_reading(teacher, read(NEW))
-    set_routers(larger, met(teacher), texts, OLD, seed=0)
-    seen = met_by(larger, NEW, DECODING, np.random.default_rng(0), OLD, decoder=teacher)
-    assert seen.inputs.shape[1] < 4 * DECODING.steps * len(NEW) * WIDTH * apart.SHARE  # no prompts
-    chosen, was = shares_chosen(seen, larger, OLD), shares_chosen(texts, larger, OLD)
-    hold.hold(larger, seen, texts, OLD)
-    assert max(chosen) > 0.2 > 0.1 > max(shares_chosen(seen, larger, OLD))
-    assert min(shares_chosen(texts, larger, OLD)) > 0.6 * min(was)
+def test_canvases_can_be_met_without_their_prompts(teacher):
+    whole, canvases = (
+        met_by(teacher, KNOWN, DECODING, np.random.default_rng(0), prompts_too=both) for both in (True, False)
+    )
+    assert torch.equal(whole.inputs[:, sum(map(len, KNOWN)) :], canvases.inputs) and canvases.bars.shape[1] > 0
 
 
 def test_training_leaves_what_was_there(teacher):
@@ -181,7 +175,7 @@ def test_the_commands(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.setattr(apart, "FITTED", 3)
     monkeypatch.setattr("recipes.nano.train.TO_BE_SET", 8)
     nano, cache = str(ASSETS / "nano"), ["--cache", str(tmp_path)]
-    main(["met", str(tmp_path / "met.npz"), "--canvases", "4", *cache])
+    main(["met", str(tmp_path / "met.npz"), "--sudokus", "4", "--canvases", "2", *cache])
     command = ["train", str(tmp_path / "out"), "--recipe", "talk", "--init", nano, "--experts", "4", "--batch", "2"]
     command += ["--met", str(tmp_path / "met.npz"), "--texts", "4", "--precision", "float32", *cache]
     main([*command, "--steps", "1"])
@@ -192,23 +186,8 @@ def test_the_commands(tmp_path: Path, monkeypatch, capsys):
     del further[at : at + 2]
     further[1], further[further.index("--init") + 1] = str(tmp_path / "further"), str(tmp_path / "out")
     main([*further, "--steps", "1"])
-    monkeypatch.setattr(hold, "TEXTS", 8)
-    monkeypatch.setattr(hold, "TOGETHER", 2)
-    shutil.copytree(tmp_path / "further", tmp_path / "held")
-    main(
-        [
-            "hold",
-            str(tmp_path / "further"),
-            str(tmp_path / "held"),
-            "--canvases",
-            "4",
-            "--met",
-            str(tmp_path / "met.npz"),
-            *cache,
-        ]
-    )
     old = before.state_dict()
-    for name in ("out", "further", "held"):
+    for name in ("out", "further"):
         made = load_model(tmp_path / name, torch.bfloat16).state_dict()
         assert made.keys() == old.keys() and all(torch.equal(made[k][: len(x)], x) for k, x in old.items())
         assert sum(len(made[k]) == len(x) + 4 for k, x in old.items()) == 4 * 6
