@@ -86,7 +86,7 @@ def decoding_rules(config: ModelConfig, tokenizer: Any) -> Decoding:
         temperature=Temperature(0.8, 1.0),
         # Texts stand still long before they are sure of themselves, and the encoder knows them better.
         patience=6,
-        verify="surprising",
+        verify="unconverged",
     )
 
 
