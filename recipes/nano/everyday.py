@@ -36,7 +36,10 @@ from recipes.nano.sources.sentences import Sentences, of_definitions, of_writer
 
 Make = partial[Example]  # a generator of examples that lacks but the random numbers
 
-ANSWERED = frozenset(("capital", "opposite", "plural", "past", "young", "colour", "made of", "neighbour"))
+ANSWERED = frozenset((  # of facts, those that are asked for first and learnt soonest
+    "capital", "colour", "continent", "count", "country", "goodbye abroad", "hello abroad", "legs", "made of",
+    "neighbour", "opposite", "past", "plural", "quality", "sound", "thanks abroad", "young",
+))  # fmt: skip
 FEWEST_GIVENS, MOST_GIVENS = 21, 50  # of sudokus
 PICTURES = 0.25  # of them shown, not typed
 MANY_ANSWERS = (verses.generate, writing.generate)  # to one request
@@ -89,8 +92,8 @@ def longer_texts(materials: Materials) -> list[tuple[Make, float]]:
 
 
 def modest_answers(materials: Materials) -> list[tuple[Make, float]]:
-    """What a model is taught that is not trained long enough for facts and sums: to talk about itself, what it could
-    answer before, to mend texts, and to say that the rest is beyond it."""
+    """What a model is taught that is not trained long enough for all facts: to talk about itself, what it could answer
+    before, the smallest sums, to mend texts, and to say that the rest is beyond it."""
 
     def beyond(make: Make, answer: str, known: frozenset[str] = frozenset()) -> Make:
         return partial(declining.generate_beyond, make=make, answer=answer, known=known)
@@ -98,13 +101,14 @@ def modest_answers(materials: Materials) -> list[tuple[Make, float]]:
     facts = partial(knowledge.generate, split="train")
     return [
         (partial(talk.generate, split="train"), 8.0),
-        (partial(TASKS["answers"].generate, split="train"), 3.0),
-        (partial(knowledge.generate, split="train", kinds=sorted(ANSWERED)), 2.0),
-        (beyond(facts, declining.UNKNOWN, ANSWERED), 3.0),
+        (partial(TASKS["answers"].generate, split="train"), 4.0),
+        (partial(knowledge.generate, split="train", kinds=sorted(ANSWERED)), 5.0),
+        (beyond(facts, declining.UNKNOWN, ANSWERED), 2.5),
         (beyond(partial(explanations.generate, split="train"), declining.UNKNOWN), 1.5),
         (beyond(partial(deciding.generate, split="train"), declining.UNKNOWN), 0.8),
         (beyond(partial(lists.generate, split="train"), declining.NO_LIST), 1.5),
-        (beyond(partial(sums.generate, split="train"), declining.NO_SUM), 2.5),
+        (partial(declining.generate_small_sum, split="train"), 3.0),
+        (partial(declining.generate_larger_sum, split="train"), 2.0),
         (beyond(partial(verses.generate, split="train"), declining.NO_TEXT), 1.5),
         (partial(declining.generate, split="train", nouns=materials.unknown), 2.0),
         (partial(summing_up.generate, split="train"), 0.8),
@@ -117,8 +121,8 @@ def modest_texts(materials: Materials) -> list[tuple[Make, float]]:
     return [
         (partial(editing.generate, split="train", sentences=materials.sentences), 3.0),
         (partial(reading.generate_extraction, split="train"), 4.0),
-        (partial(extraction.generate, split="train"), 3.0),
-        (partial(TASKS["repair"].generate, split="train"), 3.0),
+        (partial(extraction.generate, split="train"), 4.5),
+        (partial(TASKS["repair"].generate, split="train"), 4.5),
     ]
 
 
