@@ -112,14 +112,14 @@ def modest_answers(materials: Materials) -> list[tuple[Make, float]]:
         (beyond(partial(verses.generate, split="train"), declining.NO_TEXT), 1.5),
         (partial(declining.generate, split="train", nouns=materials.unknown), 2.0),
         (partial(summing_up.generate, split="train"), 0.8),
-        (partial(mending.generate, split="train", sentences=materials.sentences), 6.0),
+        (partial(mending.generate, split="train", sentences=materials.sentences), 9.0),
     ]
 
 
 def modest_texts(materials: Materials) -> list[tuple[Make, float]]:
     """Texts to change and to read."""
     return [
-        (partial(editing.generate, split="train", sentences=materials.sentences), 3.0),
+        (partial(editing.generate, split="train", sentences=materials.sentences), 4.0),
         (partial(reading.generate_extraction, split="train"), 4.0),
         (partial(extraction.generate, split="train"), 4.5),
         (partial(TASKS["repair"].generate, split="train"), 4.5),
