@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast, overload
 
@@ -51,7 +52,7 @@ from diffusiongemma.weights.opening import Checkpoint
 from diffusiongemma.weights.packed_modules import packed_of
 from diffusiongemma.weights.placing import Placement
 from diffusiongemma.weights.saving import save_model
-from diffusiongemma.weights.skills import load_skills, sees
+from diffusiongemma.weights.skills import abilities, load_skills, sees
 
 if TYPE_CHECKING:
     from diffusiongemma.engine.session import Session
@@ -136,8 +137,19 @@ class DiffusionGemma:
 
     @cached_property
     def skills(self) -> tuple[str, ...]:
-        """What the checkpoint says it was taught: names of `tasks`, such as "sudoku"; none where it does not say."""
+        """What the checkpoint says it was taught, such as "sudoku"; none where it does not say."""
         return load_skills(self.directory)
+
+    @property
+    def about(self) -> str:
+        """What the model is and can do, in two sentences; "" where the checkpoint does not say what it was taught."""
+        return abilities(self.directory.name, self.parameters, self.skills)
+
+    @property
+    def parameters(self) -> int:
+        """How many weights the text model has, packed ones too."""
+        packed = sum(prod(weight.shape) for weight in packed_of(self.network).values())
+        return packed + sum(parameter.numel() for parameter in self.network.parameters())
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

@@ -67,6 +67,8 @@ class Chat:
             raise InputError("stdin is closed: there is nobody to talk with")
         self._reset("")
         if sys.stdin.isatty():
+            if self.model.about:
+                say(self.model.about)
             say("/help for commands, Ctrl-C stops an answer, Ctrl-D leaves")
         while not self.done:
             try:

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -89,7 +88,8 @@ def trial(name: str, device: str, devices: str | None = None) -> list[Check]:
 
         loaded = load(name, device=device, devices=devices)
         memory = Check(f"memory for {name}", True, str(found))
-        return [memory, _loaded(name, loaded), *_layouts(loaded), _generation(loaded)]
+        taught = [Check(f"what {name} is", True, loaded.about)] if loaded.about else []
+        return [memory, _loaded(name, loaded), *taught, *_layouts(loaded), _generation(loaded)]
     except UserError as error:
         return [Check(f"model {name}", False, str(error), "reinstall the package, or give another --model")]
     except Exception as error:  # whatever a broken installation raises
@@ -182,11 +182,7 @@ def _video() -> Check:
 
 
 def _loaded(name: str, model: DiffusionGemma) -> Check:
-    from diffusiongemma.weights.packed_modules import packed_of
-
-    packed = sum(prod(weight.shape) for weight in packed_of(model.network).values())
-    size = packed + sum(p.numel() for p in model.network.parameters())
-    found = f"{size / 1e6:,.1f} M parameters in {str(model.network.dtype).removeprefix('torch.')}"
+    found = f"{model.parameters / 1e6:,.1f} M parameters in {str(model.network.dtype).removeprefix('torch.')}"
     return Check(f"model {name}", True, f"{found} on {model.placement or model.device}")
 
 

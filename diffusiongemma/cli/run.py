@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -73,6 +74,8 @@ def run(
     loaded = open_model(model, loading, quiet)
     _check_sight(loaded, model, image, video, quiet)
     text = text or (_request_of_pictures(loaded) if image else "")
+    if loaded.about and not quiet and sys.stderr.isatty():
+        say(loaded.about)
     if think and loaded.skills and "thinking" not in loaded.skills and not quiet:
         say(f"{model} was not taught to think first: its answer may be worse for it", "yellow")
     board = None if image or video or think else _sudoku(loaded, text, options)

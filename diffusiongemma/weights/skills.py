@@ -1,4 +1,4 @@
-"""What a checkpoint was taught, as `skills.json` beside its weights says: a list of names of `tasks`."""
+"""What a checkpoint was taught, as `skills.json` beside its weights says: a list of names, most of them of `tasks`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 SKILLS = "skills.json"
-IMAGES, SUDOKU_PICTURES = "images", "sudoku-pictures"
+IMAGES, SUDOKU_PICTURES, SMALL_TALK = "images", "sudoku-pictures", "small-talk"
+# What a model with it can do.
+WORDS = {
+    "sudoku": "solve sudokus",
+    SUDOKU_PICTURES: "solve square pictures of them",
+    "extraction": "find facts in a few sentences",
+    "repair": "mend and change short texts",
+    "answers": "answer simple questions",
+    SMALL_TALK: "talk a little about itself",
+}
+
+
+def abilities(name: str, parameters: int, skills: Sequence[str]) -> str:
+    """What a model is and can do, in two sentences; "" of one that does not say what it was taught."""
+    if not skills:
+        return ""
+    size = f"{parameters / 1e6:.1f} million" if parameters < 1e9 else f"{parameters / 1e9:.0f} billion"
+    *others, last = sorted((WORDS.get(skill, skill) for skill in skills), key=[*WORDS.values(), *skills].index)
+    taught = f"{', '.join(others)} and {last}" if others else last
+    rest = "says that it does not know, or makes something up" if SMALL_TALK in skills else "makes something up"
+    return f"{name} has {size} parameters and was taught to {taught}. Whatever else you ask, it {rest}."
 
 
 def sees(skills: Sequence[str]) -> bool:

@@ -93,6 +93,7 @@ class InfoReply(Reply):
     skills: list[str] = Field(
         description="what a small model was taught, where it says so; an answer to all else is chance"
     )
+    about: str = Field(description='the same in two sentences; "" where it does not say')
     links: dict[str, str] = Field(description="addresses of the project, by what they are")
     modes: list[str]
     samplers: list[str]

@@ -83,21 +83,6 @@ export function fitting(info, prompts) {
   return known.length ? known : prompts;
 }
 
-/** What a small model can do, in a sentence; "" for one that does not say. */
-export function abilities(info) {
-  const skills = info?.skills ?? [];
-  if (!skills.length) return "";
-  const words = skills.map((skill) => SKILLS[skill] ?? skill);
-  const size = info.parameters < 1e9 ? `${(info.parameters / 1e6).toFixed(1)} million` : `${(info.parameters / 1e9).toFixed(0)} billion`;
-  return `${info.model} has ${size} parameters and was taught ${listed(words)}. Whatever else you ask, it makes something up.`;
-}
-
-const SKILLS = { sudoku: "sudoku", "sudoku-pictures": "solving square pictures of sudokus", extraction: "finding facts in a few sentences", repair: "mending and changing short texts", answers: "short answers to simple questions" };
-
-function listed(words) {
-  return words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} and ${words.at(-1)}`;
-}
-
 /** A text field that grows with what is typed, in whole lines. */
 export function growing(area) {
   const fit = () => {

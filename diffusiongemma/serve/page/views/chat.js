@@ -3,7 +3,7 @@
 import { conversationBody, readBoard, watch } from "../api.js";
 import { answerPattern } from "../board.js";
 import { CanvasView } from "../canvas.js";
-import { Options, Runner, abilities, action, examples, field, fileButton, fill, fitting, growing } from "../form.js";
+import { Options, Runner, action, examples, field, fileButton, fill, fitting, growing } from "../form.js";
 import { markdown } from "../markdown.js";
 import { Player } from "../player.js";
 import { slowed } from "../slow.js";
@@ -34,7 +34,7 @@ export class ChatView {
     this.runner = new Runner("Send", (signal) => this.#send(signal), (message) => (this.status.textContent = message));
     const attach = info?.images && fileButton("Add an image", "image/*", (file) => this.#attach(file));
     const thinks = !info?.skills?.length;
-    const said = abilities(info);
+    const said = info?.about;
     this.empty = el("div", { class: "chat-empty" },
       el("h2", {}, "Ask, and watch the answer settle"), said && el("p", { class: "hint" }, said),
       said && el("p", { class: "hint" }, "It answers each message by itself: it was not taught to converse."),

@@ -3,7 +3,7 @@
 import { chatBody, watch } from "../api.js";
 import { answerPattern, isSolved, parseBoard, puzzlePrompt, shuffled } from "../board.js";
 import { CanvasView } from "../canvas.js";
-import { Runner, abilities } from "../form.js";
+import { Runner } from "../form.js";
 import { Grid, squaresOf, squaresOfAnswer } from "../grid.js";
 import { Player } from "../player.js";
 import { slowed } from "../slow.js";
@@ -48,7 +48,7 @@ export class HomeView {
   /** What the server says of itself; the recording plays before that is known. */
   inform(info) {
     this.info = info;
-    this.about.textContent = abilities(info);
+    this.about.textContent = info?.about ?? "";
     const solves = !info?.skills?.length || info.skills.includes("sudoku");
     this.runner.button.hidden = !solves;
   }
