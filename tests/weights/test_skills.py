@@ -9,9 +9,10 @@ from diffusiongemma.weights.skills import SMALL_TALK, WORDS, abilities
 
 def test_what_a_model_can_do_is_told_in_two_sentences():
     assert abilities("solver", 2_100_000, ["sudoku"]) == (
-        "solver has 2.1 million parameters and was taught to solve sudokus. Whatever else you ask, it makes something up."
+        "solver has 2.1 million parameters and was taught to solve sudokus. "
+        "Whatever else you ask, it makes something up."
     )
-    told = abilities("small", 25_800_000_000, ["repair", "poems", SMALL_TALK, "sudoku"])
+    told = abilities("small", 26_000_000_000, ["repair", "poems", SMALL_TALK, "sudoku"])
     assert told.startswith(
         "small has 26 billion parameters and was taught to solve sudokus, mend and change short texts, "
         "talk a little about itself and poems. "
