@@ -20,12 +20,14 @@ AUTOMATA = "automata"  # its library needs neither torch nor OpenMP, nor any ins
 # Best first. What a compiler or a processor does not have is passed over.
 AVX2 = ("-mavx2", "-mfma", "-mf16c")
 AVX512 = (*AVX2, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni")
-INSTRUCTION_SETS: dict[str, tuple[str, ...]] = {
+INTEL: dict[str, tuple[str, ...]] = {
     "amx": (*AVX512, "-mamx-tile", "-mamx-int8"),
     "avx512": AVX512,
     "avx2": AVX2,
-    "plain": (),
 }
+ARM = {"dotprod": ("-DNEON", "-march=armv8.2-a+dotprod"), "neon": ("-DNEON", "-march=armv8-a")}
+INSTRUCTION_SETS = {**INTEL, **ARM, "plain": ()}
+OF_MACHINES = dict.fromkeys(("x86_64", "amd64"), INTEL) | dict.fromkeys(("aarch64", "arm64"), ARM)
 COMMON = ("-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti")
 # Sums are written with the fused multiply-adds that they mean, and nothing else is fused: all sets round alike.
 ROUNDING = ("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
@@ -57,17 +59,20 @@ def build() -> dict[str, str]:
     if os.name != "posix":
         return dict.fromkeys(every, f"not known how to build on {platform.system()}")
     LIBRARIES.mkdir(exist_ok=True)
-    intel = platform.machine().lower() in ("x86_64", "amd64")
-    names = [name for name in INSTRUCTION_SETS if intel or name == "plain"]
+    names = [*OF_MACHINES.get(platform.machine().lower(), ()), "plain"]
     errors = {name: error for name in names if (error := _compile(program, name))}
     if error := _compile_automata(program):
         errors[AUTOMATA] = error
     return errors
 
 
+def flags_of(name: str) -> tuple[str, ...]:
+    return (*COMMON, *ROUNDING, *INSTRUCTION_SETS[name])
+
+
 def _compile(program: str, name: str) -> str:
     """Names of OpenMP are left open in the library, so that they are found in the one that torch has loaded."""
-    flags = (*COMMON, *ROUNDING, *INSTRUCTION_SETS[name])
+    flags = flags_of(name)
     with tempfile.TemporaryDirectory(dir=LIBRARIES) as temporary:
         object_file, made = Path(temporary) / "made.o", Path(temporary) / "made.so"
         linux = sys.platform == "linux"

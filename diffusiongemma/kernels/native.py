@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from diffusiongemma.kernels.build import INSTRUCTION_SETS, library
+from diffusiongemma.kernels.build import INSTRUCTION_SETS, OF_MACHINES, library
 
 VERSION = 10
 VARIABLE = "DIFFUSIONGEMMA_KERNELS"  # one of INSTRUCTION_SETS, or "none"
@@ -27,6 +27,8 @@ NEEDS: dict[str, set[str]] = {
     "amx": {*AVX512, "amx_tile", "amx_int8"},
     "avx512": AVX512,
     "avx2": {"avx2", "fma", "f16c"},
+    "dotprod": {"asimd", "asimddp"},
+    "neon": {"asimd"},
     "plain": set(),
 }
 
@@ -173,11 +175,16 @@ def address(tensor: Tensor) -> c_void_p:
 
 def _processor() -> set[str]:
     """What the processor says it can do; nothing where it cannot be asked."""
+    machine = platform.machine().lower()
+    if machine not in OF_MACHINES:
+        return set()
+    if (platform.system(), machine) == ("Darwin", "arm64"):
+        return NEEDS["dotprod"]  # every processor that Apple has built into a Mac
     try:
-        flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        said = re.search(r"^(?:flags|Features)\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
         return set()
-    return set(flags[1].split()) if flags and platform.machine().lower() in ("x86_64", "amd64") else set()
+    return set(said[1].split()) if said else set()
 
 
 def _load(name: str) -> ctypes.CDLL | str:

@@ -145,6 +145,10 @@ inline void rows_times_tile(const Slice &s, const Tile *t, float *__restrict acc
 }
 constexpr int MOST_ROWS = 4;
 
+#elif defined(NEON)
+
+#include "multiply_neon.h"
+
 #else
 
 template <int ROWS, bool OFFSETS>
@@ -182,6 +186,8 @@ inline void rows_of_shape(const Shape &shape, const Slice &s, const Tile *t, flo
   } else if (shape.group == 16) rows_times_tile<ROWS, 4, 1, false, OFFSETS>(s, t, acc);
   else if (shape.bits == 5) rows_times_tile<ROWS, 4, 2, false, OFFSETS>(s, t, acc);
   else rows_times_tile<ROWS, 8, 1, false, OFFSETS>(s, t, acc);
+#elif defined(NEON)
+  rows_of_group<ROWS, OFFSETS>(shape, s, t, acc);
 #else
   rows_times_tile<ROWS, OFFSETS>(s, t, acc, shape.group / 4);
 #endif
@@ -217,7 +223,7 @@ inline void multiply_rows(const Shape &shape, Slice s, int rows, const Tile *t, 
     Slice here = {s.a, s.row + r, s.k0, s.g0, s.groups, s.ahead};
     float *at = acc + r * WIDTH;
     int left = rows - r;
-    if (left >= MOST_ROWS) rows_of_shape<4, OFFSETS>(shape, here, t, at), r += 4;
+    if (left >= MOST_ROWS) rows_of_shape<MOST_ROWS, OFFSETS>(shape, here, t, at), r += MOST_ROWS;
     else if (left >= 2) rows_of_shape<2, OFFSETS>(shape, here, t, at), r += 2;
     else rows_of_shape<1, OFFSETS>(shape, here, t, at), r += 1;
   }

@@ -7,6 +7,9 @@
 #ifdef __AVX2__
 #include <immintrin.h>
 #endif
+#ifdef NEON  // `kernels/build.py` says so: plain code on ARM does without
+#include <arm_neon.h>
+#endif
 
 enum Kind { INT4, UINT8, INT8, FP4, Q4_K, Q5_0, Q6_K, Q8_0 };
 enum Float { FLOAT32, BFLOAT16, FLOAT16, FLOAT8 };
@@ -27,6 +30,18 @@ constexpr int SPARE_ROWS = 16;    // behind the last one, which may be read and 
 constexpr int SPARE_ROWS = 0;
 #endif
 
+// Codes are held less their zero, with a sign, where such products are no slower, or there are no others.
+#if defined(__AMX_INT8__) || defined(NEON)
+constexpr bool SIGNS = true;
+#else
+constexpr bool SIGNS = false;
+#endif
+#ifdef NEON
+constexpr bool ONLY_SIGNS = true;
+#else
+constexpr bool ONLY_SIGNS = false;
+#endif
+
 // A matrix [out, in]; the field order is `kernels/native.py`'s.
 struct Weight {
   int32_t kind, scale_type, offset_type, zero;
@@ -39,9 +54,13 @@ struct Weight {
 struct Shape {
   int bits, group, zero;
   bool offsets, even_odd;  // even_odd: of each eight inputs the even ones come first, as the halves of bytes lie
+  bool whole_bytes = true;  // of codes of 8 bits: whether they use all of them
 
   // Whether codes less their zero fit a byte with a sign, which all do but unsigned bytes about another zero than 128.
-  bool is_signed() const { return bits < 8 || zero == 128 || zero == 32; }
+  bool is_signed() const { return bits < 8 || zero == 128 || !whole_bytes; }
+  // What decoding takes off the codes; the sums want for the rest of the zero.
+  int taken_off() const { return !SIGNS ? 0 : is_signed() ? zero : ONLY_SIGNS ? 128 : 0; }
+  int left_of_zero() const { return zero - taken_off(); }
 };
 
 inline Shape shape_of(const Weight &w) {
@@ -53,7 +72,7 @@ inline Shape shape_of(const Weight &w) {
     case INT8: return {8, group, w.zero + 128, w.offsets != nullptr, false};
     case Q4_K: return {4, 32, 0, true, false};
     case Q5_0: return {5, 32, 16, false, false};
-    case Q6_K: return {8, 16, 32, false, false};
+    case Q6_K: return {8, 16, 32, false, false, false};
     default: return {8, 32, 128, false, false};  // Q8_0
   }
 }
@@ -67,8 +86,10 @@ inline float float_of_bits(uint32_t bits) {
 inline float half_to_float(const uint8_t *at) {
   uint16_t h;
   memcpy(&h, at, 2);
-#ifdef __F16C__
+#if defined(__F16C__)
   return _cvtsh_ss(h);
+#elif defined(NEON)
+  return vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(h))), 0);
 #else
   const uint32_t sign = (uint32_t)(h >> 15) << 31, exponent = h >> 10 & 31, fraction = h & 1023;
   if (exponent == 31) return float_of_bits(sign | 255u << 23 | fraction << 13);
@@ -114,6 +135,13 @@ inline void numbers(const uint8_t *array, int type, int64_t first, int count, fl
       const __m256 eight = type == FLOAT16 ? _mm256_cvtph_ps(halves) : _mm256_castsi256_ps(wide);
       _mm256_storeu_ps(out + i, _mm256_mul_ps(eight, factors));
     }
+#elif defined(NEON)
+  if (type == BFLOAT16 || type == FLOAT16)
+    for (; i + 4 <= count; i += 4) {
+      const uint16x4_t halves = vld1_u16((const uint16_t *)(array + 2 * (first + i)));
+      const float32x4_t wide = vreinterpretq_f32_u32(vshll_n_u16(halves, 16));
+      vst1q_f32(out + i, vmulq_n_f32(type == FLOAT16 ? vcvt_f32_f16(vreinterpret_f16_u16(halves)) : wide, factor));
+    }
 #endif
   for (; i < count; i++) out[i] = number(array, type, first + i) * factor;
 }
@@ -135,7 +163,7 @@ struct Tile {
 struct Activations {
   const int8_t *codes;    // [rows, in]
   const float *scales;    // [groups, rows]
-  const int32_t *zeros;   // [groups, rows]: sum of the codes times the weight's zero
+  const int32_t *zeros;   // [groups, rows]: sum of the codes times what is left of the weight's zero
   const float *sums;      // [groups, rows]: sum of the codes times their scale
   int64_t in, rows;
 };

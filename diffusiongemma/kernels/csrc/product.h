@@ -111,6 +111,10 @@ inline float largest_of(const float *x, int group) {
   __m128 m = _mm_max_ps(_mm256_castps256_ps128(most), _mm256_extractf128_ps(most, 1));
   m = _mm_max_ps(m, _mm_movehl_ps(m, m));
   return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+#elif defined(NEON)
+  float32x4_t most = vabsq_f32(vld1q_f32(x));
+  for (int i = 4; i < group; i += 4) most = vmaxnmq_f32(most, vabsq_f32(vld1q_f32(x + i)));
+  return vmaxnmvq_f32(most);
 #else
   float most = 0;
   for (int i = 0; i < group; i++) most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
@@ -133,6 +137,17 @@ inline int32_t round_group(const float *x, int group, float inverse, bool even_o
   __m128i four = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
   four = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
   return _mm_cvtsi128_si32(four) + _mm_extract_epi32(four, 1);
+#elif defined(NEON)
+  int32x4_t sum = vdupq_n_s32(0);
+  for (int i = 0; i < group; i += 8) {
+    const int32x4_t low = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + i), inverse));
+    const int32x4_t high = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + i + 4), inverse));
+    sum = vaddq_s32(sum, vaddq_s32(low, high));
+    const int8x8_t eight = vmovn_s16(vcombine_s16(vmovn_s32(low), vmovn_s32(high)));
+    const int32x2_t even = vreinterpret_s32_s8(vuzp1_s8(eight, eight)), odd = vreinterpret_s32_s8(vuzp2_s8(eight, eight));
+    vst1_s8(codes + i, even_odd ? vreinterpret_s8_s32(vzip1_s32(even, odd)) : eight);
+  }
+  return vaddvq_s32(sum);
 #else
   int32_t sum = 0;
   for (int i = 0; i < group; i++) {
@@ -177,7 +192,7 @@ inline void round_groups(const float *x, const Shape &s, const Owned &o, int64_t
   const __m512i sum = across(v, sum_of);
   _mm512_store_ps(scales, scale);
   _mm512_store_ps(sums, _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale));
-  _mm512_store_si512(zeros, _mm512_mullo_epi32(sum, _mm512_set1_epi32(s.zero)));
+  _mm512_store_si512(zeros, _mm512_mullo_epi32(sum, _mm512_set1_epi32(s.left_of_zero())));
   for (int i = 0; i < 16; i++) {
     const int64_t at = (g0 + i) * o.rows + row;
     o.scales[at] = scales[i], o.sums[at] = sums[i], o.zeros[at] = zeros[i];
@@ -207,7 +222,7 @@ void round_row(const float *x, const Shape &s, const Owned &o, int64_t row) {
     const int64_t at = g * o.rows + row;
     o.scales[at] = most / 127.0f;
     o.sums[at] = (float)sum * o.scales[at];
-    o.zeros[at] = s.zero * sum;
+    o.zeros[at] = s.left_of_zero() * sum;
   }
 }
 

@@ -11,6 +11,12 @@ typedef int32_t EightWhole __attribute__((vector_size(32), aligned(4), may_alias
 inline Eight fused(Eight a, Eight b, Eight c) {
 #ifdef __AVX2__
   return (Eight)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(NEON)
+  float32x4_t x[2], y[2], z[2];
+  memcpy(x, &a, 32), memcpy(y, &b, 32), memcpy(z, &c, 32);
+  for (int i = 0; i < 2; i++) z[i] = vfmaq_f32(z[i], x[i], y[i]);
+  memcpy(&c, z, 32);
+  return c;
 #else
   for (int i = 0; i < 8; i++) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
   return c;
