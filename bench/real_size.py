@@ -1,6 +1,6 @@
 """The full 26B-A4B architecture on this machine: made in few bits, loaded from the files as they lie, and run.
 
-    python bench/real_size.py DIRECTORY [--scheme int4] [--layers 30] [--prefix 1024 4096] [--tokens 64] [--out FILE]
+    python bench/real_size.py DIRECTORY [--scheme int4] [--layers 30] [--quarter] [--prefix 1024 4096] [--out FILE]
 
 Weights are random but of realistic scale: matrices normal by fan-in, logits as spread as those of a model that knows
 something, and a router that sends a canvas to about 84 of 128 experts. A layer's experts are a few random ones, each
@@ -18,16 +18,18 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from gpu_model import IDLE_SHARE, config_of, experts_used
 from gpu_step import step_of, token_of
+from step import config_of as step_config
 from torch import Tensor
 
 import diffusiongemma as dg
-from diffusiongemma.config import ModelConfig
+from diffusiongemma.config import FULL, ModelConfig
 from diffusiongemma.diffusion.stop import Never
 from diffusiongemma.model.cache import SequenceCache
 from diffusiongemma.model.model import ENCODE_CHUNK, Model
@@ -37,7 +39,7 @@ from diffusiongemma.weights.formats.safetensors_file import write_safetensors
 from diffusiongemma.weights.packed import Groups, Packed, int4
 from diffusiongemma.weights.packed_kernels import Product
 from diffusiongemma.weights.saving import config_for, write_json
-from diffusiongemma.weights.schemes import Scheme
+from diffusiongemma.weights.schemes import Scheme, role_of
 
 DISTINCT = 2  # experts of a layer that differ in more than the order of their rows
 ENCODED = 256  # tokens of a prefix that are encoded, and timed; the others' keys and values are random
@@ -81,13 +83,13 @@ def weights_of(
         return torch.randn(*shape, generator=generator) * shape[-1] ** -0.5
 
     for name, shape in names.items():
-        if len(shape) == 3:
+        if role_of(name) == "experts":
             yield name, experts(shape, lambda *s: scheme.packed(name, normal(*s)))  # noqa: B023
         elif name.endswith("router.proj.weight"):
             weight = torch.randn(shape, generator=generator)  # scores of order one
             weight[torch.randperm(shape[0], generator=generator)[: round(IDLE_SHARE * shape[0])]] *= 0.1
             yield name, weight.bfloat16()
-        elif len(shape) == 2:
+        elif len(shape) > 1:
             weight = normal(*shape).bfloat16()
             yield name, scheme.packed(name, weight)
         else:
@@ -198,8 +200,14 @@ def at_prefix(model: Model, prefix: int, rates: Figures, rounds: int) -> Figures
     }
 
 
+def quarter_of(tiny: bool, layers: int | None) -> ModelConfig:
+    """A quarter of the release's widths with a vision tower, or a toy of it; of `layers` layers, the last one global."""
+    config = step_config(tiny, quarter=True)
+    return config if layers is None else replace(config, layer_types=(*config.layer_types[: layers - 1], FULL))
+
+
 def run(options: argparse.Namespace) -> Figures:
-    config = config_of(options.tiny, options.layers)
+    config = quarter_of(options.tiny, options.layers) if options.quarter else config_of(options.tiny, options.layers)
     directory: Path = options.directory
     if not (directory / "config.json").exists():
         started = time.perf_counter()
@@ -244,6 +252,7 @@ def main() -> None:
     parser.add_argument("--kv", default="full", choices=["full", "int8"])
     parser.add_argument("--layers", type=int, help="fewer than the release's 30")
     parser.add_argument("--tiny", action="store_true", help="toy sizes")
+    parser.add_argument("--quarter", action="store_true", help="a quarter of the widths, as bench/step.py has it")
     parser.add_argument("--prefix", type=int, nargs="+", default=[1024, 4096], help="tokens before the canvas")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=2, help="denoise steps of the canvas that is generated")
