@@ -201,7 +201,7 @@ def at_prefix(model: Model, prefix: int, rates: Figures, rounds: int) -> Figures
 
 
 def quarter_of(tiny: bool, layers: int | None) -> ModelConfig:
-    """A quarter of the release's widths with a vision tower, or a toy of it; of `layers` layers, the last one global."""
+    """A quarter of the release's widths with a vision tower, or a toy of it; of `layers` layers, the last global."""
     config = step_config(tiny, quarter=True)
     return config if layers is None else replace(config, layer_types=(*config.layer_types[: layers - 1], FULL))
 

@@ -1,10 +1,12 @@
 """One encode and one denoise step against transformers': same weights, same dtype, alternating in one run.
 
     python bench/step.py [--tiny | --quarter] [--rounds N] [--dtype float32|bfloat16|int8|int4|mixed] [--theirs DTYPE]
+                         [--keep DIRECTORY]
 
 Prints the median milliseconds of each side and the ratio theirs / ours, pair by pair. `--quarter` has a quarter of the
 release's widths and all of its layers, experts and vocabulary. transformers computes in the same dtype, and beside
-weights in few bits in bfloat16, unless `--theirs` says otherwise.
+weights in few bits in bfloat16, unless `--theirs` says otherwise. Making the quarter takes minutes: `--keep` leaves its
+files for the next run with the same size.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,7 +33,8 @@ from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.diffusion.denoise import Canvas, denoise_step
 from diffusiongemma.diffusion.noise import Noise
 from diffusiongemma.model.cache import KVCache
-from diffusiongemma.weights.schemes import KINDS
+from diffusiongemma.weights.quantize import quantize
+from diffusiongemma.weights.schemes import KINDS, Scheme
 
 SPREAD = 10.0  # standard deviation of the logits
 VISION = dict(
@@ -70,16 +75,30 @@ def paired(ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int) -> t
     return statistics.median(a), statistics.median(b), statistics.median(y / x for x, y in times)
 
 
+@contextmanager
+def saved_reference(config: ModelConfig, dtype: torch.dtype, keep: Path | None) -> Iterator[tuple[Any, Path]]:
+    """transformers' model and a directory that holds it: `keep`, as it is found or as it is left, or a passing one."""
+    with tempfile.TemporaryDirectory() as passing:
+        directory = keep or Path(passing)
+        if not (directory / "config.json").exists():
+            torch.manual_seed(0)
+            made = DiffusionGemmaForBlockDiffusion(DiffusionGemmaConfig.from_dict(config.to_hf())).to(dtype)
+            spread_logits(made)
+            made.save_pretrained(directory)
+            del made
+        yield DiffusionGemmaForBlockDiffusion.from_pretrained(directory, dtype=dtype).eval(), directory
+
+
 @torch.no_grad()
-def measure(config: ModelConfig, rounds: int, dtype: str, theirs: str, prompt: int) -> dict[str, Any]:
-    torch.manual_seed(0)
-    raw = DiffusionGemmaConfig.from_dict(config.to_hf())
-    reference = DiffusionGemmaForBlockDiffusion(raw).to(getattr(torch, theirs)).eval()
-    spread_logits(reference)
-    with tempfile.TemporaryDirectory() as directory:
-        reference.save_pretrained(directory)
-        packed = dtype if dtype in KINDS else None
-        loaded = dg.load(directory, device="cpu", dtype="auto" if packed else dtype, quantize=packed)
+def measure(
+    config: ModelConfig, rounds: int, dtype: str, theirs: str, prompt: int, keep: Path | None = None
+) -> dict[str, Any]:
+    with saved_reference(config, getattr(torch, theirs), keep) as (reference, directory):
+        torch.manual_seed(0)
+        if dtype in KINDS:
+            loaded = in_few_bits(directory, dtype, keep is not None)
+        else:
+            loaded = dg.load(directory, device="cpu", dtype=dtype)
         model = loaded.network
         rows = {
             "encode": _encode(model, reference, prompt),
@@ -88,6 +107,16 @@ def measure(config: ModelConfig, rounds: int, dtype: str, theirs: str, prompt: i
         }
         figures = {name: paired(ours, theirs, rounds) for name, (ours, theirs) in rows.items()}
     return {name: {"ours_ms": a * 1e3, "theirs_ms": b * 1e3, "ratio": r} for name, (a, b, r) in figures.items()}
+
+
+def in_few_bits(directory: Path, scheme: str, keep: bool) -> dg.DiffusionGemma:
+    """The model of a directory in few bits, which are kept in one beside it or not."""
+    if not keep:
+        return dg.load(directory, device="cpu", quantize=scheme)
+    packed = directory.with_name(f"{directory.name}-{scheme}")
+    if not (packed / "config.json").exists():
+        quantize(directory, packed, Scheme(scheme))
+    return dg.load(packed, device="cpu", dtype="bfloat16")
 
 
 def spread_logits(reference: Any) -> None:
@@ -162,13 +191,14 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", *KINDS])
     parser.add_argument("--theirs", choices=["float32", "bfloat16"], help="what transformers computes in")
     parser.add_argument("--prompt", type=int)
+    parser.add_argument("--keep", type=Path, metavar="DIRECTORY", help="where the model's files stay for other runs")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     logging.disable_progress_bar()
     prompt = options.prompt or (20 if options.tiny else 1024 if options.quarter else 512)
     config = config_of(options.tiny, options.quarter)
     theirs = options.theirs or ("bfloat16" if options.dtype in KINDS else options.dtype)
-    figures = measure(config, options.rounds, options.dtype, theirs, prompt)
+    figures = measure(config, options.rounds, options.dtype, theirs, prompt, options.keep)
     if options.json:
         print(json.dumps(figures))
         return

@@ -94,8 +94,8 @@ class DiffusionGemma:
         `diffusiongemma quantize` writes them so, once for all.
         `device` "auto" takes a GPU if there is one. `devices`, as `["cuda:0", "cuda:1"]`, lays the layers over several
         of one kind, by what is free on each; `placement` then says which is where. `dtype` "auto" keeps the file's, but
-        computes in float32 where a small model runs on a CPU, and packed weights where the CPU has no products of
-        bfloat16.
+        computes in float32 where a small model runs on a CPU (files below 2 GB, of packed weights below half a GB), and
+        packed weights where the CPU has no products of bfloat16.
         `activations` "int8" rounds what packed weights are multiplied with to 8 bits, which a CPU multiplies several
         times as fast; "auto" does so where it can, "full" never. `kv` "int8" keeps keys and values in 8 bits.
         `tensor_parallel` is the number of processes that torchrun has started, among which each layer is split. In the

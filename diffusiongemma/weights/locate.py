@@ -14,7 +14,8 @@ from diffusiongemma.errors import CheckpointError, InputError, ModelNotFound
 from diffusiongemma.host import multiplies_bfloat16
 
 ASSETS = Path(__file__).parents[1] / "assets"
-SMALL_BYTES = 2 * 10**9  # below this a model is converted to float32 on a CPU
+SMALL_BYTES = 2 * 10**9  # below this a model is converted to float32 on a CPU, ...
+SMALL_PACKED_BYTES = SMALL_BYTES // 4  # ... and below this one in few bits
 
 
 def embedded() -> list[str]:
@@ -152,7 +153,8 @@ def choose_dtype(
     GGUF files hold vectors in float32, whatever they are meant to be computed in: large models compute in bfloat16.
     """
     if dtype == "auto":
-        if device.type == "cpu" and (weight_bytes(path) < SMALL_BYTES or (packed and not multiplies_bfloat16())):
+        small = SMALL_PACKED_BYTES if packed else SMALL_BYTES
+        if device.type == "cpu" and (weight_bytes(path) < small or (packed and not multiplies_bfloat16())):
             return torch.float32
         return torch.bfloat16 if path.is_file() else None
     chosen = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype

@@ -57,7 +57,8 @@ class PackedEmbedding(nn.Module):
     def scores(self, hidden: Tensor) -> Tensor:  # [..., D] -> [..., V]
         if self.rounded is None:
             return self.packed.product(hidden)
-        return self.rounded(hidden.flatten(0, -2)).view(*hidden.shape[:-1], -1)
+        rows = hidden.flatten(0, -2).float()  # logits are read in float32, as the kernels add them up
+        return self.rounded(rows).view(*hidden.shape[:-1], -1)
 
     def mean(self, probabilities: Tensor) -> Tensor:  # [..., V] -> [..., D]
         shares = probabilities.flatten(0, -2)

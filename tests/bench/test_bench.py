@@ -15,11 +15,25 @@ from diffusiongemma.kernels.native import kernels
 BENCH = Path(__file__).parents[2] / "bench"
 
 
-def test_step_compares_with_transformers():
-    command = [sys.executable, str(BENCH / "step.py"), "--tiny", "--rounds", "2", "--json"]
-    figures = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert set(figures) == {"encode", "denoise", "step"}
-    assert all(row["ours_ms"] > 0 and row["theirs_ms"] > 0 and row["ratio"] > 0 for row in figures.values())
+def test_step_compares_with_transformers(tmp_path):
+    command = [
+        sys.executable,
+        str(BENCH / "step.py"),
+        "--tiny",
+        "--rounds",
+        "2",
+        "--json",
+        "--keep",
+        str(tmp_path / "model"),
+    ]
+    written = set()
+    for dtype in ("float32", "int8", "int8"):  # by the second the files are there, by the third those in few bits
+        one = [*command, "--dtype", dtype, "--theirs", "float32"]
+        figures = json.loads(subprocess.run(one, capture_output=True, text=True, check=True).stdout)
+        assert set(figures) == {"encode", "denoise", "step"}
+        assert all(row["ours_ms"] > 0 and row["theirs_ms"] > 0 and row["ratio"] > 0 for row in figures.values())
+        written.add((tmp_path / "model" / "model.safetensors").stat().st_mtime_ns)
+    assert len(written) == 1 and (tmp_path / "model-int8" / "config.json").exists()
 
 
 def test_gpu_step_takes_a_step_apart_and_agrees_with_transformers(tmp_path):

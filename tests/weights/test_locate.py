@@ -10,13 +10,15 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 import diffusiongemma as dg
 from diffusiongemma.errors import CheckpointError, ModelNotFound
+from diffusiongemma.weights import locate as places
 from diffusiongemma.weights.choosing import choose_files
 from diffusiongemma.weights.formats.gguf_writer import write_gguf
-from diffusiongemma.weights.locate import ASSETS, locate
+from diffusiongemma.weights.locate import ASSETS, choose_dtype, locate
 
 SEVERAL = ["m-Q8_0.gguf", "m-Q4_K_M.gguf", "m-UD-Q4_K_M.gguf", "m-IQ4_XS.gguf", "mmproj-m-F16.gguf", "README.md"]
 
@@ -157,3 +159,20 @@ def test_another_architecture_is_named_before_it_is_fetched(hub: Hub) -> None:
     with pytest.raises(CheckpointError, match="architecture 'llama'"):
         locate("them/it")
     assert hub.fetched == []
+
+
+@pytest.mark.parametrize(
+    ("size", "packed", "fast", "chosen"),
+    [
+        (10**9, False, True, torch.float32),  # half a billion parameters
+        (3 * 10**9, False, False, None),
+        (10**8, True, True, torch.float32),
+        (10**9, True, True, None),  # two billion parameters in 4 bits: attention takes a quarter of the time
+        (10**9, True, False, torch.float32),
+    ],
+)
+def test_a_small_model_computes_in_float32_on_a_cpu(monkeypatch, tmp_path, size, packed, fast, chosen):
+    monkeypatch.setattr(places, "weight_bytes", lambda path: size)
+    monkeypatch.setattr(places, "multiplies_bfloat16", lambda: fast)
+    assert choose_dtype("auto", tmp_path, torch.device("cpu"), packed) == chosen
+    assert choose_dtype("auto", tmp_path, torch.device("cuda"), packed) is None
