@@ -19,6 +19,7 @@ from diffusiongemma.options import OF_DECODING
 
 if TYPE_CHECKING:
     from diffusiongemma.api import DiffusionGemma
+    from diffusiongemma.engine.session import Session
     from diffusiongemma.events import Result
 
 BLOCK = '"""'  # opens and closes a message of several lines
@@ -68,7 +69,7 @@ class Chat:
         self._reset("")
         if sys.stdin.isatty():
             if self.model.about:
-                say(self.model.about)
+                say(f"{self.model.about} It answers each message by itself: it was not taught to converse.")
             say("/help for commands, Ctrl-C stops an answer, Ctrl-D leaves")
         while not self.done:
             try:
@@ -97,10 +98,10 @@ class Chat:
 
         config = self.model.generation.with_options(**{k: v for k, v in self.options.items() if k in OF_DECODING})
         view = choose_view(self.model, config, watch=self.watch, thoughts=self.think, delay=self.delay)
-        result = None
+        turn, result = self._turn(), None
         try:
             with view, typing_unseen():
-                for event in self.session.stream(message, think=self.think, **self.options):
+                for event in turn.stream(message, think=self.think, **self.options):
                     view.show(event)
                     if isinstance(event, Finished):
                         result = event.result
@@ -109,8 +110,14 @@ class Chat:
             say("interrupted: this turn is not part of the conversation")
             return
         assert result is not None
+        if turn is not self.session:
+            self.session.messages += turn.messages[-2:]
         view.finish(result)
         say(turn_summary(replace(result, seconds=result.seconds - view.paused), view.paused))
+
+    def _turn(self) -> Session:
+        """What answers the next message: by itself, by a model that was taught skills and not to converse."""
+        return self.model.chat(self.system) if self.model.skills else self.session
 
     # Commands.
 

@@ -99,6 +99,15 @@ def taught(tmp_path):
     return called
 
 
+def test_a_model_that_was_not_taught_to_converse_answers_each_message_by_itself(cli, taught, tmp_path):
+    kept = tmp_path / "kept.json"
+    steps = "--steps", 2, "--seed", 0
+    done = cli("chat", "--model", taught("sudoku"), *steps, stdin=f"hello\nhello\n/save {kept}\n".encode())
+    said = json.loads(kept.read_text())
+    assert done.code == 0 and [m["role"] for m in said] == ["user", "assistant"] * 2
+    assert said[:2] == said[2:] and done.err.count("0 of ") == 2
+
+
 def test_a_picture_is_refused_by_a_model_that_was_not_taught_to_see(cli, taught):
     done = cli("run", "hello", "--image", "a.png", "--model", taught("sudoku"))
     assert done.code == 2 and "--image" in done.err and "never taught to see" in done.err
