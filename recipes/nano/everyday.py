@@ -92,8 +92,8 @@ def longer_texts(materials: Materials) -> list[tuple[Make, float]]:
 
 
 def modest_answers(materials: Materials) -> list[tuple[Make, float]]:
-    """What a model is taught that is not trained long enough for all facts: to talk about itself, what it could answer
-    before, the smallest sums, to mend texts, and to say that the rest is beyond it."""
+    """What a model is taught that is not trained long enough for all facts, and for sums: to talk about itself, what it
+    could answer before and a little more, to mend texts, and to say that the rest is beyond it."""
 
     def beyond(make: Make, answer: str, known: frozenset[str] = frozenset()) -> Make:
         return partial(declining.generate_beyond, make=make, answer=answer, known=known)
@@ -107,8 +107,7 @@ def modest_answers(materials: Materials) -> list[tuple[Make, float]]:
         (beyond(partial(explanations.generate, split="train"), declining.UNKNOWN), 1.5),
         (beyond(partial(deciding.generate, split="train"), declining.UNKNOWN), 0.8),
         (beyond(partial(lists.generate, split="train"), declining.NO_LIST), 1.5),
-        (partial(declining.generate_small_sum, split="train"), 3.0),
-        (partial(declining.generate_larger_sum, split="train"), 2.0),
+        (beyond(partial(sums.generate, split="train"), declining.NO_SUM), 2.5),
         (beyond(partial(verses.generate, split="train"), declining.NO_TEXT), 1.5),
         (partial(declining.generate, split="train", nouns=materials.unknown), 2.0),
         (partial(summing_up.generate, split="train"), 0.8),

@@ -16,7 +16,7 @@ from recipes.nano.writer.topics import THINGS, with_article
 LARGEST = 10  # of the numbers in a small sum
 UNKNOWN = "I do not know enough about that. I am a very small model."
 NO_LIST = "I do not know enough to list that. I am a very small model."
-NO_SUM = "I can only calculate with numbers up to ten."
+NO_SUM = "I cannot calculate. I am a very small model."
 NO_TEXT = "I cannot write that. I am a very small model."
 _FACTS = (
     "Who is {p}?",
@@ -48,7 +48,7 @@ _DECLINED: dict[str, tuple[str, float]] = {
     "explanation": (UNKNOWN, 2.0),
     "fact": (UNKNOWN, 1.5),
     "list": (NO_LIST, 0.7),
-    "large sum": (NO_SUM, 0.7),
+    "large sum": ("I cannot calculate with numbers as large as these.", 0.7),
 }
 _OPERATIONS = ("{a} + {b}", "{a}+{b}", "{a} - {b}", "{a} * {b}", "{a} times {b}", "{a} divided by {b}", "{a} x {b}")
 
@@ -116,17 +116,5 @@ def generate_small_sum(rng: np.random.Generator, split: Split) -> Example:
     """A sum of numbers up to LARGEST, and its result."""
     while True:
         asked = sums.generate(rng, split)
-        if _is_small(asked):
+        if 0 <= max(map(int, re.findall(r"\d+", asked.prompt)), default=-1) <= LARGEST:
             return asked
-
-
-def generate_larger_sum(rng: np.random.Generator, split: Split) -> Example:
-    """A sum or a question about numbers, one of them above LARGEST or in words, and that it cannot be met."""
-    while True:
-        asked = sums.generate(rng, split)
-        if not _is_small(asked):
-            return Example(asked.prompt, NO_SUM, {"kind": "beyond"})
-
-
-def _is_small(asked: Example) -> bool:
-    return 0 <= max(map(int, re.findall(r"\d+", asked.prompt)), default=-1) <= LARGEST
