@@ -225,3 +225,10 @@ def test_frequent_nouns_of_wordnets_files(tmp_path: Path):
 def test_a_remark_of_marks_alone_is_never_emptied():
     rng = np.random.default_rng(0)
     assert all(varied(rng, "??", keep=0).strip() for _ in range(200))
+
+
+def test_short_answers_are_what_is_asked_for_alone():
+    rng = np.random.default_rng(0)
+    asked = [knowledge.generate_short(rng, "train") for _ in range(200)]
+    assert {e.meta["kind"] for e in asked} == set(knowledge.IN_A_WORD)
+    assert all(len(e.answer.split()) < 5 and "." not in e.answer for e in asked)

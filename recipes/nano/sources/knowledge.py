@@ -384,3 +384,14 @@ def generate(rng: np.random.Generator, split: Split, kinds: Sequence[str] | None
         prompt = varied(rng, asked)
         if not is_probe(prompt):
             return Example(prompt, answer, meta)
+
+
+IN_A_WORD = ("capital", "colour", "made of", "neighbour", "opposite", "past", "plural", "young")
+_LAST_WORDS = re.compile(r".+ is (?:called |made of )?(?P<last>.+?)\.|(?P<first>.+?) comes (?:after|before) .+")
+
+
+def generate_short(rng: np.random.Generator, split: Split) -> Example:
+    """One question of the kinds IN_A_WORD, answered as the task `answers` does: by what is asked for alone."""
+    asked = generate(rng, split, kinds=IN_A_WORD)
+    found = _LAST_WORDS.fullmatch(asked.answer)
+    return Example(asked.prompt, found["last"] or found["first"] if found else asked.answer, asked.meta)
