@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from diffusiongemma.tasks import Example, sudoku
-from recipes.nano.sources import boards, declining, editing, explanations, mending, reading, sums, writing
+from recipes.nano.sources import boards, declining, editing, explanations, knowledge, mending, reading, sums, writing
 from recipes.nano.sources.phrasing import is_probe, varied
 from recipes.nano.sources.sentences import Sentences, everyday, third
 
