@@ -13,7 +13,7 @@ def random_blocks(kind: str, out: int, width: int) -> Blocks:
     """What `gguf` does not write itself: any bytes, with small numbers where scales stand."""
     weights, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
     raw = torch.randint(0, 256, (out, width // weights, size), dtype=torch.uint8)
-    for at in (0, 2) if kind in ("Q4_K", "Q5_K") else (208,):
+    for at in {"Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,), "Q3_K": (108,)}[kind]:
         raw[..., at : at + 2] = (torch.rand(raw.shape[:2] + (1,)) + 0.5).half().view(torch.uint8)
     return Blocks(kind, raw.flatten(-2))
 
@@ -49,6 +49,7 @@ LAYOUTS = {
     "Q8_0": lambda w: blocks("Q8_0", w),
     "Q5_0": lambda w: blocks("Q5_0", w),
     "Q4_K": lambda w: random_blocks("Q4_K", *w.shape),
+    "Q5_K": lambda w: random_blocks("Q5_K", *w.shape),
     "Q6_K": lambda w: random_blocks("Q6_K", *w.shape),
     "rows below each other": lambda w: Rows((int4(w[:20]), int8(w[20:]))),
 }  # fmt: skip

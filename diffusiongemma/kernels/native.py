@@ -20,7 +20,7 @@ from torch import Tensor
 
 from diffusiongemma.kernels.build import INSTRUCTION_SETS, OF_MACHINES, library
 
-VERSION = 10
+VERSION = 11
 VARIABLE = "DIFFUSIONGEMMA_KERNELS"  # one of INSTRUCTION_SETS, or "none"
 AVX512 = {"avx512f", "avx512bw", "avx512vl", "avx512_vnni"}
 NEEDS: dict[str, set[str]] = {

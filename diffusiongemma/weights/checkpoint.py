@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from diffusiongemma.config import ModelConfig, read_json
 from diffusiongemma.errors import CheckpointError
+from diffusiongemma.kernels.native import kernels
 from diffusiongemma.model.model import Model
 from diffusiongemma.weights.formats.quantised import QuantisedShards, is_quantised
 from diffusiongemma.weights.formats.repacking import repacked
@@ -158,7 +159,7 @@ def _fill(
         tensor = pack(name, tensor)
         if isinstance(tensor, Packed):
             if can_be_packed(model, own):
-                packed[own] = on_device(_held(tensor, own, model), where(own))
+                packed[own] = on_device(_held(tensor, own, model, where(own)), where(own))
                 continue
             tensor = tensor.unpack()
         dtypes[name] = tensor.dtype
@@ -169,9 +170,9 @@ def _fill(
     return dtypes
 
 
-def _held(weight: Packed, name: str, model: nn.Module) -> Packed:
+def _held(weight: Packed, name: str, model: nn.Module, device: torch.device) -> Packed:
     """As it lies in the file, or in a layout that is faster, which the model remembers."""
-    held = repacked(weight)
+    held = weight if device.type == "cpu" and kernels()[0] is not None else repacked(weight)
     if held is not weight and isinstance(weight, Blocks) and isinstance(model, Model):
         model.repacked[name] = weight.kind
     return held

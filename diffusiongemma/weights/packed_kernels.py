@@ -14,7 +14,7 @@ from torch import Tensor
 from diffusiongemma.kernels.native import Weight, address, loaded_library
 from diffusiongemma.weights.packed import Blocks, Groups, Packed, Plain, Rows, Stack, int8
 
-KINDS = {"int4": 0, "uint8": 1, "int8": 2, "fp4": 3, "Q4_K": 4, "Q5_0": 5, "Q6_K": 6, "Q8_0": 7}
+KINDS = {"int4": 0, "uint8": 1, "int8": 2, "fp4": 3, "Q4_K": 4, "Q5_0": 5, "Q6_K": 6, "Q8_0": 7, "Q5_K": 8}
 FLOATS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float8_e4m3fn: 3}
 GROUP = 32  # inputs that share a scale in a copy
 LEFT_OUT = 1e-6  # of a mean's shares, at most
@@ -28,7 +28,7 @@ def can_multiply(weight: Packed) -> bool:
 
 
 def in_known_layout(weight: Packed) -> Packed | None:
-    """A copy in codes of 8 bits with a scale for 32 inputs, for what the kernels do not know (FP8, experts in Q5_K).
+    """A copy in codes of 8 bits with a scale for 32 inputs, for what the kernels do not know (FP8, experts in Q3_K).
 
     It is off by half a hundredth, as activations are. None where rows do not divide into groups, or are not packed.
     """

@@ -8,8 +8,9 @@ import torch
 from compressed_tensors.compressors.nvfp4.helpers import pack_fp4_to_uint8, unpack_fp4_from_uint8
 from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize, quantize
-from torch import Tensor
+from torch import Tensor, nn
 
+from diffusiongemma.weights import checkpoint
 from diffusiongemma.weights.formats.repacking import repacked
 from diffusiongemma.weights.packed import FP4, SCHEMES, Blocks, Groups, Packed, Rows, fp8, int4, int8, stacked
 from diffusiongemma.weights.packed_kernels import can_multiply
@@ -122,3 +123,12 @@ def test_blocks_that_no_kernel_knows_are_repacked_exactly() -> None:
     assert isinstance(repacked(Blocks("Q5_K", some_blocks("Q5_K", 2, 5, 512))), Blocks)  # experts stay
     known = Blocks("Q6_K", some_blocks("Q6_K", 3, 256))
     assert repacked(known) is known and can_multiply(known)
+
+
+def test_blocks_are_repacked_where_no_kernel_multiplies_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight, model = Blocks("Q5_K", some_blocks("Q5_K", 4, 256)), nn.Module()
+    monkeypatch.setattr(checkpoint, "kernels", lambda: ("a library", "plain"))
+    assert checkpoint._held(weight, "x", model, torch.device("cpu")) is weight and can_multiply(weight)
+    assert isinstance(checkpoint._held(weight, "x", model, torch.device("cuda")), Groups)
+    monkeypatch.setattr(checkpoint, "kernels", lambda: (None, "not built"))
+    assert isinstance(checkpoint._held(weight, "x", model, torch.device("cpu")), Groups)

@@ -104,6 +104,13 @@ inline __m256i vector_of_32(const Weight &w, const uint8_t *row, int64_t k, int6
       __m256i low = lower(_mm256_set_m128i(_mm_srli_epi16(pairs, 4), pairs));
       return _mm256_or_si256(low, high);
     }
+    case Q5_K: {  // of 256 inputs eight groups of 32, of which two share bytes of halves, and all of them bytes of upper bits
+      const uint8_t *block = row + k / 256 * 176 + 16;
+      const int group = k % 256 / 32;
+      const __m256i pairs = load32(block + 32 + group / 2 * 32), low = group & 1 ? upper(pairs) : lower(pairs);
+      const __m256i high = _mm256_srl_epi16(load32(block), _mm_cvtsi32_si128(group));
+      return _mm256_or_si256(low, _mm256_slli_epi16(_mm256_and_si256(high, _mm256_set1_epi8(1)), 4));
+    }
     default: {  // Q6_K
       const uint8_t *block = row + k / 256 * 210;
       const int half = k % 256 / 128, part = k % 128 / 32;

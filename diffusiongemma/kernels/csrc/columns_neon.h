@@ -42,6 +42,16 @@ inline void vectors_of_32(const Weight &w, const uint8_t *row, int64_t k, int co
       }
       return;
     }
+    case Q5_K: {  // of 256 inputs eight groups of 32, of which two share bytes of halves, and all of them bytes of upper bits
+      const uint8_t *block = row + k / 256 * 176 + 16;
+      const int group = k % 256 / 32;
+      for (int i = 0; i < 2; i++) {
+        const uint8x16_t pairs = vld1q_u8(block + 32 + group / 2 * 32 + 16 * i);
+        const uint8x16_t high = vshlq_u8(vld1q_u8(block + 16 * i), vdupq_n_s8((int8_t)-group));
+        v[i] = vorrq_u8(group & 1 ? upper(pairs) : lower(pairs), vshlq_n_u8(vandq_u8(high, vdupq_n_u8(1)), 4));
+      }
+      return;
+    }
     case Q6_K: {
       const uint8_t *block = row + k / 256 * 210;
       const int half = k % 256 / 128, part = k % 128 / 32;

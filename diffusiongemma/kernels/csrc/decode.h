@@ -20,6 +20,7 @@ inline int64_t row_bytes(const Weight &w) {
   switch (w.kind) {
     case INT4: case FP4: return w.in / 2;
     case Q4_K: return w.in / 256 * 144;
+    case Q5_K: return w.in / 256 * 176;
     case Q5_0: return w.in / 32 * 22;
     case Q6_K: return w.in / 256 * 210;
     case Q8_0: return w.in / 32 * 34;

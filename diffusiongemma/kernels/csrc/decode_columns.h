@@ -88,7 +88,7 @@ inline void decode_whole_bytes(const Weight &w, const uint8_t *const rows[OUTS],
 
 inline void decode_bytes(const Weight &w, const uint8_t *const rows[OUTS], int64_t k0, int kn, Tile &t, bool halves,
                          int zero, Ahead ahead) {
-  if (w.kind != Q5_0 && w.kind != Q6_K) return decode_whole_bytes(w, rows, k0, kn, t, halves, zero, ahead);
+  if (w.kind != Q5_0 && w.kind != Q5_K && w.kind != Q6_K) return decode_whole_bytes(w, rows, k0, kn, t, halves, zero, ahead);
   for (int k = 0; k < kn; k += 32)
     for (int part = 0; part < OUTS / ROWS_OF_32; part++) {
       ahead.fetch(32 * ROWS_OF_32);

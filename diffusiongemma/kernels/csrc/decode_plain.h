@@ -25,6 +25,12 @@ inline void put_codes_of_32(const Weight &w, const uint8_t *row, int64_t k, int 
       }
       return;
     }
+    case Q5_K: {
+      const uint8_t *high = row + k / 256 * 176 + 16, *pairs = high + 32 + k % 256 / 64 * 32;
+      const int group = k % 256 / 32;
+      for (int i = 0; i < 32; i++) out[i] = (pairs[i] >> (group & 1) * 4 & 15) | (high[i] >> group & 1) << 4;
+      return;
+    }
     default: {  // Q6_K
       const uint8_t *block = row + k / 256 * 210;
       int half = k % 256 / 128, part = k % 128 / 32;

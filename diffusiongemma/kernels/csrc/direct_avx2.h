@@ -57,7 +57,7 @@ inline __m256i bytes_dot(const Weight &w, const uint8_t *row, int64_t k, const i
 template <int KIND>
 inline void sums_of_bytes(const Weight &w, const Shape &s, const uint8_t *row, int64_t k0, int kn, const int8_t *a,
                           int32_t *to) {
-  const int bits = KIND == Q5_0 ? 5 : KIND == Q6_K ? 7 : 8;
+  const int bits = KIND == Q5_0 || KIND == Q5_K ? 5 : KIND == Q6_K ? 7 : 8;
   int k = 0;
   __m256i v[8];
   for (; k + 256 <= kn; k += 256, to += 256 / s.group) {
@@ -119,6 +119,7 @@ inline void sums_of_row(const Weight &w, const Shape &s, const uint8_t *row, int
     case UINT8: return sums_of_bytes<UINT8>(w, s, row, k0, kn, a, to);
     case INT8: return sums_of_bytes<INT8>(w, s, row, k0, kn, a, to);
     case Q5_0: return sums_of_bytes<Q5_0>(w, s, row, k0, kn, a, to);
+    case Q5_K: return sums_of_bytes<Q5_K>(w, s, row, k0, kn, a, to);
     case Q6_K: return sums_of_bytes<Q6_K>(w, s, row, k0, kn, a, to);
     default: return sums_of_bytes<Q8_0>(w, s, row, k0, kn, a, to);
   }

@@ -148,6 +148,7 @@ inline RowDirect *row_direct_of(const Weight &w, const Shape &s) {
     case UINT8: return s.group == 32 ? of_offsets<UINT8, 32>(s) : of_offsets<UINT8, 16>(s);
     case INT8: return s.group == 32 ? of_offsets<INT8, 32>(s) : of_offsets<INT8, 16>(s);
     case Q5_0: return row_direct<Q5_0, 32, false>;
+    case Q5_K: return row_direct<Q5_K, 32, true>;
     case Q6_K: return row_direct<Q6_K, 16, false>;
     default: return row_direct<Q8_0, 32, false>;
   }

@@ -11,7 +11,7 @@
 #include <arm_neon.h>
 #endif
 
-enum Kind { INT4, UINT8, INT8, FP4, Q4_K, Q5_0, Q6_K, Q8_0 };
+enum Kind { INT4, UINT8, INT8, FP4, Q4_K, Q5_0, Q6_K, Q8_0, Q5_K };
 enum Float { FLOAT32, BFLOAT16, FLOAT16, FLOAT8 };
 
 constexpr int OUTS = 16;          // outputs of a tile
@@ -72,6 +72,7 @@ inline Shape shape_of(const Weight &w) {
     case INT8: return {8, group, w.zero + 128, w.offsets != nullptr, false};
     case Q4_K: return {4, 32, 0, true, false};
     case Q5_0: return {5, 32, 16, false, false};
+    case Q5_K: return {5, 32, 0, true, false};
     case Q6_K: return {8, 16, 32, false, false, false};
     default: return {8, 32, 128, false, false};  // Q8_0
   }

@@ -3,7 +3,7 @@
 
 #include "packed.h"
 
-// Q4_K's scale and minimum of a group of 32, 6 bits each (the layout of ggml's block_q4_K).
+// Scale and minimum of a group of 32 in Q4_K and Q5_K, 6 bits each (the layout of ggml's block_q4_K).
 inline void scale_and_minimum(const uint8_t *packed, int group, int *scale, int *minimum) {
   if (group < 4) {
     *scale = packed[group] & 63;
@@ -21,9 +21,9 @@ inline float scale_factor(const Weight &w) { return w.kind == FP4 ? w.factor * 0
 // first scale, where scales stand apart.
 inline void scales_of(const Weight &w, const Shape &s, const uint8_t *row, int64_t at, int64_t first, int count,
                       float *scales, float *offsets) {
-  if (w.kind == Q4_K) {
+  if (w.kind == Q4_K || w.kind == Q5_K) {
     for (int g = 0; g < count; g++) {
-      const uint8_t *block = row + (first + g) / 8 * 144;
+      const uint8_t *block = row + (first + g) / 8 * (w.kind == Q4_K ? 144 : 176);
       int scale, minimum;
       scale_and_minimum(block + 4, (first + g) % 8, &scale, &minimum);
       scales[g] = half_to_float(block) * (float)scale;

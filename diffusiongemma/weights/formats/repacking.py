@@ -1,7 +1,8 @@
-"""GGUF's blocks that the kernels do not know, as groups that they know, exactly.
+"""GGUF's blocks in a layout that is faster where the CPU's kernels do not multiply them, exactly.
 
-That is Q5_K, which some files have for embeddings and attention. As bytes with scales it multiplies like any 8-bit
-weight. Experts stay blocks, whatever they are in: they are most of a file, and would nearly double.
+That is Q5_K, which some files have for embeddings and attention, on a GPU and where there are no kernels. As bytes with
+scales it multiplies like any 8-bit weight. Experts stay blocks, whatever they are in: they are most of a file, and
+would nearly double.
 """
 
 from __future__ import annotations
