@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 from diffusiongemma.control.json_schema.shapes import (
     ANY_SHAPES,
@@ -100,18 +101,36 @@ def silent(shape: Shape) -> Shape:
 
 def loosened(shapes: Shapes) -> Shapes:
     """All that any reader of the schema would take for these shapes (strings inside arrays and objects aside)."""
-    return [replace(s, content=s.outer, outer=None) if isinstance(s, StringShape) and s.outer else s for s in shapes]
+    return [s.loosened if isinstance(s, StringShape) else s for s in shapes]
 
 
+@lru_cache(maxsize=1024)
 def _strings(a: StringShape, b: StringShape) -> StringShape | None:
-    content = lang.both(a.content, b.content)
     least, most = max(a.least, b.least), smaller(a.most, b.most)
     if most is not None and least > most:
         return None
-    if isinstance(content, lang.Both) and compile_language(content).is_empty:
-        return None
+    for few, other in ((a, b), (b, a)):
+        if few.listed and few.outer is None:
+            return _listed(few.listed, other, least, most)
+    content = lang.both(a.content, b.content)
     outer = lang.both(a.outer or a.content, b.outer or b.content) if a.outer or b.outer else None
+    if isinstance(content, lang.Both) and compile_language(outer or content).is_empty:
+        return None
     return StringShape(content, outer, least, most)
+
+
+def _listed(texts: tuple[str, ...], other: StringShape, least: int, most: int | None) -> StringShape | None:
+    """Those of a few texts that another shape has too."""
+    texts = tuple(text for text in texts if least <= len(text) <= (len(text) if most is None else most))
+    inner = _texts_in(other.content, texts)
+    taken = inner if other.outer is None else _texts_in(other.outer, texts)
+    if not taken:
+        return None
+    return StringShape(lang.words(inner), None if inner == taken else lang.words(taken), listed=inner)
+
+
+def _texts_in(content: lang.Language, texts: tuple[str, ...]) -> tuple[str, ...]:
+    return texts if content is lang.ANY_TEXT else tuple(filter(compile_language(content).matches, texts))
 
 
 def _numbers(a: NumberShape, b: NumberShape) -> NumberShape | None:

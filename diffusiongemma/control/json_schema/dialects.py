@@ -215,8 +215,9 @@ class Resources:
         """Whether a dynamic reference to this anchor can only mean one place."""
         return self._dynamic.get(anchor, 0) <= 1
 
-    def target(self, reference: str, where: str) -> str:
-        """Where a reference that stands at `where` points to: a JSON pointer from the root."""
+    def target(self, reference: str, where: str) -> str | None:
+        """Where a reference that stands at `where` points to: a JSON pointer from the root, or None for what is in
+        another document."""
         absolute, fragment = urldefrag(urljoin(self.base(where), reference))
         if reference.startswith("#"):
             absolute = self.base(where)
@@ -226,7 +227,6 @@ class Resources:
             found = self._resource(where) if reference.startswith("#") else self._found.get(absolute)
         if f"{absolute}#{fragment}" in self._several or absolute in self._several:
             raise schema_error(f"$ref {reference!r} at {where or '/'} points to several places of that name")
-        if found is None:
-            problem = "points to nothing" if reference.startswith("#") else "is another document: copy it under $defs"
-            raise refusal("$ref", where, f"{reference!r} {problem}")
-        return found + fragment if fragment.startswith("/") else found
+        if found is None and reference.startswith("#"):
+            raise schema_error(f"$ref {reference!r} at {where or '/'} points to nothing")
+        return found + fragment if found is not None and fragment.startswith("/") else found

@@ -131,7 +131,9 @@ def listed_shapes(raw: Mapping[str, Any], where: str) -> Shapes:
 def _enum(values: list[Any], where: str) -> Shapes:
     texts = [value for value in values if isinstance(value, str)]
     others = [value_shape(v, f"{where}/{i}") for i, v in enumerate(values) if not isinstance(v, str)]
-    return ([StringShape(lang.words(texts))] if texts else []) + list(dict.fromkeys(others))
+    distinct = tuple(dict.fromkeys(texts))
+    listed = StringShape(lang.words(distinct), listed=distinct if len(distinct) <= lang.MANY_WORDS else ())
+    return ([listed] if texts else []) + list(dict.fromkeys(others))
 
 
 def value_shape(value: Any, where: str) -> Shape:
@@ -146,7 +148,7 @@ def value_shape(value: Any, where: str) -> Shape:
                 raise malformed(where.rpartition("/")[2], where, "finite numbers")
             return NumberShape(exact(value), exact(value), whole=value == int(value))
         case str():
-            return StringShape(lang.literal(value))
+            return StringShape(lang.literal(value), listed=(value,))
         case list():
             items = tuple((Term(f"{where}/{i}", {"const": item}),) for i, item in enumerate(value))
             return ArrayShape(items, NOTHING, len(items), len(items))

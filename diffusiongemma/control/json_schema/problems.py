@@ -35,25 +35,34 @@ class Notes:
     can be written than they allow."""
 
     def __init__(self) -> None:
-        self._places: dict[tuple[str, str], list[str]] = {}
-        self.narrowed: dict[str, None] = {}  # in words
+        self._silent: dict[tuple[str, str], list[str]] = {}  # the keyword and why → places
+        self._narrow: dict[tuple[str, str], list[str]] = {}
 
     def __call__(self, keyword: str, where: str, why: str) -> None:
-        places = self._places.setdefault((keyword, why), [])
-        if where not in places:
-            places.append(where)
+        _add(self._silent, keyword, where, f"constrains nothing: {why}")
 
     def narrow(self, keyword: str, where: str, why: str, how: str = "is written in part") -> None:
-        self.narrowed[f"{keyword!r} at {where or '/'} {how}: {why}"] = None
+        _add(self._narrow, keyword, where, f"{how}: {why}")
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        return (*self._of_keywords(), *self.narrowed)
+        return (*_in_words(self._silent), *self.narrowed)
 
-    def _of_keywords(self) -> tuple[str, ...]:
-        return tuple(
-            f"{keyword!r} at {places[0] or '/'}"
-            + (f" and {len(places) - 1} other places" if len(places) > 1 else "")
-            + f" constrains nothing: {why}"
-            for (keyword, why), places in self._places.items()
-        )
+    @property
+    def narrowed(self) -> tuple[str, ...]:
+        return _in_words(self._narrow)
+
+
+def _add(notes: dict[tuple[str, str], list[str]], keyword: str, where: str, what: str) -> None:
+    places = notes.setdefault((keyword, what), [])
+    if where not in places:
+        places.append(where)
+
+
+def _in_words(notes: dict[tuple[str, str], list[str]]) -> tuple[str, ...]:
+    return tuple(
+        f"{keyword!r} at {places[0] or '/'}"
+        + (f" and {len(places) - 1} other places" if len(places) > 1 else "")
+        + f" {what}"
+        for (keyword, what), places in notes.items()
+    )

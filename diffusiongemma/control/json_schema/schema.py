@@ -6,29 +6,26 @@ before anything is generated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
-from diffusiongemma.control.json_schema.combining import intersected, intersected_unions, loosened, negated, without
-from diffusiongemma.control.json_schema.dialects import ANNOTATIONS, Dialect, Resources, at
+from diffusiongemma.control.json_schema.applicators import APPLICATORS
+from diffusiongemma.control.json_schema.combining import intersected, intersected_unions, negated
+from diffusiongemma.control.json_schema.dialects import ANNOTATIONS, Dialect, Resources
 from diffusiongemma.control.json_schema.keywords import (
     TYPED_KEYWORDS,
     is_found,
     is_other,
     listed_shapes,
-    mapping,
-    strings,
-    subschemas,
     typed_shapes,
     unknown_format,
 )
 from diffusiongemma.control.json_schema.problems import Notes, Refusal, all_of, malformed, refusal, schema_error
 from diffusiongemma.control.json_schema.shapes import (
     ANY_SHAPES,
-    NOTHING,
     ArrayShape,
     NotNegatable,
     ObjectShape,
@@ -45,7 +42,7 @@ from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.dfa import chars_to_end
 from diffusiongemma.control.languages.nfa import compile_language
 
-LARGEST_UNION = 200
+LARGEST_UNION, MANY = 200, 24
 MOST_REFERENCES = 50  # in a row
 DEEPEST_PROOF = 4  # levels of nesting in which contradictions are looked for
 
@@ -67,10 +64,12 @@ class SchemaReader:
     def __init__(self, root: Any, strict: bool = False) -> None:
         self.root, self.strict, self.notes = root, strict, Notes()
         self._dialect = Dialect(root)
-        self._resources = Resources(root, self._dialect)
+        self.resources = Resources(root, self._dialect)
         self._shapes: dict[tuple[Terms, bool], Shapes] = {}
         self._open: list[tuple[Terms, bool]] = []
-        self._negated = False  # whether what is read stands under an odd number of negations
+        self._proofs: dict[tuple[Terms, int, bool], bool] = {}  # by terms and depth, whether a value can meet them
+        self._assumed = 0  # how often that was taken for granted, as the terms were being looked through
+        self.negated = False  # whether what is read stands under an odd number of negations
 
     @property
     def root_terms(self) -> Terms:
@@ -78,7 +77,7 @@ class SchemaReader:
 
     def shapes(self, terms: Terms) -> Shapes:
         """The union of shapes that a value meeting all terms has; [] if there is no such value, as far as seen."""
-        key = terms, self._negated  # what is allowed may be told in part, what is not must be told whole
+        key = terms, self.negated  # what is allowed may be told in part, what is not must be told whole
         if key not in self._shapes:
             if key in self._open:
                 where = terms[0].where or "/"
@@ -88,7 +87,7 @@ class SchemaReader:
             try:
                 union = ANY_SHAPES
                 for term in terms:
-                    union = self._intersected(union, self._of_term(term), term.where)
+                    union = self.intersected(union, self._of_term(term), term.where)
             finally:
                 self._open.pop()
             self._shapes[key] = union  # what a recursive schema sees of itself while it is looked through
@@ -102,7 +101,9 @@ class SchemaReader:
             for _ in range(MOST_REFERENCES):
                 if not isinstance(term.raw, Mapping) or term.raw.keys() - ANNOTATIONS != {"$ref"}:
                     break
-                term = replace(self._resolved(term.raw["$ref"], term.where), negated=term.negated)
+                if (referred := self.referred(term.raw["$ref"], term.where)) is None:
+                    break
+                term = replace(referred, negated=term.negated)
             if term.negated or not (term.raw is True or term.raw == {}):
                 found[term] = None
         return tuple(found)
@@ -119,8 +120,9 @@ class SchemaReader:
             case ArrayShape():
                 needed = min(shape.least, len(shape.prefix) + 1)
                 return all(self._satisfiable(shape.item(i), depth) for i in range(needed))
-            case StringShape() if shape.most is not None and shape.content is not lang.ANY_TEXT:
-                return int(chars_to_end(compile_language(shape.content))[0]) <= shape.most
+            case StringShape() if shape.content is not lang.ANY_TEXT and (shape.most is not None or shape.outer):
+                dfa = compile_language((self.negated and shape.outer) or shape.content)
+                return not dfa.is_empty and (shape.most is None or int(chars_to_end(dfa)[0]) <= shape.most)
         return True
 
     def _is_possible(self, other: Other, shape: ObjectShape, depth: int) -> bool:
@@ -134,11 +136,19 @@ class SchemaReader:
 
     def _satisfiable(self, terms: Terms, depth: int) -> bool:
         if depth == 0 or any(terms == opened for opened, _ in self._open):
+            self._assumed += depth > 0
             return True
+        key, assumed = (terms, depth, self.negated), self._assumed
+        if key in self._proofs:
+            return self._proofs[key]
         try:
-            return any(self.possible(shape, depth - 1) for shape in self.shapes(terms))
+            found = any(self.possible(shape, depth - 1) for shape in self.shapes(terms))
         except (_LeadsBack, _NotTold):  # it is being looked through, or can't be: no contradiction so far
+            self._assumed += 1
             return True
+        if not found or assumed == self._assumed:  # it would be found again
+            self._proofs[key] = found
+        return found
 
     def property_terms(self, shape: ObjectShape, name: str) -> Terms:
         """Everything that the value of property `name` must meet."""
@@ -150,8 +160,10 @@ class SchemaReader:
                 terms += rest.additional
         return tuple(dict.fromkeys(terms))
 
-    def _intersected(self, a: Shapes, b: Shapes, where: str) -> Shapes:
+    def intersected(self, a: Shapes, b: Shapes, where: str) -> Shapes:
         union = intersected_unions(a, b)
+        if len(union) > MANY:  # of conditions on one property most contradict each other
+            union = [shape for shape in union if self.possible(shape, 1)]
         if len(union) > LARGEST_UNION:
             raise schema_error(f"more than {LARGEST_UNION} alternatives at {where or '/'}: simplify it")
         return union
@@ -159,37 +171,42 @@ class SchemaReader:
     def _of_term(self, term: Term) -> Shapes:
         if not term.negated:
             return self._of_schema(term.raw, term.where)
-        with self._under_negation():
+        with self.under_negation():
             shapes = self._of_schema(term.raw, term.where)
         try:
             return negated(shapes)
         except NotNegatable as error:
             why = f"it needs {error}: say what is allowed instead"
-            if self._negated:
+            if self.negated:
                 told = refusal("not", term.where, why)
                 raise _NotTold(told.message, option=told.option) from error
             self.notes.narrow("not", term.where, why)
             return negated(shapes, whole=False)
 
     @contextmanager
-    def _under_negation(self) -> Iterator[None]:
-        self._negated = not self._negated
+    def under_negation(self) -> Iterator[None]:
+        self.negated = not self.negated
         try:
             yield
         finally:
-            self._negated = not self._negated
+            self.negated = not self.negated
 
-    def _of_schema(self, raw: Any, where: str) -> Shapes:
+    def within(self, term: Term, context: Shapes) -> Shapes:
+        """What a schema that is not negated leaves of a context."""
+        return self._of_schema(term.raw, term.where, context)
+
+    def _of_schema(self, raw: Any, where: str, context: Shapes = ANY_SHAPES) -> Shapes:
         if isinstance(raw, bool):
-            return ANY_SHAPES if raw else []
+            return context if raw else []
         if not isinstance(raw, Mapping):
             raise schema_error(f"what stands at {where or '/'} is not a schema (an object, true or false)")
-        raw = self._dialect.modern(raw, where, self.notes, self._negated)
+        raw = self._dialect.modern(raw, where, self.notes, self.negated)
         self._look_for_unknown(raw, where)
-        union = self._intersected(listed_shapes(raw, where), typed_shapes(raw, where), where)
+        union = self.intersected(listed_shapes(raw, where), typed_shapes(raw, where), where)
+        union = self.intersected(context, union, where)
         for keyword, read in APPLICATORS.items():
             if keyword in raw and read is not None:
-                union = self._intersected(union, read(self, raw, where), f"{where}/{keyword}")
+                union = read(self, raw, where, union)
         return [_evaluated(shape, raw, where) for shape in union]
 
     def _look_for_unknown(self, raw: Mapping[str, Any], where: str) -> None:
@@ -202,111 +219,20 @@ class SchemaReader:
         for keyword, why in unknown:
             self.notes(keyword, where, why)
 
-    # -- applicators
-
-    def ref(self, raw: Mapping[str, Any], where: str) -> Shapes:
-        return self.shapes((self._resolved(raw["$ref"], where),))
-
-    def _resolved(self, target: Any, where: str) -> Term:
+    def referred(self, target: Any, where: str) -> Term | None:
+        """What a reference that stands there refers to; None where that is in another document."""
         if not isinstance(target, str):
             raise malformed("$ref", where, "a string")
-        found = unquote(self._resources.target(target, where))
+        if (found := self.resources.target(target, where)) is None:
+            return None
         raw = self.root
-        for part in found.split("/")[1:]:
+        for part in unquote(found).split("/")[1:]:
             key = part.replace("~1", "/").replace("~0", "~")
             try:
                 raw = raw[int(key)] if isinstance(raw, list) else raw[key]
             except (KeyError, IndexError, ValueError, TypeError):
                 raise schema_error(f"$ref {target!r} at {where or '/'} points to nothing") from None
-        return Term(found, raw)
-
-    def dynamic_ref(self, raw: Mapping[str, Any], where: str) -> Shapes:
-        """Where it can only mean one place, it is a $ref."""
-        target = raw["$dynamicRef"]
-        plain = isinstance(target, str) and self._resources.is_plain(target.rpartition("#")[2])
-        if not plain:
-            raise refusal("$dynamicRef", where, "what it points to depends on who refers: write $ref")
-        return self.shapes((self._resolved(target, where),))
-
-    def recursive_ref(self, raw: Mapping[str, Any], where: str) -> Shapes:
-        raise refusal("$recursiveRef", where, "write $ref")
-
-    def all_of(self, raw: Mapping[str, Any], where: str) -> Shapes:
-        union = ANY_SHAPES
-        for term in subschemas(raw, "allOf", where):
-            union = self._intersected(union, self.shapes((term,)), term.where)
-        return union
-
-    def any_of(self, raw: Mapping[str, Any], where: str) -> Shapes:
-        return list(dict.fromkeys(s for term in subschemas(raw, "anyOf", where) for s in self.shapes((term,))))
-
-    def one_of(self, raw: Mapping[str, Any], where: str) -> Shapes:
-        """Each branch less whatever another branch allows too."""
-        terms = subschemas(raw, "oneOf", where)
-        union: Shapes = []
-        for i, term in enumerate(terms):
-            mine = self.shapes((term,))
-            for j, other in enumerate(terms):
-                if j == i or not mine:
-                    continue
-                with self._under_negation():
-                    others = self.shapes((other,))
-                if self._overlap(mine, others):
-                    mine = self._less(mine, others, f"{min(i, j)} and {max(i, j)}", where)
-            union += [shape for shape in mine if shape not in union]
-        if not union and not self._negated:
-            self.notes.narrow(
-                "oneOf", where, "whatever meets one branch meets another too: use anyOf", "allows nothing"
-            )
-        return union
-
-    def _overlap(self, a: Shapes, b: Shapes) -> bool:
-        with self._under_negation():  # what overlaps is not allowed
-            return any(self.possible(shape) for shape in intersected_unions(loosened(a), loosened(b)))
-
-    def _less(self, mine: Shapes, others: Shapes, branches: str, where: str) -> Shapes:
-        mend = f"a value can meet branches {branches}: part them by type, const or a required property, or use anyOf"
-        overlapping = [shape for shape in others if self._overlap(mine, [shape])]
-        try:
-            left = without(mine, overlapping)
-        except NotNegatable as error:
-            if self._negated:
-                raise refusal("oneOf", where, mend) from error
-            self.notes.narrow("oneOf", where, mend)
-            left = without(mine, overlapping, whole=False)
-        return [shape for shape in left if self.possible(shape)]
-
-    def not_(self, raw: Mapping[str, Any], where: str) -> Shapes:
-        return self.shapes((Term(f"{where}/not", raw["not"], negated=True),))
-
-    def if_(self, raw: Mapping[str, Any], where: str) -> Shapes:
-        condition = Term(f"{where}/if", raw["if"])
-        branches = {key: (Term(f"{where}/{key}", raw[key]),) if key in raw else () for key in ("then", "else")}
-        if not branches["then"] and not branches["else"]:
-            return ANY_SHAPES
-        return self.shapes((condition, *branches["then"])) + self.shapes((condition.negation, *branches["else"]))
-
-    def dependent_required(self, raw: Mapping[str, Any], where: str) -> Shapes:
-        union = ANY_SHAPES
-        for name, needed in mapping(raw, "dependentRequired", where).items():
-            present = ObjectShape(required=(name, *strings(needed, "dependentRequired", where)))
-            union = self._intersected(union, [*NOT_OBJECTS, _lacking(name), present], where)
-        return union
-
-    def dependent_schemas(self, raw: Mapping[str, Any], where: str) -> Shapes:
-        union = ANY_SHAPES
-        for name, schema in mapping(raw, "dependentSchemas", where).items():
-            then = self.shapes((Term(at(where, "dependentSchemas", name), schema),))
-            present = self._intersected([ObjectShape(required=(name,))], then, where)
-            union = self._intersected(union, [*NOT_OBJECTS, _lacking(name), *present], where)
-        return union
-
-
-NOT_OBJECTS: Shapes = [shape for shape in ANY_SHAPES if not isinstance(shape, ObjectShape)]
-
-
-def _lacking(name: str) -> ObjectShape:
-    return ObjectShape(properties=((name, NOTHING),))
+        return Term(unquote(found), raw)
 
 
 def _evaluated(shape: Shape, raw: Mapping[str, Any], where: str) -> Shape:
@@ -327,20 +253,4 @@ def _evaluated(shape: Shape, raw: Mapping[str, Any], where: str) -> Shape:
     return shape
 
 
-APPLICATORS: dict[str, Callable[[SchemaReader, Mapping[str, Any], str], Shapes] | None] = {
-    "$ref": SchemaReader.ref,
-    "allOf": SchemaReader.all_of,
-    "anyOf": SchemaReader.any_of,
-    "oneOf": SchemaReader.one_of,
-    "not": SchemaReader.not_,
-    "if": SchemaReader.if_,
-    "then": None,  # read with 'if'
-    "else": None,
-    "dependentRequired": SchemaReader.dependent_required,
-    "dependentSchemas": SchemaReader.dependent_schemas,
-    "$dynamicRef": SchemaReader.dynamic_ref,
-    "$recursiveRef": SchemaReader.recursive_ref,
-    "unevaluatedProperties": None,  # read after all others
-    "unevaluatedItems": None,
-}
 KNOWN = TYPED_KEYWORDS | APPLICATORS.keys() | ANNOTATIONS

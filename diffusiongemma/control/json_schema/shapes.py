@@ -82,6 +82,12 @@ class StringShape:
     outer: lang.Language | None = None  # None: the same as content
     least: int = 0  # characters
     most: int | None = None
+    listed: tuple[str, ...] = ()  # all values of `content`, where they are few and known
+
+    @property
+    def loosened(self) -> StringShape:
+        """What any reader takes."""
+        return replace(self, content=self.outer, outer=None, listed=()) if self.outer else self
 
     def opposite(self, whole: bool = True) -> list[Shape]:
         if whole and self.outer is lang.ANY_TEXT:
@@ -108,6 +114,7 @@ def _of_length(least: int, most: int | None) -> lang.Language:
     return lang.NEVER if most is not None and least > most else lang.repeat(lang.Chars(ANY_CHAR), least, most)
 
 
+@lru_cache(maxsize=256)
 def _all_but(content: lang.Language) -> lang.Language:
     return lang.Without(lang.ANY_TEXT, content)
 
