@@ -160,7 +160,7 @@ def test_keywords(schema, accepted, rejected):
         ({"type": "string", "const": 3}, "no finite JSON"),
         ({"type": "array", "items": {"$ref": "#"}, "minItems": 1}, "recursion"),
         ({"type": "integer", "oneOf": [{"multipleOf": 3}, {"multipleOf": 5}]}, "'oneOf' at / is written in part"),
-        ({"type": "object", "minProperties": 3}, "'minProperties'"),
+        ({"type": "object", "minProperties": 9}, "'minProperties'"),
         ({"contains": {"const": 1}, "unevaluatedItems": False}, "'unevaluatedItems'"),
         ({"properties": {"a": {"minLength": -1}, "b": {"minimum": "3"}}}, "0 or more; also 'minimum' at /properties/b"),
     ],

@@ -32,9 +32,13 @@ class Parts:
             self._members[id(shape)] = shape, self._members_of(shape)
         return self._members[id(shape)][1]
 
+    def names(self, shape: ObjectShape) -> list[str]:
+        """Those of `members`."""
+        return list(dict.fromkeys([*(name for name, _ in shape.properties), *shape.required]))
+
     def _members_of(self, shape: ObjectShape) -> list[tuple[lang.Language, Terms, bool]]:
         members: list[tuple[lang.Language, Terms, bool]] = []
-        for name in dict.fromkeys([*(name for name, _ in shape.properties), *shape.required]):
+        for name in self.names(shape):
             may_be = not shape.names or self.admitted(shape.names).matches(name)
             terms = self._reader.resolved(self._reader.property_terms(shape, name)) if may_be else NOTHING
             members.append((lang.Quoted(lang.literal(name)), terms, name in shape.required))

@@ -9,54 +9,32 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from decimal import Decimal
 from functools import cache, reduce
 from operator import and_
-from typing import Any
-
-import numpy as np
 
 from diffusiongemma.control.json_schema import shapes
 from diffusiongemma.control.json_schema.arrangements import (
     Count,
     Member,
     containing,
-    in_any_order,
     in_order,
     listed,
     with_prefix,
 )
 from diffusiongemma.control.json_schema.combining import intersected
+from diffusiongemma.control.json_schema.distinct import KINDS, distinct_nested, distinct_plain, kinds_of, one_of_each
 from diffusiongemma.control.json_schema.keywords import is_other
-from diffusiongemma.control.json_schema.nesting import ANY_VALUE, Nesting, Reach
+from diffusiongemma.control.json_schema.nesting import ANY_VALUE, MOST_ITEMS, Nesting, Reach
 from diffusiongemma.control.json_schema.parts import Parts
 from diffusiongemma.control.json_schema.problems import Refusal, all_of, refusal
 from diffusiongemma.control.json_schema.schema import SchemaReader
 from diffusiongemma.control.json_schema.shapes import LONGEST_COUNT, NOTHING, Contains, Shape, Terms, merged
 from diffusiongemma.control.languages import language as lang
-from diffusiongemma.control.languages.dfa import DEAD, TooLarge
-from diffusiongemma.control.languages.nfa import compile_language
-from diffusiongemma.control.languages.regex import regex_language
+from diffusiongemma.control.languages.dfa import TooLarge
 
-MOST_UNIQUE_VALUES = 8  # in any order, which makes 2^n situations; more come in the order listed
-MOST_LISTED_VALUES = 300
-LARGEST_UNIQUE = 60  # states of an item: larger ones come in the order of their kinds
-# Items that differ in the kind of their first character differ. Numbers have no exponent then, and one spelling each.
-DISTINCT_KINDS = tuple(
-    regex_language(pattern, re.DOTALL)
-    for pattern in (
-        r'"[aA0hHpPxX -].*|[15]\d*|-[1-9]\d*',
-        r'"[bBcC1iIqQyY_].*|[26]\d*|null',
-        r'"[dDeE2jJrRzZ/].*|[37]\d*|true',
-        r'"[fFgG3kKsS.@4].*|[48]\d*|false',
-        r'"[lLmMnN5tT:6#7].*|9\d*|0\.\d*[1-9]',
-        r'"[oOuUvVwW89$].*|"[^\x00-\x7f\\].*|0|""',
-    )
-)
 MOST_PATTERNS = 12
 MOST_WAYS = 12  # to have a property that there must be
 MOST_PLACES = 10_000  # values that the schema speaks of, recursion unrolled
@@ -199,11 +177,13 @@ class Writer:
         return min(most, max(needed, self.reach.items))
 
     def counted_items(self, shape: shapes.ArrayShape, count: Count) -> lang.Language:
-        if shape.unique and count.allows_more(1):
+        several = shape.unique and count.allows_more(1)
+        if several and not shape.prefix and not shape.contains:
             return self.distinct_items(shape, count)
         prefix = [self.value(terms) for terms in shape.prefix]
         body = with_prefix(prefix, self.value(shape.rest), count, COMMA)
-        return lang.both(body, *(self.items_that_contain(shape, contains) for contains in shape.contains))
+        more = [self.distinct_items(shape, count)] if several else []
+        return lang.both(body, *(self.items_that_contain(shape, contains) for contains in shape.contains), *more)
 
     def items_that_contain(self, shape: shapes.ArrayShape, contains: Contains) -> lang.Language:
         places = [*shape.prefix, shape.rest]
@@ -215,29 +195,41 @@ class Writer:
         return containing(meeting, lang.either(*others), Count(contains.least, contains.most), COMMA)
 
     def distinct_items(self, shape: shapes.ArrayShape, count: Count) -> lang.Language:
-        """All arrangements of a few listed values."""
-        kinds = self.reader.shapes(shape.rest)
-        plain = [kind for kind in kinds if not isinstance(kind, shapes.ArrayShape | shapes.ObjectShape)]
-        if shape.prefix or shape.contains or (count.least > 1 and not plain):
-            mend = "only items that are texts, numbers or listed values can be: say what they are, or remove it"
+        """Lists of items of any place that differ: arrays and objects in the value that comes first in them."""
+        places = (*shape.prefix, shape.rest)
+        item = lang.either(*map(self.value, places))
+        kinds = [kind for terms in places for kind in self.reader.shapes(terms)]
+        if any(isinstance(kind, shapes.ArrayShape | shapes.ObjectShape) for kind in kinds):
+            self._most_items = MOST_ITEMS  # fewer are told apart where that is too large
+            most = max(count.least, len(KINDS) if self.reach.items > 50 else 3 if self.reach.items > 12 else 1)
+            found = distinct_nested(item, self.openings(kinds), count, most)
+        else:
+            found = distinct_plain(item, count)
+        if found is None:
+            mend = f"at most {len(KINDS)} items that are not listed can be told apart: add an enum, or remove it"
             raise refusal("uniqueItems", self.here, mend)
-        if not plain:  # one at most surely differs from all others
-            return listed(self.value(shape.rest), Count(count.least, 1), COMMA)
-        item = lang.either(*map(self.shape, plain))
-        texts = finite_texts(item, MOST_LISTED_VALUES)
-        if texts is None and count.least > len(DISTINCT_KINDS):
-            mend = (
-                f"at most {len(DISTINCT_KINDS)} items that are not listed can be told apart: add an enum, or remove it"
-            )
-            raise refusal("uniqueItems", self.here, mend)
-        if texts is None:
-            members = [Member(lang.both(item, kind)) for kind in DISTINCT_KINDS]
-            small = compile_language(item).num_states <= LARGEST_UNIQUE
-            return (in_any_order if small else in_order)(members, count, COMMA, count.end)
-        once = list({_value_of(text): text for text in reversed(texts)}.values())[::-1]  # 0.0 is 0
-        members = [Member(lang.literal(text)) for text in once]
-        several = in_any_order if len(members) <= MOST_UNIQUE_VALUES else in_order
-        return several(members, count, COMMA, count.end)
+        return found
+
+    def openings(self, kinds: Iterable[Shape]) -> list[lang.Language]:
+        """What comes before the value by which arrays and objects are told apart; of objects it is that of one
+        property, which comes first in each."""
+        found: dict[str, lang.Language] = {}
+        for kind in kinds:
+            if isinstance(kind, shapes.ArrayShape):
+                found["["] = lang.literal("[")
+            elif isinstance(kind, shapes.ObjectShape) and (name := self.told_apart_by(kind)) is not None:
+                found.setdefault("{", lang.literal("{" + json.dumps(name, ensure_ascii=False) + ":"))
+        return list(found.values())
+
+    def told_apart_by(self, shape: shapes.ObjectShape) -> str | None:
+        """The first property that is required, or one before it, and may be a text or a number."""
+        for name, (_, terms, required) in zip(self.parts.names(shape), self.parts.members(shape), strict=True):
+            values = [] if terms == NOTHING else self.reader.shapes(terms)
+            if any(isinstance(value, shapes.StringShape | shapes.NumberShape) for value in values):
+                return name
+            if required:
+                break
+        return None
 
     # -- objects
 
@@ -309,14 +301,15 @@ class Writer:
         """What may follow the named properties: undeclared ones, or nothing."""
         if undeclared is lang.NEVER:
             return count.end
-        if count.least > named + 1:
+        if count.least > named + len(KINDS):
             raise refusal("minProperties", self.here, "undeclared keys may repeat: name more properties, or lower it")
 
         @cache
         def end(written: int) -> lang.Language:
             room = count.after(written)
-            if room.least > 1:  # keys may repeat, so only one of them surely counts
-                return lang.NEVER
+            if room.least > 1:  # keys may repeat, so only those of different kinds surely count
+                several = one_of_each(kinds_of(undeclared), room) or lang.NEVER
+                return lang.sequence(COMMA, several) if written else several
             if written:
                 return room.of(lang.sequence(COMMA, undeclared))
             return listed(undeclared, room, COMMA)
@@ -331,27 +324,3 @@ def terms_of_key(shape: shapes.ObjectShape, matches: dict[str, bool]) -> Terms:
         found = [terms for pattern, terms in rest.patterns if matches[pattern]]
         terms = merged(terms, sum(found, ()) if found else rest.additional)
     return terms
-
-
-def _value_of(text: str) -> Any:
-    value = json.loads(text)
-    return ("number", Decimal(text)) if isinstance(value, int | float) and not isinstance(value, bool) else text
-
-
-def finite_texts(language: lang.Language, most: int) -> list[str] | None:
-    """All texts of a language if there are at most so many, else None."""
-    dfa = compile_language(language)
-    texts: list[str] = []
-    frontier = [("", 0)]
-    for _ in range(dfa.num_states):  # a longer text would repeat a state, and there would be endlessly many
-        texts += [text for text, state in frontier if dfa.accepting[state]]
-        following = []
-        for text, state in frontier:
-            for atom in np.flatnonzero(dfa.next[state] != DEAD).tolist():
-                for low, high in dfa.alphabet.chars_of([atom]):
-                    read = range(low, min(high, low + most) + 1)
-                    following += [(text + chr(c), int(dfa.next[state, atom])) for c in read]
-        if len(texts) > most or len(following) > most:  # every state leads to some text
-            return None
-        frontier = following
-    return None if frontier else texts
