@@ -12,13 +12,14 @@ import numpy as np
 
 from diffusiongemma.control.json_schema.arrangements import Count, Member, in_any_order, in_order, listed
 from diffusiongemma.control.languages import language as lang
-from diffusiongemma.control.languages.dfa import DEAD
+from diffusiongemma.control.languages.dfa import DEAD, TooLarge
 from diffusiongemma.control.languages.nfa import compile_language
 from diffusiongemma.control.languages.regex import regex_language
 
 MOST_VALUES = 8  # in any order, which makes 2^n situations; more come in the order listed
 MOST_LISTED = 300
 LARGEST = 60  # states of an item: larger ones come in the order of their kinds
+LARGEST_NESTED = 500  # states of an item with arrays or objects: of larger ones there is one
 COMMA = lang.literal(",")
 # Values of different kinds differ: how texts begin, and others. Numbers have no exponent then, and one spelling each.
 KINDS = (
@@ -43,12 +44,20 @@ def kinds_of(body: lang.Language, openings: Sequence[lang.Language] = ()) -> lis
 def distinct_nested(
     item: lang.Language, openings: Sequence[lang.Language], count: Count, most: int
 ) -> lang.Language | None:
-    """Distinct items with arrays or objects among them, at most so many; None where there must be more than can be
-    told apart."""
+    """Distinct items with arrays or objects among them, at most so many, or one where they are large; None where there
+    must be more than can be told apart."""
+    alone = listed(item, Count(count.least, 1), COMMA)
+    if count.least <= 1 and not _is_small(item):
+        return alone
     several = one_of_each(kinds_of(item, openings)[:most], count)
-    if count.least > 1:
-        return several
-    return lang.either(listed(item, Count(count.least, 1), COMMA), several or lang.NEVER)
+    return several if count.least > 1 else lang.either(alone, several or lang.NEVER)
+
+
+def _is_small(item: lang.Language) -> bool:
+    try:
+        return compile_language(item, LARGEST_NESTED).num_states <= LARGEST_NESTED
+    except TooLarge:
+        return False
 
 
 def distinct_plain(item: lang.Language, count: Count) -> lang.Language | None:

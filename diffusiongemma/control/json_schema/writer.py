@@ -197,18 +197,33 @@ class Writer:
     def distinct_items(self, shape: shapes.ArrayShape, count: Count) -> lang.Language:
         """Lists of items of any place that differ: arrays and objects in the value that comes first in them."""
         places = (*shape.prefix, shape.rest)
-        item = lang.either(*map(self.value, places))
-        kinds = [kind for terms in places for kind in self.reader.shapes(terms)]
-        if any(isinstance(kind, shapes.ArrayShape | shapes.ObjectShape) for kind in kinds):
-            self._most_items = MOST_ITEMS  # fewer are told apart where that is too large
-            most = max(count.least, len(KINDS) if self.reach.items > 50 else 3 if self.reach.items > 12 else 1)
-            found = distinct_nested(item, self.openings(kinds), count, most)
-        else:
-            found = distinct_plain(item, count)
+        kinds = list(dict.fromkeys(kind for terms in places for kind in self.reader.shapes(terms)))
+        plain = lang.either(*(self.shape(kind) for kind in kinds if not is_nested(kind)))
+        nested = [kind for kind in kinds if is_nested(kind)]
+        found = self.with_nested(places, plain, nested, count) if nested else distinct_plain(plain, count)
         if found is None:
             mend = f"at most {len(KINDS)} items that are not listed can be told apart: add an enum, or remove it"
             raise refusal("uniqueItems", self.here, mend)
         return found
+
+    def with_nested(
+        self, places: Iterable[Terms], plain: lang.Language, nested: list[Shape], count: Count
+    ) -> lang.Language | None:
+        item = lang.either(*map(self.value, places))
+        if count.least > 1 or all(map(self.is_flat, nested)):
+            self._most_items = MOST_ITEMS  # fewer are told apart where that is too large
+            most = max(count.least, len(KINDS) if self.reach.items > 50 else 3 if self.reach.items > 12 else 1)
+            return distinct_nested(item, self.openings(nested), count, most)
+        alone = listed(item, Count(count.least, 1), COMMA)  # each level would take several times the last
+        return alone if plain is lang.NEVER else lang.either(alone, distinct_plain(plain, count) or lang.NEVER)
+
+    def is_flat(self, shape: Shape) -> bool:
+        """Whether there is nothing nested in its items or named properties."""
+        if isinstance(shape, shapes.ObjectShape):
+            inside = [terms for _, terms, _ in self.parts.members(shape)]
+        else:
+            inside = [*shape.prefix, shape.rest] if isinstance(shape, shapes.ArrayShape) else []
+        return not any(is_nested(kind) for terms in inside for kind in self.reader.shapes(terms))
 
     def openings(self, kinds: Iterable[Shape]) -> list[lang.Language]:
         """What comes before the value by which arrays and objects are told apart; of objects it is that of one
@@ -315,6 +330,10 @@ class Writer:
             return listed(undeclared, room, COMMA)
 
         return end
+
+
+def is_nested(shape: Shape) -> bool:
+    return isinstance(shape, shapes.ArrayShape | shapes.ObjectShape)
 
 
 def terms_of_key(shape: shapes.ObjectShape, matches: dict[str, bool]) -> Terms:
