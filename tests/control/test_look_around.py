@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from diffusiongemma.control.json_schema.keywords import pattern_shape
+from diffusiongemma.control.json_schema.patterns import pattern_shape
 from diffusiongemma.control.languages.ecma import as_python
 from diffusiongemma.control.languages.nfa import compile_language
 from diffusiongemma.control.languages.regex import found_language, regex_language

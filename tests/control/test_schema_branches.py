@@ -92,3 +92,10 @@ def test_what_another_document_says_may_be_anything(schema, accepted, rejected):
 def test_where_nothing_is_left_the_other_document_is_named(schema):
     with pytest.raises(InputError, match=r"no finite JSON value.*'other.json#/a' is another document: copy it"):
         json_schema_language(schema)
+
+
+def test_branches_within_what_is_told_apart_may_be_written_in_part():
+    url = {"oneOf": [{"type": "string", "format": "uri"}, {"type": "string", "pattern": r"^\./.+$"}]}
+    either = {"oneOf": [{"required": ["name"]}, {"required": ["url"]}]}
+    schema = {"type": "object", "properties": {"name": {"type": "string"}, "url": url}, **either}
+    check(schema, ['{"name":"x"}', '{"url":"http://a.org/"}'], ['{"name":"x","url":"http://a.org/"}', "{}"])

@@ -12,15 +12,9 @@ from typing import TYPE_CHECKING, Any
 from diffusiongemma.control.json_schema.combining import intersected_unions, loosened, without
 from diffusiongemma.control.json_schema.dialects import at
 from diffusiongemma.control.json_schema.keywords import mapping, strings, subschemas
-from diffusiongemma.control.json_schema.problems import refusal
-from diffusiongemma.control.json_schema.shapes import (
-    ANY_SHAPES,
-    NOTHING,
-    NotNegatable,
-    ObjectShape,
-    Shapes,
-    Term,
-)
+from diffusiongemma.control.json_schema.problems import not_told, refusal
+from diffusiongemma.control.json_schema.scalars import NotNegatable
+from diffusiongemma.control.json_schema.shapes import ANY_SHAPES, NOTHING, ObjectShape, Shapes, Term
 
 if TYPE_CHECKING:
     from diffusiongemma.control.json_schema.schema import SchemaReader
@@ -100,7 +94,7 @@ def _less(reader: SchemaReader, mine: Shapes, others: Shapes, branches: str, whe
         left = without(mine, overlapping)
     except NotNegatable as error:
         if reader.negated:
-            raise refusal("oneOf", where, mend) from error
+            raise not_told("oneOf", where, mend) from error
         reader.notes.narrow("oneOf", where, mend)
         left = without(mine, overlapping, whole=False)
     return [shape for shape in left if reader.possible(shape)]

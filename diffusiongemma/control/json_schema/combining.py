@@ -5,22 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 
-from diffusiongemma.control.json_schema.shapes import (
-    ANY_SHAPES,
-    ArrayShape,
+from diffusiongemma.control.json_schema.scalars import (
     BooleanShape,
     NotNegatable,
     NullShape,
     NumberShape,
-    ObjectShape,
-    Shape,
-    Shapes,
-    Spoken,
     StringShape,
-    merged,
     smaller,
     within,
 )
+from diffusiongemma.control.json_schema.shapes import ANY_SHAPES, ArrayShape, ObjectShape, Shape, Shapes, Spoken, merged
 from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.nfa import compile_language
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from diffusiongemma.control.json_schema.shapes import LONGEST_COUNT, Terms
+from diffusiongemma.control.json_schema.scalars import LONGEST_COUNT
+from diffusiongemma.control.json_schema.shapes import Terms
 
 ANY_VALUE: Terms = ()
 MOST_ITEMS = 100_000

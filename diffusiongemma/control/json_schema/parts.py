@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from functools import cache
 
-from diffusiongemma.control.json_schema.keywords import pattern_shape
+from diffusiongemma.control.json_schema.patterns import pattern_shape
+from diffusiongemma.control.json_schema.scalars import NumberShape, StringShape
 from diffusiongemma.control.json_schema.schema import SchemaReader
-from diffusiongemma.control.json_schema.shapes import NOTHING, NumberShape, ObjectShape, Other, StringShape, Terms
+from diffusiongemma.control.json_schema.shapes import NOTHING, ObjectShape, Other, Terms
 from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.dfa import CharDfa, TooLarge, chars_to_end
 from diffusiongemma.control.languages.nfa import compile_language

@@ -11,12 +11,20 @@ class Refusal(InputError):
     """One place of a schema that can't be guaranteed."""
 
 
+class NotTold(Refusal):
+    """What is not allowed can't be told whole."""
+
+
 def schema_error(message: str) -> Refusal:
     return Refusal(message, option="json_schema")
 
 
 def refusal(keyword: str, where: str, why: str = "remove it") -> Refusal:
     return schema_error(f"{keyword!r} at {where or '/'} can't be guaranteed: {why}")
+
+
+def not_told(keyword: str, where: str, why: str) -> NotTold:
+    return NotTold(refusal(keyword, where, why).message, option="json_schema")
 
 
 def malformed(keyword: str, where: str, expected: str) -> Refusal:

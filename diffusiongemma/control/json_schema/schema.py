@@ -17,23 +17,30 @@ from diffusiongemma.control.json_schema.combining import intersected, intersecte
 from diffusiongemma.control.json_schema.dialects import ANNOTATIONS, Dialect, Resources
 from diffusiongemma.control.json_schema.keywords import (
     TYPED_KEYWORDS,
-    is_found,
-    is_other,
     listed_shapes,
     typed_shapes,
     unknown_format,
 )
-from diffusiongemma.control.json_schema.problems import Notes, Refusal, all_of, malformed, refusal, schema_error
+from diffusiongemma.control.json_schema.patterns import is_found, is_other
+from diffusiongemma.control.json_schema.problems import (
+    Notes,
+    NotTold,
+    Refusal,
+    all_of,
+    malformed,
+    not_told,
+    refusal,
+    schema_error,
+)
+from diffusiongemma.control.json_schema.scalars import NotNegatable, StringShape
 from diffusiongemma.control.json_schema.shapes import (
     ANY_SHAPES,
     ArrayShape,
-    NotNegatable,
     ObjectShape,
     Other,
     Rest,
     Shape,
     Shapes,
-    StringShape,
     Term,
     Terms,
     merged,
@@ -49,10 +56,6 @@ DEEPEST_PROOF = 4  # levels of nesting in which contradictions are looked for
 
 class _LeadsBack(Refusal):
     """Shapes are asked for while they are being found."""
-
-
-class _NotTold(Refusal):
-    """What is not allowed can't be told whole."""
 
 
 class SchemaReader:
@@ -143,7 +146,7 @@ class SchemaReader:
             return self._proofs[key]
         try:
             found = any(self.possible(shape, depth - 1) for shape in self.shapes(terms))
-        except (_LeadsBack, _NotTold):  # it is being looked through, or can't be: no contradiction so far
+        except (_LeadsBack, NotTold):  # it is being looked through, or can't be: no contradiction so far
             self._assumed += 1
             return True
         if not found or assumed == self._assumed:  # it would be found again
@@ -178,8 +181,7 @@ class SchemaReader:
         except NotNegatable as error:
             why = f"it needs {error}: say what is allowed instead"
             if self.negated:
-                told = refusal("not", term.where, why)
-                raise _NotTold(told.message, option=told.option) from error
+                raise not_told("not", term.where, why) from error
             self.notes.narrow("not", term.where, why)
             return negated(shapes, whole=False)
 

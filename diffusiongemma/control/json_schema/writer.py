@@ -10,28 +10,23 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache, reduce
 from operator import and_
 
-from diffusiongemma.control.json_schema import shapes
-from diffusiongemma.control.json_schema.arrangements import (
-    Count,
-    Member,
-    containing,
-    in_order,
-    listed,
-    with_prefix,
-)
+from diffusiongemma.control.json_schema import scalars, shapes
+from diffusiongemma.control.json_schema.arrangements import Count, Member, in_order, listed
+from diffusiongemma.control.json_schema.arrays import items
 from diffusiongemma.control.json_schema.combining import intersected
-from diffusiongemma.control.json_schema.distinct import KINDS, distinct_nested, distinct_plain, kinds_of, one_of_each
-from diffusiongemma.control.json_schema.keywords import is_other
+from diffusiongemma.control.json_schema.distinct import KINDS, kinds_of, one_of_each
 from diffusiongemma.control.json_schema.nesting import ANY_VALUE, MOST_ITEMS, Nesting, Reach
 from diffusiongemma.control.json_schema.parts import Parts
+from diffusiongemma.control.json_schema.patterns import is_other
 from diffusiongemma.control.json_schema.problems import Refusal, all_of, refusal
+from diffusiongemma.control.json_schema.scalars import LONGEST_COUNT
 from diffusiongemma.control.json_schema.schema import SchemaReader
-from diffusiongemma.control.json_schema.shapes import LONGEST_COUNT, NOTHING, Contains, Shape, Terms, merged
+from diffusiongemma.control.json_schema.shapes import NOTHING, Shape, Terms, merged
 from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.dfa import TooLarge
 
@@ -137,25 +132,23 @@ class Writer:
 
     def shape(self, shape: Shape) -> lang.Language:
         match shape:
-            case shapes.NullShape():
+            case scalars.NullShape():
                 return lang.literal("null")
-            case shapes.BooleanShape(values):
+            case scalars.BooleanShape(values):
                 return lang.either(*(lang.literal(json.dumps(value)) for value in sorted(values, reverse=True)))
-            case shapes.NumberShape():
+            case scalars.NumberShape():
                 return self.parts.number(shape)
-            case shapes.StringShape():
+            case scalars.StringShape():
                 return self.string(shape)
             case shapes.ArrayShape():
-                return lang.sequence(lang.literal("["), self.items(shape), lang.literal("]"))
+                return lang.sequence(lang.literal("["), items(self, shape), lang.literal("]"))
             case shapes.ObjectShape():
                 return lang.sequence(lang.literal("{"), self.properties(shape), lang.literal("}"))
 
-    def string(self, shape: shapes.StringShape) -> lang.Language:
+    def string(self, shape: scalars.StringShape) -> lang.Language:
         if shape.most is not None:
             self._counted[shape.most] += self._times
         return self.parts.string(shape, LONGEST_COUNT if shape.most is None else self.reach.counts)
-
-    # -- arrays
 
     @contextlib.contextmanager
     def repeated(self, most: int | None) -> Iterator[None]:
@@ -164,10 +157,10 @@ class Writer:
         yield
         self._times = before
 
-    def items(self, shape: shapes.ArrayShape) -> lang.Language:
-        most = self.counted(max([shape.least, *(contains.least for contains in shape.contains)]), shape.most)
-        with self.repeated(most):
-            return self.counted_items(shape, Count(shape.least, most))
+    def items_that_fit(self, needed: int, wide: int, narrow: int) -> int:
+        """How many items to write where each takes room of its own: fewer where that is too large, one at last."""
+        self._most_items = MOST_ITEMS
+        return max(needed, wide if self.reach.items > 50 else narrow if self.reach.items > 12 else 1)
 
     def counted(self, needed: int, most: int | None) -> int | None:
         """The most that there may be as it is written: as far as the reach counts, or as there must be."""
@@ -175,76 +168,6 @@ class Writer:
             return None
         self._most_items = max(self._most_items, most)
         return min(most, max(needed, self.reach.items))
-
-    def counted_items(self, shape: shapes.ArrayShape, count: Count) -> lang.Language:
-        several = shape.unique and count.allows_more(1)
-        if several and not shape.prefix and not shape.contains:
-            return self.distinct_items(shape, count)
-        prefix = [self.value(terms) for terms in shape.prefix]
-        body = with_prefix(prefix, self.value(shape.rest), count, COMMA)
-        more = [self.distinct_items(shape, count)] if several else []
-        return lang.both(body, *(self.items_that_contain(shape, contains) for contains in shape.contains), *more)
-
-    def items_that_contain(self, shape: shapes.ArrayShape, contains: Contains) -> lang.Language:
-        places = [*shape.prefix, shape.rest]
-        meeting = lang.either(*(self.value(merged(place, contains.terms)) for place in places))
-        if contains.most is None:
-            others = [self.value(place) for place in places]
-        else:  # those that must not be counted
-            others = [self.value(merged(place, (t.negation,))) for place in places for t in contains.terms]
-        return containing(meeting, lang.either(*others), Count(contains.least, contains.most), COMMA)
-
-    def distinct_items(self, shape: shapes.ArrayShape, count: Count) -> lang.Language:
-        """Lists of items of any place that differ: arrays and objects in the value that comes first in them."""
-        places = (*shape.prefix, shape.rest)
-        kinds = list(dict.fromkeys(kind for terms in places for kind in self.reader.shapes(terms)))
-        plain = lang.either(*(self.shape(kind) for kind in kinds if not is_nested(kind)))
-        nested = [kind for kind in kinds if is_nested(kind)]
-        found = self.with_nested(places, plain, nested, count) if nested else distinct_plain(plain, count)
-        if found is None:
-            mend = f"at most {len(KINDS)} items that are not listed can be told apart: add an enum, or remove it"
-            raise refusal("uniqueItems", self.here, mend)
-        return found
-
-    def with_nested(
-        self, places: Iterable[Terms], plain: lang.Language, nested: list[Shape], count: Count
-    ) -> lang.Language | None:
-        item = lang.either(*map(self.value, places))
-        if count.least > 1 or all(map(self.is_flat, nested)):
-            self._most_items = MOST_ITEMS  # fewer are told apart where that is too large
-            most = max(count.least, len(KINDS) if self.reach.items > 50 else 3 if self.reach.items > 12 else 1)
-            return distinct_nested(item, self.openings(nested), count, most)
-        alone = listed(item, Count(count.least, 1), COMMA)  # each level would take several times the last
-        return alone if plain is lang.NEVER else lang.either(alone, distinct_plain(plain, count) or lang.NEVER)
-
-    def is_flat(self, shape: Shape) -> bool:
-        """Whether there is nothing nested in its items or named properties."""
-        if isinstance(shape, shapes.ObjectShape):
-            inside = [terms for _, terms, _ in self.parts.members(shape)]
-        else:
-            inside = [*shape.prefix, shape.rest] if isinstance(shape, shapes.ArrayShape) else []
-        return not any(is_nested(kind) for terms in inside for kind in self.reader.shapes(terms))
-
-    def openings(self, kinds: Iterable[Shape]) -> list[lang.Language]:
-        """What comes before the value by which arrays and objects are told apart; of objects it is that of one
-        property, which comes first in each."""
-        found: dict[str, lang.Language] = {}
-        for kind in kinds:
-            if isinstance(kind, shapes.ArrayShape):
-                found["["] = lang.literal("[")
-            elif isinstance(kind, shapes.ObjectShape) and (name := self.told_apart_by(kind)) is not None:
-                found.setdefault("{", lang.literal("{" + json.dumps(name, ensure_ascii=False) + ":"))
-        return list(found.values())
-
-    def told_apart_by(self, shape: shapes.ObjectShape) -> str | None:
-        """The first property that is required, or one before it, and may be a text or a number."""
-        for name, (_, terms, required) in zip(self.parts.names(shape), self.parts.members(shape), strict=True):
-            values = [] if terms == NOTHING else self.reader.shapes(terms)
-            if any(isinstance(value, shapes.StringShape | shapes.NumberShape) for value in values):
-                return name
-            if required:
-                break
-        return None
 
     # -- objects
 
@@ -330,10 +253,6 @@ class Writer:
             return listed(undeclared, room, COMMA)
 
         return end
-
-
-def is_nested(shape: Shape) -> bool:
-    return isinstance(shape, shapes.ArrayShape | shapes.ObjectShape)
 
 
 def terms_of_key(shape: shapes.ObjectShape, matches: dict[str, bool]) -> Terms:

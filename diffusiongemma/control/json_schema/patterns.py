@@ -1,0 +1,53 @@
+"""`pattern` and `patternProperties`: what every reader of a schema takes a pattern to match."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from diffusiongemma.control.json_schema.scalars import StringShape
+from diffusiongemma.control.json_schema.shapes import Other
+from diffusiongemma.control.languages import language as lang
+from diffusiongemma.control.languages.dfa import TooLarge
+from diffusiongemma.control.languages.ecma import NotEcma, as_python
+from diffusiongemma.control.languages.nfa import compile_language
+from diffusiongemma.control.languages.regex import found_language
+from diffusiongemma.errors import InputError
+
+
+@lru_cache(maxsize=256)
+def pattern_shape(pattern: str) -> StringShape:
+    """Strings in which the pattern is found.
+
+    JSON Schema's patterns are ECMA-262's, and many validators read them as Python's: what is written must match for
+    both, or for the one that reads the pattern at all. Raises `InputError`.
+    """
+    readings: list[lang.Language] = []
+    problems: list[InputError] = []
+    for translated, flags in ((as_python, re.ASCII), (str, 0)):
+        try:
+            readings.append(found_language(translated(pattern), flags))
+        except TooLarge:
+            raise
+        except InputError as error:
+            problems.append(error)
+    if not readings:
+        raise problems[isinstance(problems[0], NotEcma)]
+    if len(readings) == 1 or not re.search(r"[\\$.{]|\[\^?\]", pattern):
+        return StringShape(readings[-1])
+    ecma, python = readings
+    return StringShape(lang.both(python, ecma), lang.either(python, ecma))
+
+
+@lru_cache(maxsize=4096)
+def is_found(pattern: str, name: str) -> bool | None:
+    """Whether a pattern is found in a name; None where readers of the schema differ on it."""
+    shape = pattern_shape(pattern)
+    inner = compile_language(shape.content).matches(name)
+    outer = inner if shape.outer is None else compile_language(shape.outer).matches(name)
+    return inner if inner == outer else None
+
+
+def is_other(name: str, other: Other) -> bool:
+    """Whether all readers of the schema take a property of this name for one that must be there, by its name."""
+    return name not in other.names and all(is_found(pattern, name) is does for pattern, does in other.matches)
