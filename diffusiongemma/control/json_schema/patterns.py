@@ -9,7 +9,7 @@ from diffusiongemma.control.json_schema.scalars import StringShape
 from diffusiongemma.control.json_schema.shapes import Other
 from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.dfa import TooLarge
-from diffusiongemma.control.languages.ecma import NotEcma, as_python
+from diffusiongemma.control.languages.ecma import NotEcma, as_python, is_exact
 from diffusiongemma.control.languages.nfa import compile_language
 from diffusiongemma.control.languages.regex import found_language
 from diffusiongemma.errors import InputError
@@ -34,7 +34,7 @@ def pattern_shape(pattern: str) -> StringShape:
     if not readings:
         raise problems[isinstance(problems[0], NotEcma)]
     if len(readings) == 1 or not re.search(r"[\\$.{]|\[\^?\]", pattern):
-        return StringShape(readings[-1])
+        return StringShape(readings[-1], None if is_exact(pattern) else lang.ANY_TEXT)
     ecma, python = readings
     return StringShape(lang.both(python, ecma), lang.either(python, ecma))
 

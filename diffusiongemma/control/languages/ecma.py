@@ -26,8 +26,19 @@ CLASSES = {"d": DIGIT, "w": WORD, "s": SPACE}
 CLASSES |= {name.upper(): complement(members) for name, members in CLASSES.items()}
 CONTROLS = {"t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r", "0": "\0"}
 LONG_NAMES = {"Letter": "L", "Number": "N", "Punctuation": "P", "Symbol": "S", "Mark": "M", "Separator": "Z"}
-LONG_NAMES |= {"Uppercase_Letter": "Lu", "Lowercase_Letter": "Ll", "Decimal_Number": "Nd", "Any": ""}
-BINARY = {"Alphabetic": str.isalpha, "Uppercase": str.isupper, "Lowercase": str.islower}
+LONG_NAMES |= {"Uppercase_Letter": "Lu", "Lowercase_Letter": "Ll", "Titlecase_Letter": "Lt", "Modifier_Letter": "Lm"}
+LONG_NAMES |= {"Other_Letter": "Lo", "Decimal_Number": "Nd", "Letter_Number": "Nl", "Other_Number": "No", "digit": "Nd"}
+LONG_NAMES |= {"Connector_Punctuation": "Pc", "Dash_Punctuation": "Pd", "Other_Punctuation": "Po", "punct": "P"}
+LONG_NAMES |= {"Math_Symbol": "Sm", "Currency_Symbol": "Sc", "Other_Symbol": "So", "Space_Separator": "Zs"}
+LONG_NAMES |= {"Control": "Cc", "cntrl": "Cc", "Format": "Cf", "Other": "C", "Combining_Mark": "M", "Any": ""}
+HEX_DIGIT = union(DIGIT, char_range("a", "f"), char_range("A", "F"))
+EXACT = {"ASCII": char_range("\0", "\x7f"), "ASCII_Hex_Digit": HEX_DIGIT, "AHex": HEX_DIGIT}
+# Of derived properties, what Python knows of them, and categories that have all of it.
+BINARY = {
+    "Alphabetic": (str.isalpha, ("L", "M", "Nl", "So")),
+    "Uppercase": (str.isupper, ("Lu", "Nl", "So")),
+    "Lowercase": (str.islower, ("Ll", "Lm", "Lo", "M", "Nl", "So")),
+}
 TOKEN = re.compile(
     r"\\u\{(?P<brace>[0-9A-Fa-f]+)\}|\\u(?P<unit>[0-9A-Fa-f]{4})|\\x(?P<byte>[0-9A-Fa-f]{2})|\\c(?P<control>[A-Za-z])"
     r"|\\(?P<sign>[pP])\{(?P<property>[^}]*)\}|\\k<(?P<named>\w+)>|\\(?P<escape>.)"
@@ -38,6 +49,11 @@ TOKEN = re.compile(
 
 class NotEcma(InputError):
     """A pattern that ECMA-262 does not read."""
+
+
+def is_exact(pattern: str) -> bool:
+    """Whether all properties that it names are known exactly."""
+    return not any(found["property"] in BINARY for found in TOKEN.finditer(pattern))
 
 
 def as_python(pattern: str) -> str:
@@ -75,15 +91,16 @@ def _translated(pattern: str) -> Iterator[str]:
             yield _written(_members(found))
 
 
-def _members(found: re.Match[str]) -> CharSet:
-    """The characters that one token stands for."""
+def _members(found: re.Match[str], excluded: bool = False) -> CharSet:
+    """The characters that one token stands for, and such as may be among them if they are to be excluded."""
     if code := found["brace"] or found["unit"] or found["byte"]:
         return charset([(int(code, 16), int(code, 16))])
     if found["control"]:
         return chars(chr(ord(found["control"]) % 32))
     if found["property"] is not None:
-        members = _with_property(found["property"])
-        return complement(members) if found["sign"] == "P" else members
+        others = found["sign"] == "P"
+        members = _with_property(found["property"], others != excluded)
+        return complement(members) if others else members
     escape = found["escape"]
     if escape is None:
         return chars(found.group())
@@ -104,7 +121,7 @@ def _class(pattern: str, position: int) -> tuple[CharSet, int]:
         if found["count"] or found["name"]:  # nothing special here: one character
             found = TOKEN.match(pattern, position, position + 1)
             assert found is not None
-        members = chars("\b") if found["escape"] == "b" else _members(found)
+        members = chars("\b") if found["escape"] == "b" else _members(found, negative)
         position = found.end()
         if found.group() == "-" and sets and not dash and pattern[position : position + 1] not in ("]", ""):
             dash = True
@@ -134,16 +151,28 @@ def _written(members: CharSet) -> str:
 
 
 @lru_cache(maxsize=64)
-def _with_property(name: str) -> CharSet:
-    """The characters of a general category, or of one of a few properties. Raises `InputError` for others."""
+def _with_property(name: str, outer: bool = False) -> CharSet:
+    """The characters of a general category, or of one of a few properties. Versions of Unicode differ in what is not
+    assigned yet: the outer set has all that, and whatever else may have the property. Raises `InputError` for others.
+    """
     kind, _, value = name.rpartition("=")
     value = LONG_NAMES.get(value, value)
+    if name in EXACT:
+        return EXACT[name]
     if kind in ("", "gc", "General_Category") and re.fullmatch("(?:[LMNPSZC][a-z]?)?", value):
-        return charset((low, high) for low, high, category in _category_runs() if category.startswith(value))
+        return _of_categories((value, "Cn")) if outer or not value else _of_categories((value,), ("Cn",))
     if name in BINARY:
-        return charset((low, high) for low, high, holds in _runs(BINARY[name]) if holds)
+        holds, categories = BINARY[name]
+        if outer:
+            return _of_categories((*categories, "Cn"))
+        return charset((low, high) for low, high, found in _runs(holds) if found)
     message = f"it uses the Unicode property {name!r}, which is not known here: write a class of its characters"
     raise InputError(message, option="regex")
+
+
+def _of_categories(names: tuple[str, ...], but: tuple[str, ...] = ()) -> CharSet:
+    runs = _category_runs()
+    return charset((low, high) for low, high, name in runs if name.startswith(names) and name not in but)
 
 
 @lru_cache(maxsize=1)

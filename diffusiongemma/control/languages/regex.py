@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from re import _compiler, _parser  # type: ignore[attr-defined]
@@ -18,6 +17,7 @@ from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.charset import ANY_CHAR, CharSet, chars, complement, union
 from diffusiongemma.control.languages.charset import charset as charset_of
 from diffusiongemma.control.languages.dfa import TooLarge
+from diffusiongemma.control.languages.looks import LOOKS, Items, alternatives, by_position, has, localised
 from diffusiongemma.control.recursion import deep_recursion
 from diffusiongemma.errors import InputError
 
@@ -30,7 +30,6 @@ REFUSED = {
     "ATOMIC_GROUP": "an atomic group (?>…)",
     "POSSESSIVE_REPEAT": "a possessive repeat such as *+",
 }
-LOOKS = ("ASSERT", "ASSERT_NOT")
 BOUNDARIES = {"AT_BOUNDARY": "boundary", "AT_NON_BOUNDARY": "no boundary"}
 ANCHORS: dict[str, lang.Anchor] = {
     "AT_BEGINNING": lang.Anchor("start"),
@@ -40,7 +39,6 @@ ANCHORS: dict[str, lang.Anchor] = {
 }
 LINE_ANCHORS = {"AT_BEGINNING": lang.Anchor("line start"), "AT_END": lang.Anchor("line end")}
 MOST_LOOKS_REPEATED = 8
-Items = Sequence[tuple[Any, Any]]
 
 
 def regex_language(pattern: str, flags: int = 0, longest: int | None = None) -> lang.Language:
@@ -48,7 +46,8 @@ def regex_language(pattern: str, flags: int = 0, longest: int | None = None) -> 
 
     With `longest`, what may be repeated more often is repeated at most so often, where that only narrows the language.
     Raises `InputError` for a malformed pattern and, by name, for what no automaton can follow (back-references, atomic
-    and possessive matching, look-behind, look-ahead inside endless repeats).
+    and possessive matching, looks that reach beyond what stands beside them inside repeats or behind
+    other text).
     """
     return _read(pattern, flags, lang.EMPTY, longest)
 
@@ -62,20 +61,16 @@ def _read(pattern: str, flags: int, tail: lang.Language, longest: int | None) ->
     try:
         with deep_recursion():
             tree = _parser.parse(pattern, flags)
-            reader = _Reader(pattern, longest if not _has(tree, LOOKS) else None)
-            reader.check_looks(tree, tail is lang.ANY_TEXT)
-            return reader.followed(tree, tree.state.flags, tail)
+            reader = _Reader(pattern, longest if not has(tree, LOOKS) else None)
+            items = localised(tree, tail is not lang.ANY_TEXT)
+            if tail is lang.ANY_TEXT and has(items, LOOKS):
+                return lang.either(*(reader.found(way, tree.state.flags) for way in alternatives(items)))
+            reader.check_looks(items, unanchored=False)
+            return reader.followed(items, tree.state.flags, tail)
     except (re.error, OverflowError) as error:
         raise InputError(f"it is not a regular expression: {error}", option="regex", got=pattern) from error
     except RecursionError as error:
         raise TooLarge("its groups are nested too deeply: flatten it", option="regex") from error
-
-
-def _has(items: Any, operations: tuple[str, ...]) -> bool:
-    """Whether any of the operations, or of the anchors, is somewhere in a part of the tree."""
-    if isinstance(items, tuple | list | _parser.SubPattern):
-        return any(_has(item, operations) for item in items)
-    return str(items) in operations
 
 
 @dataclass(frozen=True)
@@ -87,16 +82,26 @@ class _Reader:
         """Look-ahead is read as an intersection with all that follows, which begins a text of its own: anchors that
         look back mean the same there only where nothing has been read before."""
         for i, item in enumerate(tree):
-            if _has(item, LOOKS):
-                looks_back = _has(tree[i:], ("AT_BEGINNING", "AT_BEGINNING_STRING", *BOUNDARIES))
+            if has(item, LOOKS):
+                looks_back = has(tree[i:], ("AT_BEGINNING", "AT_BEGINNING_STRING", *BOUNDARIES))
                 anchored = not unanchored or any(str(a) in ("AT_BEGINNING", "AT_BEGINNING_STRING") for _, a in tree[:i])
                 if looks_back and not (anchored and all(str(op) in ("AT", *LOOKS) for op, _ in tree[:i])):
                     raise self.refusal("look-ahead behind other text, together with ^ or \\b,")
                 return
 
+    def found(self, items: Items, flags: int) -> lang.Language:
+        """What begins where a pattern is found, and all that comes after it."""
+        at_start, later = by_position(items, bool(flags & re.MULTILINE))
+        self.check_looks(at_start, unanchored=True)
+        found = self.followed(at_start, flags, lang.ANY_TEXT)
+        if later is None:
+            return found
+        self.check_looks(later, unanchored=True)
+        return lang.either(found, lang.sequence(lang.Chars(ANY_CHAR), self.followed(later, flags, lang.ANY_TEXT)))
+
     def followed(self, items: Items, flags: int, tail: lang.Language) -> lang.Language:
         """A sequence and all that comes after it."""
-        if not _has(items, LOOKS):
+        if not has(items, LOOKS):
             return lang.sequence(self.sequence(items, flags), tail)
         for item in reversed(items):
             tail = self.item_followed(item, flags, tail)
@@ -104,7 +109,7 @@ class _Reader:
 
     def item_followed(self, item: tuple[Any, Any], flags: int, tail: lang.Language) -> lang.Language:
         operation, argument = str(item[0]), item[1]
-        if not _has(item, LOOKS):
+        if not has(item, LOOKS):
             return lang.sequence(self.node(item, flags), tail)
         if operation in LOOKS:
             direction, body = argument
@@ -151,8 +156,19 @@ class _Reader:
                 return self.anchor(str(argument), flags)
             case "FAILURE":
                 return lang.NEVER
+            case "LOCAL":
+                return self.looked_at(*argument, flags)
             case name:
                 raise self.refusal(REFUSED.get(name, name))
+
+    def looked_at(self, items: Items, looks: list[tuple[bool, bool, Any]], flags: int) -> lang.Language:
+        """What stands beside looks that need no more than that."""
+        found = self.sequence(items, flags)
+        for wanted, is_ahead, pattern in looks:
+            body = self.sequence(pattern, flags)
+            seen = lang.sequence(body, lang.ANY_TEXT) if is_ahead else lang.sequence(lang.ANY_TEXT, body)
+            found = lang.Both(found, seen) if wanted else lang.Without(found, seen)
+        return found
 
     def most(self, least: int, most: Any) -> int | None:
         if most is _parser.MAXREPEAT:
