@@ -97,7 +97,9 @@ def _inside(item: tuple[Any, Any]) -> tuple[Any, Any]:
 
 def alternatives(items: Items) -> list[Items]:
     """The branches of a pattern that consists of them."""
-    operation, argument = items[0] if len(items) == 1 else (None, None)
+    if len(items) != 1:
+        return [items]
+    operation, argument = items[0]
     if str(operation) == "BRANCH":
         return [way for branch in argument[1] for way in alternatives(branch)]
     if str(operation) == "SUBPATTERN" and not argument[1] and not argument[2]:

@@ -157,7 +157,7 @@ class _Reader:
             case "FAILURE":
                 return lang.NEVER
             case "LOCAL":
-                return self.looked_at(*argument, flags)
+                return self.looked_at(argument[0], argument[1], flags)
             case name:
                 raise self.refusal(REFUSED.get(name, name))
 
