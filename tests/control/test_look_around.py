@@ -66,6 +66,7 @@ ECMA = {
     r"^\S$": ("aé", "\ufeff \u00a0"), r"^.$": ("a\x85", "\n\u2028\r"), r"^\d$": ("1", "٣"), r"^\w$": ("a_", "é"),
     r"^a{,3}$": (["a{,3}"], ["aa", "aaa"]), r"^a$": ("a", ["a\n"]), r"^\p{L}$": ("aé日", "1-"),
     r"^\P{Lu}$": ("a1", "A"), r"^\p{ASCII}$": ("a~", "é"), r"^[^\p{Alphabetic}]$": ("1-", "aⅠⒶ"),
+    r"^\p{Extended_Pictographic}$": ("😀❤", "a#"), r"^\p{Emoji_Component}$": ("#1", "a😀"),
     r"^\p{Currency_Symbol}$": ("$€", "s"), r"^\P{Lowercase}$": ("A1", "aªⓐ"),
     r"^(?<x>a)$": ("a", "b"), r"^[^]$": ("a\n", [""]), r"^[]$": ([], "a"), r"^\cJ$": ("\n", "J"),
     r"^\u0061$": ("a", "u"),
@@ -105,3 +106,11 @@ def test_patterns_of_schemas_match_in_both_dialects():
     assert pattern_shape(r"^\p{Alphabetic}$").outer is lang.ANY_TEXT
     with pytest.raises(InputError, match="Unicode property"):
         pattern_shape(r"^\p{Script=Greek}$")
+
+
+def test_of_a_pattern_that_is_too_large_less_is_repeated():
+    shape = pattern_shape(r"^(?=.{1,253}$)((?!-)[a-z-]{1,63}(?<!-)\.)+[a-z]{2,63}$")
+    assert shape.outer is lang.ANY_TEXT
+    dfa = compile_language(shape.content)
+    assert dfa.matches("a-b.example.org") and dfa.matches("a" * 60 + ".org")
+    assert not dfa.matches("-a.org") and not dfa.matches("a-.org") and not dfa.matches("a..org")

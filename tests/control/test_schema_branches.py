@@ -61,6 +61,12 @@ def test_of_listed_texts_those_that_every_reader_takes_are_written():
     check({"type": "string", "not": schema}, ['"-"', '"y"'], ['"é"', '"x"'])
 
 
+def test_word_boundaries_of_both_dialects_beside_a_type():
+    schema = {"type": "string", "pattern": r"\bfoo\b", "minLength": 5}
+    check({"type": "object", "properties": {"a": schema}, "required": ["a"]}, ['{"a":"a foo"}'], ['{"a":"afoo "}'])
+    check({"enum": ["a foo", "afoo", "éfoo"], "pattern": r"\bfoo\b"}, ['"a foo"'], ['"afoo"', '"éfoo"'])
+
+
 def test_what_is_in_another_document_is_left_out_and_named():
     schema = {"properties": {"a": ELSEWHERE, "b": {"type": "null"}, "c": {"items": ELSEWHERE, "type": "array"}}}
     (warning,) = check(schema, ['{"b":null,"c":[]}'], ['{"a":1}', '{"c":[1]}'])

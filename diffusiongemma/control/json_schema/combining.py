@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from functools import lru_cache
 
@@ -17,6 +18,7 @@ from diffusiongemma.control.json_schema.scalars import (
 from diffusiongemma.control.json_schema.shapes import ANY_SHAPES, ArrayShape, ObjectShape, Shape, Shapes, Spoken, merged
 from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.nfa import compile_language
+from diffusiongemma.errors import InputError
 
 MOST_LEFT = 200  # alternatives, where others are taken away
 
@@ -108,7 +110,7 @@ def _strings(a: StringShape, b: StringShape) -> StringShape | None:
             return _listed(few.listed, other, least, most)
     content = lang.both(a.content, b.content)
     outer = lang.both(a.outer or a.content, b.outer or b.content) if a.outer or b.outer else None
-    if isinstance(content, lang.Both) and compile_language(outer or content).is_empty:
+    if isinstance(content, lang.Both) and compile_language(content).is_empty and _is_nothing(outer):
         return None
     return StringShape(content, outer, least, most)
 
@@ -116,11 +118,18 @@ def _strings(a: StringShape, b: StringShape) -> StringShape | None:
 def _listed(texts: tuple[str, ...], other: StringShape, least: int, most: int | None) -> StringShape | None:
     """Those of a few texts that another shape has too."""
     texts = tuple(text for text in texts if least <= len(text) <= (len(text) if most is None else most))
-    inner = _texts_in(other.content, texts)
-    taken = inner if other.outer is None else _texts_in(other.outer, texts)
+    inner, taken = _texts_in(other.content, texts), texts
+    with contextlib.suppress(InputError):  # what two readers take together may be more than an automaton can tell
+        taken = inner if other.outer is None else _texts_in(other.outer, texts)
     if not taken:
         return None
     return StringShape(lang.words(inner), None if inner == taken else lang.words(taken), listed=inner)
+
+
+def _is_nothing(outer: lang.Language | None) -> bool:
+    with contextlib.suppress(InputError):  # as above
+        return outer is None or compile_language(outer).is_empty
+    return False
 
 
 def _texts_in(content: lang.Language, texts: tuple[str, ...]) -> tuple[str, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from dataclasses import replace
 from functools import lru_cache
 
 from diffusiongemma.control.json_schema.scalars import StringShape
@@ -14,19 +16,30 @@ from diffusiongemma.control.languages.nfa import compile_language
 from diffusiongemma.control.languages.regex import found_language
 from diffusiongemma.errors import InputError
 
+SHORTER_REPEATS = (None, 64, 32, 16)  # of what a pattern repeats more often, where that is too large
+
 
 @lru_cache(maxsize=256)
 def pattern_shape(pattern: str) -> StringShape:
     """Strings in which the pattern is found.
 
     JSON Schema's patterns are ECMA-262's, and many validators read them as Python's: what is written must match for
-    both, or for the one that reads the pattern at all. Raises `InputError`.
+    both, or for the one that reads the pattern at all. Of what is too large less is repeated. Raises `InputError`.
     """
+    for longest in SHORTER_REPEATS:
+        shape = _as_readers_take_it(pattern, longest)
+        with contextlib.suppress(TooLarge):
+            compile_language(shape.content)
+            return shape if longest is None else replace(shape, outer=lang.ANY_TEXT)
+    return _as_readers_take_it(pattern, None)
+
+
+def _as_readers_take_it(pattern: str, longest: int | None) -> StringShape:
     readings: list[lang.Language] = []
     problems: list[InputError] = []
     for translated, flags in ((as_python, re.ASCII), (str, 0)):
         try:
-            readings.append(found_language(translated(pattern), flags))
+            readings.append(found_language(translated(pattern), flags, longest))
         except TooLarge:
             raise
         except InputError as error:

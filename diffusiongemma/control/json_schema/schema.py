@@ -124,7 +124,9 @@ class SchemaReader:
                 needed = min(shape.least, len(shape.prefix) + 1)
                 return all(self._satisfiable(shape.item(i), depth) for i in range(needed))
             case StringShape() if shape.content is not lang.ANY_TEXT and (shape.most is not None or shape.outer):
-                dfa = compile_language((self.negated and shape.outer) or shape.content)
+                if self.negated and shape.outer:  # what any reader takes counts
+                    return True
+                dfa = compile_language(shape.content)
                 return not dfa.is_empty and (shape.most is None or int(chars_to_end(dfa)[0]) <= shape.most)
         return True
 

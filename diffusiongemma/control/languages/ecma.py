@@ -32,12 +32,35 @@ LONG_NAMES |= {"Connector_Punctuation": "Pc", "Dash_Punctuation": "Pd", "Other_P
 LONG_NAMES |= {"Math_Symbol": "Sm", "Currency_Symbol": "Sc", "Other_Symbol": "So", "Space_Separator": "Zs"}
 LONG_NAMES |= {"Control": "Cc", "cntrl": "Cc", "Format": "Cf", "Other": "C", "Combining_Mark": "M", "Any": ""}
 HEX_DIGIT = union(DIGIT, char_range("a", "f"), char_range("A", "F"))
+EMOJI_COMPONENT: tuple[tuple[int, int], ...] = (
+    (0x23, 0x23),
+    (0x2A, 0x2A),
+    (0x30, 0x39),
+    (0x200D, 0x200D),
+    (0x20E3, 0x20E3),
+    (0xFE0F, 0xFE0F),
+)
+EMOJI_COMPONENT += ((0x1F1E6, 0x1F1FF), (0x1F3FB, 0x1F3FF), (0x1F9B0, 0x1F9B3), (0xE0020, 0xE007F))
 EXACT = {"ASCII": char_range("\0", "\x7f"), "ASCII_Hex_Digit": HEX_DIGIT, "AHex": HEX_DIGIT}
-# Of derived properties, what Python knows of them, and categories that have all of it.
-BINARY = {
+EXACT["Emoji_Component"] = EXACT["EComp"] = charset(EMOJI_COMPONENT)
+# Of the others, those that every version of Unicode has.
+PICTURES: tuple[tuple[int, int], ...] = (
+    (0xA9, 0xA9),
+    (0xAE, 0xAE),
+    (0x231A, 0x231B),
+    (0x2614, 0x2615),
+    (0x2648, 0x2653),
+    (0x26A0, 0x26A1),
+)
+PICTURES += ((0x2705, 0x2705), (0x2708, 0x270D), (0x2728, 0x2728), (0x2753, 0x2755), (0x2763, 0x2764), (0x2B50, 0x2B50))
+PICTURES += ((0x1F300, 0x1F320), (0x1F324, 0x1F393), (0x1F3A0, 0x1F3F0), (0x1F400, 0x1F4FD), (0x1F4FF, 0x1F53D))
+PICTURES += ((0x1F5FB, 0x1F64F), (0x1F680, 0x1F6C5), (0x1F90C, 0x1F93A), (0x1F93C, 0x1F945), (0x1F947, 0x1F9FF))
+# Of derived properties, what is known of them here, and categories that have all of it.
+DERIVED: dict[str, tuple[Callable[[str], bool] | CharSet, tuple[str, ...]]] = {
     "Alphabetic": (str.isalpha, ("L", "M", "Nl", "So")),
     "Uppercase": (str.isupper, ("Lu", "Nl", "So")),
     "Lowercase": (str.islower, ("Ll", "Lm", "Lo", "M", "Nl", "So")),
+    "Extended_Pictographic": (charset(PICTURES), ("S", "P", "Ll")),
 }
 TOKEN = re.compile(
     r"\\u\{(?P<brace>[0-9A-Fa-f]+)\}|\\u(?P<unit>[0-9A-Fa-f]{4})|\\x(?P<byte>[0-9A-Fa-f]{2})|\\c(?P<control>[A-Za-z])"
@@ -53,7 +76,7 @@ class NotEcma(InputError):
 
 def is_exact(pattern: str) -> bool:
     """Whether all properties that it names are known exactly."""
-    return not any(found["property"] in BINARY for found in TOKEN.finditer(pattern))
+    return not any(found["property"] in DERIVED for found in TOKEN.finditer(pattern))
 
 
 def as_python(pattern: str) -> str:
@@ -161,11 +184,11 @@ def _with_property(name: str, outer: bool = False) -> CharSet:
         return EXACT[name]
     if kind in ("", "gc", "General_Category") and re.fullmatch("(?:[LMNPSZC][a-z]?)?", value):
         return _of_categories((value, "Cn")) if outer or not value else _of_categories((value,), ("Cn",))
-    if name in BINARY:
-        holds, categories = BINARY[name]
+    if name in DERIVED:
+        known, categories = DERIVED[name]
         if outer:
             return _of_categories((*categories, "Cn"))
-        return charset((low, high) for low, high, found in _runs(holds) if found)
+        return charset((low, high) for low, high, found in _runs(known) if found) if callable(known) else known
     message = f"it uses the Unicode property {name!r}, which is not known here: write a class of its characters"
     raise InputError(message, option="regex")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from re import _compiler, _parser  # type: ignore[attr-defined]
 from typing import Any
@@ -52,16 +52,16 @@ def regex_language(pattern: str, flags: int = 0, longest: int | None = None) -> 
     return _read(pattern, flags, lang.EMPTY, longest)
 
 
-def found_language(pattern: str, flags: int = 0) -> lang.Language:
-    """The language of the texts in which `re.search(pattern, text, flags)` finds the pattern."""
-    return lang.sequence(lang.ANY_TEXT, _read(pattern, flags, lang.ANY_TEXT, None))
+def found_language(pattern: str, flags: int = 0, longest: int | None = None) -> lang.Language:
+    """The language of the texts in which `re.search(pattern, text, flags)` finds the pattern; `longest` as above."""
+    return lang.sequence(lang.ANY_TEXT, _read(pattern, flags, lang.ANY_TEXT, longest))
 
 
 def _read(pattern: str, flags: int, tail: lang.Language, longest: int | None) -> lang.Language:
     try:
         with deep_recursion():
             tree = _parser.parse(pattern, flags)
-            reader = _Reader(pattern, longest if not has(tree, LOOKS) else None)
+            reader = _Reader(pattern, longest)
             items = localised(tree, tail is not lang.ANY_TEXT)
             if tail is lang.ANY_TEXT and has(items, LOOKS):
                 return lang.either(*(reader.found(way, tree.state.flags) for way in alternatives(items)))
@@ -77,6 +77,11 @@ def _read(pattern: str, flags: int, tail: lang.Language, longest: int | None) ->
 class _Reader:
     pattern: str
     longest: int | None
+
+    @property
+    def unlimited(self) -> _Reader:
+        """For what must not be there, of which less would allow more."""
+        return replace(self, longest=None)
 
     def check_looks(self, tree: Items, unanchored: bool) -> None:
         """Look-ahead is read as an intersection with all that follows, which begins a text of its own: anchors that
@@ -115,8 +120,9 @@ class _Reader:
             direction, body = argument
             if direction < 0:
                 raise self.refusal("look-behind such as (?<=…) or (?<!…)")
-            ahead = self.followed(body, flags, lang.ANY_TEXT)
-            return lang.Both(tail, ahead) if operation == "ASSERT" else lang.Without(tail, ahead)
+            if operation == "ASSERT":
+                return lang.Both(tail, self.followed(body, flags, lang.ANY_TEXT))
+            return lang.Without(tail, self.unlimited.followed(body, flags, lang.ANY_TEXT))
         if operation == "BRANCH":
             return lang.either(*(self.followed(branch, flags, tail) for branch in argument[1]))
         if operation == "SUBPATTERN":
@@ -165,7 +171,7 @@ class _Reader:
         """What stands beside looks that need no more than that."""
         found = self.sequence(items, flags)
         for wanted, is_ahead, pattern in looks:
-            body = self.sequence(pattern, flags)
+            body = (self if wanted else self.unlimited).sequence(pattern, flags)
             seen = lang.sequence(body, lang.ANY_TEXT) if is_ahead else lang.sequence(lang.ANY_TEXT, body)
             found = lang.Both(found, seen) if wanted else lang.Without(found, seen)
         return found
