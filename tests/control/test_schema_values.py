@@ -114,3 +114,18 @@ def test_recursion_goes_as_far_as_it_is_cheap():
     for i in range(10):
         value = {"v": i, "next": value}
     assert compiled({"$defs": {"N": node}, "$ref": "#/$defs/N"}).matches(json.dumps(value, separators=(",", ":")))
+
+
+def test_where_many_strings_share_what_is_counted_each_is_as_long_as_its_pattern_needs():
+    arn = {"type": "string", "maxLength": 2048, "pattern": "^arn:aws:iam::[0-9]{12}:role/.+$"}
+    texts = {
+        f"t{i}": {"type": "array", "items": {"type": "string", "maxLength": 900}, "maxItems": 200} for i in range(9)
+    }
+    schema = {
+        "type": "object",
+        "properties": {"role": arn, **texts},
+        "required": ["role"],
+        "additionalProperties": False,
+    }
+    dfa = compiled(schema)
+    assert dfa.matches('{"role":"arn:aws:iam::123456789012:role/a"}') and not dfa.matches("{}")

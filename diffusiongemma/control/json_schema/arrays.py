@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def items(writer: Writer, shape: ArrayShape) -> lang.Language:
     most = writer.counted(max([shape.least, *(contains.least for contains in shape.contains)]), shape.most)
-    with writer.repeated(most):
+    with writer.repeated(most if most is None or not shape.unique else min(most, len(KINDS))):
         return _counted(writer, shape, Count(shape.least, most))
 
 

@@ -12,6 +12,7 @@ from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.dfa import CharDfa, TooLarge, chars_to_end
 from diffusiongemma.control.languages.nfa import compile_language
 
+SPARE = 16  # characters beyond the fewest of a pattern
 STATES_OF_COUNT = 4  # of a pattern whose length is counted, for each character that would be counted otherwise
 MOST_KINDS_OF_KEYS = 24
 Matches = tuple[tuple[str, bool], ...]  # patterns, and whether a key matches
@@ -88,7 +89,10 @@ def _number(shape: NumberShape) -> lang.Language:
 
 
 def _string(shape: StringShape, counts: int) -> lang.Language:
-    """Counted less far where a pattern and its length together outgrow what can be compiled."""
+    """Counted as far as a pattern needs and some more; less far where it and its length together can't be compiled."""
+    if shape.most is not None and shape.content is not lang.ANY_TEXT:
+        shortest = int(chars_to_end(compile_language(shape.content))[0])
+        counts = max(counts, min(shape.most, shortest + SPARE))
     try:
         compile_language(shape.texts(counts))
     except TooLarge:
