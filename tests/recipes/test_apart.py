@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -175,13 +176,16 @@ def test_the_commands(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.setattr(apart, "FITTED", 3)
     monkeypatch.setattr("recipes.nano.train.TO_BE_SET", 8)
     nano, cache = str(ASSETS / "nano"), ["--cache", str(tmp_path)]
+    before = load_model(ASSETS / "nano", torch.bfloat16)
+    count = before.config.num_experts
     main(["met", str(tmp_path / "met.npz"), "--sudokus", "4", "--canvases", "2", *cache])
-    command = ["train", str(tmp_path / "out"), "--recipe", "talk", "--init", nano, "--experts", "4", "--batch", "2"]
-    command += ["--met", str(tmp_path / "met.npz"), "--texts", "4", "--precision", "float32", *cache]
+    command = ["train", str(tmp_path / "out"), "--recipe", "talk", "--init", nano, "--batch", "2"]
+    command += ["--experts", str(count), "--met", str(tmp_path / "met.npz"), "--texts", "4", *cache]
+    command += ["--precision", "float32"]
     main([*command, "--steps", "1"])
     main([*command, "--steps", "2", "--resume"])
-    before = load_model(ASSETS / "nano", torch.bfloat16)
-    further = [*command, "--new-from", str(before.config.num_experts)]
+    assert json.loads((tmp_path / "out" / "decoding.json").read_text())["verify"] == "surprising"
+    further = [*command, "--new-from", str(count)]
     at = further.index("--experts")
     del further[at : at + 2]
     further[1], further[further.index("--init") + 1] = str(tmp_path / "further"), str(tmp_path / "out")
@@ -190,7 +194,7 @@ def test_the_commands(tmp_path: Path, monkeypatch, capsys):
     for name in ("out", "further"):
         made = load_model(tmp_path / name, torch.bfloat16).state_dict()
         assert made.keys() == old.keys() and all(torch.equal(made[k][: len(x)], x) for k, x in old.items())
-        assert sum(len(made[k]) == len(x) + 4 for k, x in old.items()) == 4 * 6
+        assert sum(len(made[k]) == len(x) + count for k, x in old.items()) == 4 * 6
     assert dg.load(tmp_path / "further").generate("Hello", seed=0, max_new_tokens=8).text is not None
     with pytest.raises(SystemExit, match="one of --experts and --new-from"):
         main([*further, "--experts", "2"])
@@ -199,7 +203,7 @@ def test_the_commands(tmp_path: Path, monkeypatch, capsys):
     with pytest.raises(SystemExit, match="none is new from there on"):
         main([*further, "--new-from", "99"])
     with pytest.raises(SystemExit, match="a multiple of these"):
-        main([*command[:-1], str(tmp_path), "--experts", "5"])
+        main([*command, "--experts", "5"])
     with pytest.raises(SystemExit, match="the recipes talk and modest"):
         main([*further, "--recipe", "sudoku"])
     with pytest.raises(SystemExit, match="give it with --init"):
