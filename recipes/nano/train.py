@@ -84,8 +84,8 @@ def decoding_rules(config: ModelConfig, tokenizer: Any, recipe: str) -> Decoding
         eos_token_ids=ends,
         # Closer to 1, the temperature of the first reading in training, than the release: see the log.
         temperature=Temperature(0.8, 1.0),
-        # Texts stand still long before they are sure of themselves, and the encoder knows them better. Only one that was
-        # taught how little it knows of sudokus is surprised by none of them.
+        # Texts stand still long before they are sure of themselves, and the encoder knows them better. One that was not
+        # taught how little it knows of sudokus is surprised by the right ones.
         patience=6,
         verify="surprising" if recipe in TAUGHT else "unconverged",
     )
