@@ -72,7 +72,7 @@ class Emulated:
         return torch.from_numpy(np.frombuffer(done.stdout, np.float32).copy())
 
 
-@pytest.fixture(scope="module", params=build.ARM.keys() | {"plain"})
+@pytest.fixture(scope="module", params=[*build.ARM, "plain"])
 def arm(request, tmp_path_factory):
     return Emulated(request.param, tmp_path_factory.mktemp(request.param))
 
