@@ -101,8 +101,8 @@ def modest_answers(materials: Materials) -> list[tuple[Make, float]]:
     facts = partial(knowledge.generate, split="train")
     return [
         (partial(talk.generate, split="train"), 8.0),
-        (partial(TASKS["answers"].generate, split="train"), 4.0),
-        (partial(knowledge.generate_short, split="train"), 3.0),
+        (partial(TASKS["answers"].generate, split="train"), 8.0),
+        (partial(knowledge.generate_short, split="train"), 5.0),
         (partial(knowledge.generate, split="train", kinds=ANSWERED), 3.0),
         (beyond(facts, declining.UNKNOWN, frozenset((*ANSWERED, *knowledge.IN_A_WORD))), 2.5),
         (beyond(partial(explanations.generate, split="train"), declining.UNKNOWN), 1.5),
