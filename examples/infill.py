@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import diffusiongemma as dg
 
-TEXT = "In the morning, Jack sends {}. Jack watches the boats.\n"
+TEXT = "After lunch, Anna {} a picture in the garden.\n"
 
 model = dg.load("nano")
-instruction = 'Change "flowers" to "an invitation". Change nothing else.\n\n' + TEXT.format("flowers")
-result = model.infill_text(TEXT.format("<<>>"), instruction=instruction, seed=1)
+instruction = "Rewrite in the past tense.\n\n" + TEXT.format("paints")
+result = model.infill_text(TEXT.format("<<>>"), instruction=instruction)
 print(result.text)
 print("filled in:", result.fills, "of so many tokens:", result.lengths)

@@ -12,7 +12,7 @@ PRINTS = {
     "chat.py": ["nano:  green", "of them from the cache"],
     "stream_canvas.py": ["step  1 ", "sends an invitation. Jack watches the boats.", "tokens per forward pass"],
     "json_from_schema.py": ["William Clark lives at number 299"],
-    "infill.py": ["In the morning, Jack sends an invitation. Jack watches the boats.", "('an invitation',)"],
+    "infill.py": ["After lunch, Anna painted a picture in the garden.", "('painted',)"],
     "edit.py": ["Jack sends an invitation.", "delete: 'flowers'", "insert: 'an invitation'"],
     "own_sampler.py": ["green in ", " steps"],
     "finetune.py": [],  # what three steps on four lines teach is left open: a text comes back
