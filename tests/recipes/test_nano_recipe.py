@@ -20,8 +20,8 @@ from diffusiongemma.train.checkpointing import RunDirectory
 from diffusiongemma.weights.checkpoint import load_model
 from diffusiongemma.weights.locate import ASSETS, load_tokenizer
 from recipes.nano.__main__ import main, parser
-from recipes.nano.mixtures import RECIPES
 from recipes.nano.prose import Prose, continuations, requested_continuations
+from recipes.nano.train import RECIPES
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_models_of_other_shapes_have_no_mean(tmp_path, tiny_directory):
     assert not (tmp_path / "mean").exists()
 
 
-@pytest.mark.parametrize(("card", "stages"), [("nano", 11), ("nano-base", 1)])
+@pytest.mark.parametrize(("card", "stages"), [("nano", 14), ("nano-base", 1)])
 def test_the_cards_commands_are_real_and_follow_from_each_other(card, stages):
     """Every command is taken by the parser, and starts from an embedded model or from what one before it made."""
     text = " ".join((ASSETS / card / "README.md").read_text(encoding="utf-8").split())
