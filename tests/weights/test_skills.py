@@ -30,3 +30,7 @@ def test_the_embedded_model_says_what_it_can_do():
 @pytest.mark.parametrize("task", sorted(set(TASKS) - {"words"}))
 def test_tasks_have_words_of_their_own(task: str):
     assert task in WORDS
+
+
+def test_packed_weights_count_as_parameters():
+    assert dg.load("nano", device="cpu", quantize="int8").parameters == dg.load("nano", device="cpu").parameters > 0
