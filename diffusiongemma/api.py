@@ -15,7 +15,7 @@ from torch import Tensor
 
 from diffusiongemma.asynchronous import events_in_thread
 from diffusiongemma.chat import Prompt, decode, encode_prompt
-from diffusiongemma.chat.messages import THOUGHT
+from diffusiongemma.chat.messages import thought_ids
 from diffusiongemma.chat.prompt import encode_text
 from diffusiongemma.chat.shown_schema import with_schema
 from diffusiongemma.config import ModelConfig
@@ -305,10 +305,7 @@ class DiffusionGemma:
                 f"{self.directory} has no tokenizer files, and this is a matter of text: leave it out",
                 option=next(iter(structure)),
             )
-        known = self.tokenizer.get_vocab()
-        if asked.think and not known.keys() >= set(THOUGHT):
-            raise InputError("this tokenizer has no tokens for a thought: leave it out", option="think")
-        thought = (known[THOUGHT[0]], known[THOUGHT[1]]) if asked.think else None
+        thought = thought_ids(self.tokenizer) if asked.think else None
         return compile_constraint(vocabulary=self.vocabulary, end_ids=end_ids, preamble=thought, **structure)
 
     @overload

@@ -74,6 +74,14 @@ def _without_media(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**message, "content": bare(message["content"])} for message in messages]
 
 
+def thought_ids(tokenizer: Any) -> tuple[int, int]:
+    """The tokens that a thought stands between. Raises `InputError` for a tokenizer without them."""
+    first, last = (tokenizer.convert_tokens_to_ids(marker) for marker in THOUGHT)  # `get_vocab` takes 0.2 s
+    if {first, last} & {None, tokenizer.unk_token_id}:
+        raise InputError("this tokenizer has no tokens for a thought: leave it out", option="think")
+    return int(first), int(last)
+
+
 def strip_thoughts(messages: Messages) -> list[dict[str, Any]]:
     """The messages without what the model thought: models are not shown their past thoughts."""
     return [_without_thoughts(message) for message in messages]

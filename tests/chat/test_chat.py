@@ -23,6 +23,7 @@ from diffusiongemma.chat import (
     render,
     strip_thoughts,
 )
+from diffusiongemma.chat.messages import THOUGHT, thought_ids
 from diffusiongemma.errors import CheckpointError, InputError
 from diffusiongemma.media import MediaSettings
 
@@ -410,3 +411,13 @@ def test_streamed_replies_add_up(thoughts, answer, calls, thinking, size):
     deltas, reply = replied(channels + answer + "<|tool_call>call:f{}<tool_call|>" * calls, thinking, size)
     assert "".join(delta.text for delta in deltas) == reply.text
     assert "".join(delta.thinking for delta in deltas) == (reply.thinking or "")
+
+
+@pytest.mark.parametrize("unknown", [None, 3])
+def test_a_tokenizer_may_lack_the_tokens_of_a_thought(unknown):
+    known = {THOUGHT[0]: 7, THOUGHT[1]: 8}
+    tokenizer = SimpleNamespace(convert_tokens_to_ids=known.get, unk_token_id=unknown)
+    assert thought_ids(tokenizer) == (7, 8)
+    tokenizer.convert_tokens_to_ids = lambda token: {THOUGHT[0]: 7}.get(token, unknown)
+    with pytest.raises(InputError, match="no tokens for a thought"):
+        thought_ids(tokenizer)

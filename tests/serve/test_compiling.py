@@ -119,7 +119,7 @@ def test_nobody_waits_for_the_constraints_of_others(model):
         bodies = [ChatRequest(messages=MESSAGES, max_tokens=8, diffusion=structure) for structure in structures]
         jobs = [service.prepare(chat_fields(body), chat_job, body, service) for body in bodies]
         long = [asyncio.create_task(note("long", one)) for one in jobs]
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.1)
         plain = ChatRequest(messages=MESSAGES, max_tokens=8)
         for _ in range(3):
             await note("plain", service.prepare(chat_fields(plain), chat_job, plain, service))
@@ -159,17 +159,20 @@ def test_one_vocabulary_serves_all(model, monkeypatch):
 
 
 WORK = """
-import socket, sys, time
+import os, socket, sys, threading, time
 from diffusiongemma.errors import InputError
 from diffusiongemma.serve.transport import compiling_process
 
-left = []
+left, began = [], os.getpriority(os.PRIO_PROCESS, 0)
 
 def run(job):
     if job == "spin":
         end = time.process_time() + 3 * compiling_process.NICE_AFTER
         while time.process_time() < end:
             sum(range(10_000))
+        time.sleep(0.1)  # time for the other thread to notice
+    if job in ("spin", "rank"):
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id() if sys.platform == "linux" else 0) - began
     if job == "leave":
         left.append(bytearray(2 * compiling_process.MOST_LEFT))
     if job == "too much":
@@ -186,7 +189,11 @@ compiling_process.work(socket.socket(fileno=int(sys.argv[1])), run)
 def worker():
     """What the other side of a worker's socket hears after each of some jobs."""
     ours, theirs = socket.socketpair()
-    process = subprocess.Popen([sys.executable, "-c", WORK, str(theirs.fileno())], pass_fds=[theirs.fileno()])
+    process = subprocess.Popen(
+        [sys.executable, "-c", WORK, str(theirs.fileno())],
+        pass_fds=[theirs.fileno()],
+        env=os.environ | compiling.FRUGAL,
+    )
     theirs.close()
     assert compiling_process.receive(ours) == process.pid
 
@@ -206,11 +213,19 @@ def test_a_worker_does_one_job_after_another(worker):
     assert worker("b") == ("b", True)
 
 
-@pytest.mark.parametrize("job", ["spin", "leave"] if sys.platform == "linux" else ["spin"])
-def test_a_worker_ends_with_what_took_long_or_left_memory(worker, job):
-    assert worker(job) == (job, False)
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere memory is not counted")
+def test_a_worker_ends_with_what_left_memory(worker):
+    assert worker("leave") == ("leave", False)
     with pytest.raises((EOFError, ConnectionError)):
         worker("a")
+
+
+def test_what_takes_long_is_made_nice_and_the_next_job_is_not(worker):
+    for_good = sys.platform != "linux"
+    assert worker("rank") == (0, True)
+    assert worker("spin") == (compiling_process.NICENESS, not for_good)
+    if not for_good:
+        assert worker("rank") == (0, True)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux only")

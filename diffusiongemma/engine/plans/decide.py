@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from diffusiongemma.chat import Prompt
-from diffusiongemma.chat.messages import THOUGHT
+from diffusiongemma.chat.messages import thought_ids
 from diffusiongemma.control.compiling import compile_constraint
 from diffusiongemma.control.constraint import Constraint
 from diffusiongemma.control.inference.labels import Labels
@@ -124,7 +124,7 @@ def decide_plan(
         raise InputError("give a list of images", option="images", got=images)
     text = state_text(state)
     asked = [_asked(context, prompt_of, question, text, images, int(steps)) for question in questions_of(questions)]
-    return _decide(context, asked, int(steps), int(samples), _thought_ids(context) if think else None)
+    return _decide(context, asked, int(steps), int(samples), thought_ids(context.tokens.tokenizer) if think else None)
 
 
 def _asked(
@@ -176,13 +176,6 @@ def _reading(context: PlanContext, asked: Asked, prompt: Prompt, rules: Decoding
 
 def _thinking(context: PlanContext, prompt: Prompt, rules: Decoding, id: int) -> Request:
     return context.request(prompt, id, config=rules, thinking=True, max_new_tokens=rules.max_new_tokens)
-
-
-def _thought_ids(context: PlanContext) -> tuple[int, int]:
-    known = context.tokens.tokenizer.get_vocab()
-    if not known.keys() >= set(THOUGHT):
-        raise InputError("this tokenizer has no tokens for a thought: leave it out", option="think")
-    return known[THOUGHT[0]], known[THOUGHT[1]]
 
 
 def _cut(tokens: Sequence[int], thought: tuple[int, int], ends: Sequence[int]) -> list[int]:

@@ -31,6 +31,7 @@ AT_A_TIME = 3  # jobs; so many, because a few that take long must not keep the s
 MOST_WAITING = 32
 MOST_SECONDS = 30.0  # on a clock: a busy machine may take that long to give a job its time
 FORKS = hasattr(os, "fork") and hasattr(socket, "send_fds")
+FRUGAL = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}  # a thread's own arena would count as a job's memory
 LIMITS = f"it takes more than {CPU_SECONDS:.0f} s or {MOST_BYTES >> 20} MiB to compile: ask for less"
 
 
@@ -83,7 +84,7 @@ class _CompilingProcess:
         self._control, theirs = socket.socketpair()
         package = Path(diffusiongemma.__file__).parent
         paths = [str(package.parent), os.environ.get("PYTHONPATH", "")]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "OPENBLAS_NUM_THREADS": "1"}
+        environment = os.environ | FRUGAL | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
         descriptor = theirs.fileno()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "diffusiongemma.serve.transport.compiling_process", str(descriptor)],

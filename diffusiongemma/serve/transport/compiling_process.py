@@ -3,8 +3,11 @@
 It holds the vocabulary ready and forks workers, which do one job after another, so a job can be stopped at any time.
 On the socket FD come the vocabulary, then the sockets of workers. On its own socket a worker says its process id, then
 reads what to compile and writes the outcome and whether it takes another job; without an outcome it was stopped at its
-limits. A worker ends with the first job that took long or left memory behind. One that has worked writes to pages of
-its own: half of what a small schema took in a process forked for it were first writes to shared ones.
+limits. A worker ends with the first job that left memory behind. One that has worked writes to pages of its own: half
+of what a small schema took in a process forked for it were first writes to shared ones.
+
+A job has a thread of its own, which is made nice when it takes long: an engine on two cores waits at every product for
+both of its threads, so beside somebody of its own rank it takes twice as long.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ import signal
 import socket
 import struct
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,7 +35,8 @@ from diffusiongemma.errors import InputError
 CPU_SECONDS = 2.0
 MOST_BYTES = 512 * 2**20  # beyond what the process has when it is forked
 MOST_LEFT = 48 * 2**20  # bytes of address space that jobs may leave behind in a worker
-NICE_AFTER, NICENESS = 0.1, 10  # seconds: what takes longer lets the engine's steps go first
+NICE_AFTER, NICENESS = 0.02, 10  # seconds of processor time: what takes longer lets the engine's steps go first
+FOR_GOOD = sys.platform != "linux"  # the whole process is, and can't take it back
 # What most schemas use, compiled once before the first fork: classes of characters, any JSON, numbers, a format.
 USUAL = (
     '{"properties":{"a":{"type":"object"},"b":{"pattern":"\\\\d\\\\w\\\\s"},"c":{"format":"date-time"},'
@@ -95,21 +101,50 @@ def work(connection: socket.socket, run: Callable[[Any], Any]) -> None:
     with contextlib.suppress(EOFError, ConnectionError):  # the other side has gone
         send(connection, os.getpid())
         while stays:
-            job = receive(connection)
-            is_slow = _limit()
-            try:
-                outcome: Any = run(job)
-            except InputError as error:
-                outcome = error
-            except MemoryError:
-                return
-            except BaseException:
-                outcome = traceback.format_exc()
+            job = _Job(run, receive(connection))
+            _limit()
+            began = time.process_time()
+            job.start()
+            while job.is_alive() and not job.is_nice:
+                if (left := NICE_AFTER - time.process_time() + began) > 0:
+                    job.join(left)
+                else:
+                    job.make_nice()
+            job.join()
             signal.setitimer(signal.ITIMER_PROF, 0)
-            stays = not is_slow() and _address_space() - began_with <= MOST_LEFT
-            send(connection, (outcome, stays))
-            del job, outcome
+            if isinstance(job.outcome, MemoryError):
+                return
+            stays = not (job.is_nice and FOR_GOOD) and _address_space() - began_with <= MOST_LEFT
+            send(connection, (job.outcome, stays))
+            del job
             gc.collect()
+
+
+class _Job(threading.Thread):
+    """One job, whether it is nice, and its outcome once it has ended."""
+
+    def __init__(self, run: Callable[[Any], Any], asked: Any):
+        super().__init__(daemon=True)
+        self._do, self._asked, self.is_nice = run, asked, False
+
+    def run(self) -> None:
+        try:
+            self.outcome: Any = self._do(self._asked)
+        except (InputError, MemoryError) as error:
+            self.outcome = error
+        except BaseException:
+            self.outcome = traceback.format_exc()
+
+    def make_nice(self) -> None:
+        """From now on let others go first."""
+        self.is_nice = True
+        assert self.native_id
+        if sys.platform == "linux":
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                before = os.getpriority(os.PRIO_PROCESS, self.native_id)
+                os.setpriority(os.PRIO_PROCESS, self.native_id, before + NICENESS)
+        else:
+            os.nice(NICENESS)
 
 
 def _address_space() -> int:
@@ -120,29 +155,16 @@ def _address_space() -> int:
         return int(statm.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _limit() -> Callable[[], bool]:
-    """The limits of a job that begins now. Returns a function that says whether it took longer than `NICE_AFTER`; then
-    the process is nice for good, and no more signals of this kind come."""
-    slow = []
-
-    def give_way(*_: object) -> None:
-        slow.append(os.nice(NICENESS))
-
-    def is_slow() -> bool:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        return bool(slow)
-
+def _limit() -> None:
+    """The limits of a job that begins now."""
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
-    signal.signal(signal.SIGVTALRM, give_way)
-    signal.setitimer(signal.ITIMER_VIRTUAL, NICE_AFTER)
     if sys.platform == "linux":
         import resource
 
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         limit = _address_space() + MOST_BYTES
         resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
-    return is_slow
 
 
 if __name__ == "__main__":
