@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast, overload
 import torch
 from torch import Tensor
 
+from diffusiongemma.asking import bias_of, constraint_of, pins_of, stops_of
 from diffusiongemma.asynchronous import events_in_thread
 from diffusiongemma.chat import Prompt, decode, encode_prompt
-from diffusiongemma.chat.messages import thought_ids
 from diffusiongemma.chat.prompt import encode_text
 from diffusiongemma.chat.shown_schema import with_schema
 from diffusiongemma.config import ModelConfig
-from diffusiongemma.control.compiling import compile_constraint
 from diffusiongemma.control.constraint import Constraint
-from diffusiongemma.control.tokens.bias import LogitBias
 from diffusiongemma.control.tokens.vocabulary import Vocabulary, vocabulary_of
 from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.diffusion.samplers import Ancestral
@@ -33,7 +31,7 @@ from diffusiongemma.engine.plans.edit import EditResult, Span, edit_plan
 from diffusiongemma.engine.plans.infill import InfillResult, Length, infill_plan
 from diffusiongemma.engine.plans.plan import Plan, PlanContext, drive, plan_config
 from diffusiongemma.engine.request import Request
-from diffusiongemma.errors import InputError
+from diffusiongemma.errors import InputError, check_kind
 from diffusiongemma.events import Event, Finished, Result
 from diffusiongemma.gpu import accelerate
 from diffusiongemma.host import round_alike
@@ -42,6 +40,7 @@ from diffusiongemma.media import MediaSettings
 from diffusiongemma.model.cache import KVCache, SequenceCache
 from diffusiongemma.model.model import Model
 from diffusiongemma.options import HOLE, STRENGTH, DecodingOptions, by_name, check_arguments
+from diffusiongemma.prompts import check_prompt, is_batch, options_of
 from diffusiongemma.request_options import RequestOptions
 from diffusiongemma.signatures import AnswerOptions, BatchOptions, GenerateOptions, StreamOptions
 from diffusiongemma.text.holes import split_at
@@ -162,20 +161,20 @@ class DiffusionGemma:
 
     def encode(self, ids: Tensor, cache: KVCache | None = None) -> KVCache:
         """Causal pass over ids [B, S], appended to `cache` in place if given -> KV cache."""
-        _check_kind(ids, Tensor, "ids")
-        _check_kind(cache, KVCache | None, "cache")
+        check_kind(ids, Tensor, "ids")
+        check_kind(cache, KVCache | None, "cache")
         return self.network.encode(ids, cache)
 
     def denoise(self, canvas: Tensor, cache: KVCache, soft: Tensor | None = None) -> Tensor:
         """canvas [B, C], soft [B, C, D] or None -> soft-capped float32 logits [B, C, V]."""
-        _check_kind(canvas, Tensor, "canvas")
-        _check_kind(cache, KVCache, "cache")
-        _check_kind(soft, Tensor | None, "soft")
+        check_kind(canvas, Tensor, "canvas")
+        check_kind(cache, KVCache, "cache")
+        check_kind(soft, Tensor | None, "soft")
         return self.network.denoise(canvas, cache, soft)
 
     def soft_embedding(self, shaped_logits: Tensor) -> Tensor:
         """[B, C, V] logits divided by the temperature -> [B, C, D], what the next step is conditioned on."""
-        _check_kind(shaped_logits, Tensor, "shaped_logits")
+        check_kind(shaped_logits, Tensor, "shaped_logits")
         return self.network.soft_embedding(shaped_logits)
 
     # Text level.
@@ -194,7 +193,7 @@ class DiffusionGemma:
 
         Raises `InputError` for what cannot be encoded, and for pictures where it was not taught to see.
         """
-        _check_prompt(prompt)
+        check_prompt(prompt)
         check_arguments(tools=tools, think=think, raw=raw)
         if isinstance(prompt, Tensor):
             prompt = cast(list[int], prompt.flatten().tolist())
@@ -248,13 +247,13 @@ class DiffusionGemma:
             record=trace,
             note=note,
             branch=asked.branch,
-            pins=self._pins(asked.pins),
-            bias=self._bias(asked.logit_bias),
+            pins=pins_of(self, asked.pins),
+            bias=bias_of(self, asked.logit_bias),
             frames=frames,
-            stops=self._stops(asked),
+            stops=stops_of(self, asked),
             id=id,
         )
-        return checked(request, self.config, lambda: self._constraint(asked, constraint, config.eos_token_ids))
+        return checked(request, self.config, lambda: constraint_of(self, asked, constraint, config.eos_token_ids))
 
     def _decoding(self, options: dict[str, Any]) -> tuple[Decoding, str]:
         """How to decode, and why in this mode where that was left open."""
@@ -263,50 +262,6 @@ class DiffusionGemma:
             return config, ""
         mode, why = self.auto.choose(config)
         return config.with_options(mode=mode), why
-
-    def _pins(self, pins: Mapping[int, int | str] | None) -> dict[int, int]:
-        return {position: self._one_token(token, "pins") for position, token in (pins or {}).items()}
-
-    def _stops(self, asked: RequestOptions) -> tuple[str, ...]:
-        if asked.stops and self.tokenizer is None:
-            raise InputError(f"{self.directory} has no tokenizer files: end answers by tokens", option="stop")
-        return asked.stops
-
-    def _bias(self, bias: Mapping[int | str, float] | None) -> LogitBias | None:
-        amounts: dict[int, float] = {}
-        for token, amount in (bias or {}).items():
-            found = self._one_token(token, "logit_bias")
-            if amounts.setdefault(found, amount) != amount:
-                message = f"{token!r} is token {found}, which has another bias too: keep one"
-                raise InputError(message, option="logit_bias")
-        return LogitBias.of(amounts, self.config.vocab_size) if amounts else None
-
-    def _one_token(self, text: int | str, option: str) -> int:
-        if not isinstance(text, str):
-            return text
-        if self.tokenizer is None:
-            raise InputError(f"{self.directory} has no tokenizer files: give token ids instead of texts", option=option)
-        ids = self.tokenizer.encode(text, add_special_tokens=False)
-        if len(ids) != 1:
-            raise InputError(f"{text!r} is {len(ids)} tokens, and one is asked for: give one token", option=option)
-        return int(ids[0])
-
-    def _constraint(
-        self, asked: RequestOptions, compiled: Constraint | None, end_ids: Sequence[int]
-    ) -> Constraint | None:
-        structure = asked.structure
-        _check_kind(compiled, Constraint | None, "constraint")
-        if compiled is not None and structure:
-            raise InputError("the answer has a form already: leave it out", option=next(iter(structure)))
-        if not structure:
-            return compiled
-        if self.tokenizer is None:
-            raise InputError(
-                f"{self.directory} has no tokenizer files, and this is a matter of text: leave it out",
-                option=next(iter(structure)),
-            )
-        thought = thought_ids(self.tokenizer) if asked.think else None
-        return compile_constraint(vocabulary=self.vocabulary, end_ids=end_ids, preamble=thought, **structure)
 
     @overload
     def generate(
@@ -326,11 +281,11 @@ class DiffusionGemma:
         `RequestOptions` (`json_schema`, `tools`, `think`, …) and `trace`; for a list of prompts each may be a list with
         one value per prompt. A request gives the same text alone or in any batch. Raises `InputError`.
         """
-        _check_prompt(prompt)
+        check_prompt(prompt)
         check_arguments(max_batch=max_batch)
-        several, options = _is_batch(prompt), by_name(options)
+        several, options = is_batch(prompt), by_name(options)
         prompts = cast("Sequence[PromptLike | Prompt]", prompt if several else [prompt])
-        requests = [self.request(one, id=i, **_options_of(options, i, len(prompts))) for i, one in enumerate(prompts)]
+        requests = [self.request(one, id=i, **options_of(options, i, len(prompts))) for i, one in enumerate(prompts)]
         results = Engine(self.network, self.tokenizer, max_batch).results(requests)
         for result in results:
             self.auto.saw(result, alone=len(results) == 1)
@@ -509,8 +464,8 @@ class DiffusionGemma:
 
         Raises `InputError` while the model has an unmerged adapter.
         """
-        _check_kind(directory, str | Path, "directory")
-        _check_kind(dtype, torch.dtype | None, "dtype")
+        check_kind(directory, str | Path, "directory")
+        check_kind(dtype, torch.dtype | None, "dtype")
         require_plain(self.network)
         require_whole(self.network)
         save_model(self.network, Path(directory), source=self.directory, dtype=dtype)
@@ -525,44 +480,6 @@ def _symbols(model: DiffusionGemma) -> Tensor | None:
         return None
     ids = [model.tokenizer.encode(one, add_special_tokens=False) for one in model.media.symbols]
     return torch.tensor(ids)[:, 0] if max(map(max, ids)) < model.config.vocab_size else None
-
-
-def _check_kind(value: Any, kind: Any, option: str) -> None:
-    """Raises `InputError` for a value of another type."""
-    if not isinstance(value, kind):
-        wanted = str(getattr(kind, "__name__", kind)).replace("NoneType", "None")
-        raise InputError(f"give {wanted}", option=option, got=value)
-
-
-def _check_prompt(prompt: Any) -> None:
-    """Raises `InputError` for what is no prompt at all."""
-    if not isinstance(prompt, (str, Tensor, Prompt, Sequence)) or isinstance(prompt, (bytes, bytearray)):
-        message = "is no prompt: give a text, a list of messages, token ids, or a list of these"
-        raise InputError(message, option="prompt", got=prompt)
-    if not isinstance(prompt, (str, Tensor, Prompt)) and not len(prompt):
-        raise InputError("is empty: give a text, messages or token ids", option="prompt")
-
-
-def _is_batch(prompt: Any) -> bool:
-    """A list of prompts, rather than one prompt that is a list of ids or of messages."""
-    if isinstance(prompt, (str, Tensor, Prompt)):
-        return False
-    return not all(isinstance(item, (int, dict)) for item in prompt)
-
-
-# Options whose value is a list: a list of lists is one per prompt.
-_LISTS = ("tools", "choices", "banned_words", "required_words", "stop")
-
-
-def _options_of(options: dict[str, Any], index: int, count: int) -> dict[str, Any]:
-    chosen = {}
-    for name, value in options.items():
-        per_prompt = isinstance(value, list) and (name not in _LISTS or all(isinstance(v, list) for v in value))
-        if per_prompt and len(value) != count:
-            message = f"{len(value)} values for {count} prompts: give one value, or one per prompt"
-            raise InputError(message, option=name)
-        chosen[name] = value[index] if per_prompt else value
-    return chosen
 
 
 def finished(events: Iterable[Event]) -> Result:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 LONGEST_VALUE = 200  # characters of a value that a message shows
 _NAME = re.compile(r"`([a-z_]+)`")
@@ -59,3 +60,10 @@ def _shown(value: object) -> str:
 
 class ContextExceeded(InputError):
     """Prompt and answer are longer together than what the model reads."""
+
+
+def check_kind(value: Any, kind: Any, option: str) -> None:
+    """Raises `InputError` for a value of another type."""
+    if not isinstance(value, kind):
+        wanted = str(getattr(kind, "__name__", kind)).replace("NoneType", "None")
+        raise InputError(f"give {wanted}", option=option, got=value)

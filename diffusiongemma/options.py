@@ -6,13 +6,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
 from secrets import randbits
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from diffusiongemma.errors import InputError
+from diffusiongemma.option_values import (
+    LARGEST_SEED,
+    SCHEMA,
+    SOME_TEXTS,
+    TEXT,
+    TEXTS,
+    Ids,
+    Number,
+    Other,
+    Rule,
+    Switch,
+    Values,
+    Whole,
+    Word,
+    are_mappings,
+    are_texts,
+    is_mapping,
+    is_text,
+)
 
 if TYPE_CHECKING:
     from diffusiongemma.diffusion.samplers import Sampler
@@ -23,140 +41,8 @@ LOADING = {"activations": ("auto", "int8", "full"), "kv": ("full", "int8")}  # h
 VERIFY = ("never", "unconverged", "surprising", "always")
 SAMPLER_NAMES = ("entropy-bound", "confidence", "fixed-k", "ancestral")  # of `diffusion.samplers.SAMPLERS`
 MOST_TOP_LOGPROBS = 20
-LARGEST_SEED = 2**64 - 1
 STRENGTH = 0.7  # of an edit, where nothing else is said
 HOLE = "<<>>"  # what marks a hole in a text
-
-# --- what an option takes -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Whole:
-    """A whole number. `served`: the most that may be asked for over HTTP."""
-
-    least: int = 0
-    most: int | None = None
-    served: int = 10_000
-
-    def takes(self, value: Any) -> bool:
-        whole = isinstance(value, Integral) and not isinstance(value, bool)
-        return whole and self.least <= value and (self.most is None or value <= self.most)
-
-    def __str__(self) -> str:
-        most = "2**64 - 1" if self.most == LARGEST_SEED else self.most
-        bounds = f"of at least {self.least}" if self.most is None else f"from {self.least} to {most}"
-        return f"a whole number {bounds}"
-
-
-@dataclass(frozen=True)
-class Number:
-    """A number from `least` to `most`, or above `above`; with `or_zero` also 0."""
-
-    least: float | None = None
-    most: float | None = None
-    above: float | None = None
-    or_zero: bool = False
-
-    def takes(self, value: Any) -> bool:
-        if not isinstance(value, Real) or isinstance(value, bool):
-            return False
-        number = float(value)  # comparisons with NaN are false
-        within = (self.least is None or number >= self.least) and (self.most is None or number <= self.most)
-        return (self.or_zero and number == 0) or (within and (self.above is None or number > self.above))
-
-    def __str__(self) -> str:
-        if self.above is not None:
-            return f"a number above {self.above}"
-        bounds = f"of at least {self.least}" if self.most is None else f"from {self.least} to {self.most}"
-        return f"{'0, or ' if self.or_zero else ''}a number {bounds}"
-
-
-@dataclass(frozen=True)
-class Word:
-    """One of a few words."""
-
-    choices: tuple[str, ...]
-
-    def takes(self, value: Any) -> bool:
-        return value in self.choices
-
-    def __str__(self) -> str:
-        return f"{', '.join(self.choices[:-1])} or {self.choices[-1]}"
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A rule of decoding: any callable, or the name of one."""
-
-    names: tuple[str, ...] = ()
-
-    def takes(self, value: Any) -> bool:
-        return callable(value) or (isinstance(value, str) and value.replace("_", "-") in self.names)
-
-    def __str__(self) -> str:
-        return ", ".join(self.names) or "a rule, which is called"
-
-
-@dataclass(frozen=True)
-class Ids:
-    """Token ids."""
-
-    def takes(self, value: Any) -> bool:
-        return isinstance(value, (tuple, list)) and all(isinstance(token, int) for token in value)
-
-    def __str__(self) -> str:
-        return "token ids"
-
-
-@dataclass(frozen=True)
-class Switch:
-    """True or False."""
-
-    def takes(self, value: Any) -> bool:
-        return isinstance(value, bool)
-
-    def __str__(self) -> str:
-        return "true or false"
-
-
-@dataclass(frozen=True)
-class Other:
-    """What is looked at where it is used: texts, a schema, a mapping. `kind` only tells its type."""
-
-    what: str
-    kind: Callable[[Any], bool] = lambda _: True
-
-    def takes(self, value: Any) -> bool:
-        return self.kind(value)
-
-    def __str__(self) -> str:
-        return self.what
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _are_texts(value: Any) -> bool:
-    """A single one is told apart, or taken, by whoever uses them."""
-    several = isinstance(value, Collection) and not isinstance(value, (bytes, bytearray))
-    return isinstance(value, str) or (several and all(isinstance(text, str) for text in value))
-
-
-def _is_mapping(value: Any) -> bool:
-    return isinstance(value, Mapping)
-
-
-def _are_mappings(value: Any) -> bool:
-    return isinstance(value, Sequence) and all(isinstance(one, Mapping) for one in value)
-
-
-TEXT, TEXTS, SOME_TEXTS = Other("a text", _is_text), Other("texts", _are_texts), Other("at least one text", _are_texts)
-SCHEMA = Other("a JSON Schema")
-MANY = (TEXTS, SOME_TEXTS)
-Values = Whole | Number | Word | Rule | Ids | Switch | Other
-
-# --- the options ----------------------------------------------------------------------------------------------------
 
 DECODING, STRUCTURE = "Decoding", "Structure"  # panels of --help
 ANSWER = "run chat http"  # where a whole answer is written
@@ -334,11 +220,11 @@ _ROWS = (
         "stop", TEXTS, "The answer ends before this.", "", ANSWER, "TEXT", field="stop", panel=STRUCTURE,
     ),
     Option(
-        "logit_bias", Other("tokens with what is added to their logits", _is_mapping),
+        "logit_bias", Other("tokens with what is added to their logits", is_mapping),
         "Makes tokens likelier or less likely.", "", "http", field="logit_bias", panel=STRUCTURE,
     ),
     Option(
-        "pins", Other("positions of the answer with their tokens", _is_mapping),
+        "pins", Other("positions of the answer with their tokens", is_mapping),
         "Tokens of the answer that stand.", "", "http", panel=STRUCTURE,
     ),
 )  # fmt: skip
@@ -415,11 +301,9 @@ class BatchDecodingOptions(TypedDict, total=False):
 ARGUMENTS: Mapping[str, Values] = {
     **dict.fromkeys(["think", "raw", "show_schema", "trace", "frames"], Switch()),
     **dict.fromkeys(["text", "prefix", "suffix", "hole"], TEXT),
-    **dict.fromkeys(
-        ["instruction", "system"], Other("a text, or None", lambda value: value is None or _is_text(value))
-    ),
-    "texts": Other("a list of texts", lambda value: _are_texts(value) and not isinstance(value, (str, set, Mapping))),
-    "tools": Other("a list of tools, each an object, or None", lambda value: value is None or _are_mappings(value)),
+    **dict.fromkeys(["instruction", "system"], Other("a text, or None", lambda value: value is None or is_text(value))),
+    "texts": Other("a list of texts", lambda value: are_texts(value) and not isinstance(value, (str, set, Mapping))),
+    "tools": Other("a list of tools, each an object, or None", lambda value: value is None or are_mappings(value)),
     "max_batch": Whole(1),
     "tensor_parallel": Whole(1),
     "id": Whole(),

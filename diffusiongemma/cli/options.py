@@ -13,19 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from diffusiongemma.errors import InputError
-from diffusiongemma.options import (
-    LARGEST_SEED,
-    LOADING,
-    MANY,
-    Number,
-    Option,
-    Other,
-    Switch,
-    Values,
-    Whole,
-    check,
-    of_surface,
-)
+from diffusiongemma.option_values import LARGEST_SEED, MANY, Number, Other, Switch, Values, Whole
+from diffusiongemma.options import LOADING, Option, check, of_surface
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 DTYPES = ("auto", "float32", "bfloat16", "float16")

@@ -20,7 +20,7 @@ from diffusiongemma.engine.plans.questions import Question, questions_of, state_
 from diffusiongemma.engine.request import Request
 from diffusiongemma.errors import InputError
 from diffusiongemma.events import Result
-from diffusiongemma.options import LARGEST_SEED, Switch, Whole
+from diffusiongemma.option_values import LARGEST_SEED, Switch, Whole
 
 STEPS, SAMPLES, THINK = Whole(1, 8), Whole(1, 32), Switch()
 TOGETHER = 16  # requests of one turn; between turns those of others have theirs

@@ -12,19 +12,8 @@ from diffusiongemma.api import DiffusionGemma
 from diffusiongemma.diffusion.decoding import Early
 from diffusiongemma.diffusion.samplers import SAMPLERS, Sampler
 from diffusiongemma.engine.branch import Branch
-from diffusiongemma.options import (
-    OPTIONS,
-    SOME_TEXTS,
-    TEXT,
-    TEXTS,
-    Number,
-    Other,
-    Switch,
-    Values,
-    Whole,
-    Word,
-    of_surface,
-)
+from diffusiongemma.option_values import SOME_TEXTS, TEXT, TEXTS, Number, Other, Switch, Values, Whole, Word
+from diffusiongemma.options import OPTIONS, of_surface
 from diffusiongemma.serve.body_types import Seed, Strict, Text, by_number
 from diffusiongemma.serve.errors import FieldOf, blaming, refusal
 from diffusiongemma.serve.tolerance import Tolerant

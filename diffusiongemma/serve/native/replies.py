@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field, create_model
 
-from diffusiongemma.options import OF_DECODING, Number, Values, Whole, of_surface
+from diffusiongemma.option_values import Number, Values, Whole
+from diffusiongemma.options import OF_DECODING, of_surface
 from diffusiongemma.serve.body_types import Reply
 from diffusiongemma.serve.native.summary import DiffusionSummary
 from diffusiongemma.serve.openai.usage import Usage
