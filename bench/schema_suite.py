@@ -43,7 +43,7 @@ from walks import random_texts
 
 from diffusiongemma.control.compiling import CompileJob
 from diffusiongemma.control.languages import language as lang
-from diffusiongemma.control.languages.nfa import compile_language
+from diffusiongemma.control.languages.compiler import compile_language
 from diffusiongemma.control.structure import Structure
 from diffusiongemma.errors import InputError
 from diffusiongemma.serve.transport.compiling_process import (

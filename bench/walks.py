@@ -6,7 +6,8 @@ import random
 
 import numpy as np
 
-from diffusiongemma.control.languages.dfa import CharDfa, chars_to_end
+from diffusiongemma.control.languages.dfa import CharDfa
+from diffusiongemma.control.languages.minimal import chars_to_end
 
 LENGTHS = (0, 8, 30, 80)
 NEAR = 300  # of a range of characters, so many of the first are drawn from

@@ -16,8 +16,8 @@ from typing import Unpack
 from diffusiongemma.control.constraint import Constraint
 from diffusiongemma.control.inference.bundles import Bundles
 from diffusiongemma.control.json_schema.nesting import MOST_STATES
+from diffusiongemma.control.languages.compiler import compile_language
 from diffusiongemma.control.languages.dfa import CharDfa, TooLarge
-from diffusiongemma.control.languages.nfa import compile_language
 from diffusiongemma.control.languages.utf8 import to_bytes
 from diffusiongemma.control.largest_part import largest_part
 from diffusiongemma.control.recent import Recent

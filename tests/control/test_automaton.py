@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from diffusiongemma.control.compiling import compile_constraint
 from diffusiongemma.control.constraint import Constraint
 from diffusiongemma.control.inference.bundles import Bundles
-from diffusiongemma.control.languages.nfa import compile_language
+from diffusiongemma.control.languages.compiler import compile_language
 from diffusiongemma.control.languages.regex import regex_language
 from diffusiongemma.control.languages.utf8 import ByteDfa, to_bytes
 from diffusiongemma.control.tokens.automaton import compile_tokens, compile_whole_characters

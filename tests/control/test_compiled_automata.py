@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from diffusiongemma.control.json_schema.text import json_schema_language
+from diffusiongemma.control.languages import compiler
 from diffusiongemma.control.languages import language as lang
-from diffusiongemma.control.languages import nfa
 from diffusiongemma.control.languages.charset import ANY_CHAR, chars
-from diffusiongemma.control.languages.dfa import CharDfa, TooLarge, distances, minimised, of_words, smallest, trimmed
+from diffusiongemma.control.languages.dfa import CharDfa, TooLarge
+from diffusiongemma.control.languages.minimal import distances, minimised, smallest, trimmed
+from diffusiongemma.control.languages.operations import of_words
 from diffusiongemma.control.languages.regex import regex_language
 from diffusiongemma.kernels import automata, build
 
@@ -42,7 +44,7 @@ def assert_same(found: CharDfa | None, twin: CharDfa):
 
 
 def both_ways(expression: lang.Language) -> tuple[CharDfa | None, CharDfa]:
-    return nfa.run(nfa._by_library(expression)), nfa.run(nfa._by_twin(expression))
+    return compiler.run(compiler._by_library(expression)), compiler.run(compiler._by_twin(expression))
 
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: json.dumps(schema)[:40])
@@ -104,16 +106,16 @@ def test_distances(monkeypatch):
 
 
 def test_anchors_are_left_to_the_twin():
-    assert nfa.run(nfa._by_library(regex_language(r"^a\b"))) is None
-    assert nfa.compile_language(regex_language(r"a\b")).matches("a")
+    assert compiler.run(compiler._by_library(regex_language(r"^a\b"))) is None
+    assert compiler.compile_language(regex_language(r"a\b")).matches("a")
 
 
 def test_limits():
     with pytest.raises(TooLarge, match="20,000 states"):
-        nfa.run(nfa._by_library(regex_language(".*a.{16}")))
+        compiler.run(compiler._by_library(regex_language(".*a.{16}")))
     with pytest.raises(TooLarge, match="too many alternatives"):
-        nfa.run(nfa._by_library(regex_language("((ab?){2000}c?){900}")))
+        compiler.run(compiler._by_library(regex_language("((ab?){2000}c?){900}")))
     nested: lang.Language = lang.Chars(chars("a"))
     for _ in range(30_000):
         nested = lang.Either((nested, lang.EMPTY))
-    assert nfa.run(nfa._by_library(nested)) is None
+    assert compiler.run(compiler._by_library(nested)) is None

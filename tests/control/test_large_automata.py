@@ -8,16 +8,24 @@ import numpy as np
 
 from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.charset import ANY_CHAR, chars
-from diffusiongemma.control.languages.dfa import CharDfa, counter, minimised, of_words, restricted, trimmed
-from diffusiongemma.control.languages.nfa import NfaBuilder, compile_language, run
+from diffusiongemma.control.languages.compiler import _embedded, compile_language, run
+from diffusiongemma.control.languages.dfa import CharDfa
+from diffusiongemma.control.languages.minimal import minimised, trimmed
+from diffusiongemma.control.languages.nfa import NfaBuilder
+from diffusiongemma.control.languages.operations import counter, of_words, restricted
 from diffusiongemma.control.languages.regex import regex_language
+from diffusiongemma.control.languages.subsets import determinised
 
 
 def built(expression):
     """Through states and subsets, whatever is known of it."""
-    builder = NfaBuilder()
+    return minimised(trimmed(by_subsets(expression)))
+
+
+def by_subsets(expression):
+    builder = NfaBuilder(_embedded)
     accept = builder.new_state()
-    return minimised(trimmed(builder.determinised(run(builder.build(expression, accept)), accept)))
+    return determinised(builder, run(builder.build(expression, accept)), accept)
 
 
 def test_words():
@@ -80,8 +88,6 @@ def test_counters_of_many_characters_a_step_are_minimised_to_the_same():
             lang.sequence(lang.literal("x"), lang.repeat(item, least, most)),
             lang.sequence(lang.literal("y"), lang.repeat(lang.sequence(item, lang.literal(";")), 0, tail)),
         )
-        builder = NfaBuilder()
-        accept = builder.new_state()
-        large = trimmed(builder.determinised(run(builder.build(expression, accept)), accept))
+        large = trimmed(by_subsets(expression))
         assert minimised(large).num_states == plainly_minimised(large)
         assert minimised(large).matches("x" + "<ab>" * most) and not minimised(large).matches("x" + "<>" * (most + 1))

@@ -12,8 +12,8 @@ import pytest
 
 from diffusiongemma.control.json_schema.patterns import pattern_shape
 from diffusiongemma.control.languages import language as lang
+from diffusiongemma.control.languages.compiler import compile_language
 from diffusiongemma.control.languages.ecma import as_python
-from diffusiongemma.control.languages.nfa import compile_language
 from diffusiongemma.control.languages.regex import found_language, regex_language
 from diffusiongemma.errors import InputError
 

@@ -15,8 +15,8 @@ from diffusiongemma.control.compiling import CompileJob
 from diffusiongemma.control.inference import bundles
 from diffusiongemma.control.json_schema.text import json_schema_language
 from diffusiongemma.control.languages import language as lang
+from diffusiongemma.control.languages.compiler import compile_language
 from diffusiongemma.control.languages.dfa import TooLarge
-from diffusiongemma.control.languages.nfa import compile_language
 from diffusiongemma.control.languages.regex import regex_language
 from diffusiongemma.control.languages.words import words_language
 from diffusiongemma.control.structure import Structure

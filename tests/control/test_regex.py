@@ -26,8 +26,8 @@ from diffusiongemma.control.languages.charset import (
     union,
 )
 from diffusiongemma.control.languages.choices import choices_language
+from diffusiongemma.control.languages.compiler import compile_language
 from diffusiongemma.control.languages.dfa import TooLarge
-from diffusiongemma.control.languages.nfa import compile_language
 from diffusiongemma.control.languages.regex import regex_language
 from diffusiongemma.control.languages.template import template_language
 from diffusiongemma.control.languages.utf8 import to_bytes

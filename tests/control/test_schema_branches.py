@@ -8,7 +8,7 @@ import time
 import pytest
 
 from diffusiongemma.control.json_schema.text import json_schema_language, read_schema
-from diffusiongemma.control.languages.nfa import compile_language
+from diffusiongemma.control.languages.compiler import compile_language
 from diffusiongemma.errors import InputError
 
 KINDS = [f"kind{i}" for i in range(14)]

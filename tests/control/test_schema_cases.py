@@ -13,8 +13,8 @@ import pytest
 
 from diffusiongemma.control.compiling import CompileJob, compile_constraint
 from diffusiongemma.control.inference import lattice
+from diffusiongemma.control.languages.compiler import compile_language
 from diffusiongemma.control.languages.dfa import TooLarge
-from diffusiongemma.control.languages.nfa import compile_language
 from diffusiongemma.control.structure import Structure
 from diffusiongemma.control.tokens.vocabulary import Vocabulary
 from diffusiongemma.errors import InputError

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from diffusiongemma.control.json_schema.text import json_schema_language
-from diffusiongemma.control.languages.nfa import compile_language
+from diffusiongemma.control.languages.compiler import compile_language
 from diffusiongemma.errors import InputError
 
 INTEGER, STRING = {"type": "integer"}, {"type": "string"}

@@ -10,8 +10,9 @@ from decimal import Decimal
 import pytest
 
 from diffusiongemma.control.json_schema.text import json_schema_language
-from diffusiongemma.control.languages.dfa import CharDfa, chars_to_end
-from diffusiongemma.control.languages.nfa import compile_language
+from diffusiongemma.control.languages.compiler import compile_language
+from diffusiongemma.control.languages.dfa import CharDfa
+from diffusiongemma.control.languages.minimal import chars_to_end
 from diffusiongemma.errors import InputError
 
 STRING, INTEGER = {"type": "string"}, {"type": "integer"}

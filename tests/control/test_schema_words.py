@@ -8,7 +8,7 @@ import pytest
 
 from diffusiongemma.control.compiling import compile_constraint
 from diffusiongemma.control.json_schema.text import json_schema_language, read_schema
-from diffusiongemma.control.languages.nfa import compile_language
+from diffusiongemma.control.languages.compiler import compile_language
 from diffusiongemma.control.tokens.vocabulary import Vocabulary
 from diffusiongemma.errors import InputError
 

@@ -17,7 +17,7 @@ from diffusiongemma.control.json_schema.scalars import (
 )
 from diffusiongemma.control.json_schema.shapes import ANY_SHAPES, ArrayShape, ObjectShape, Shape, Shapes, Spoken, merged
 from diffusiongemma.control.languages import language as lang
-from diffusiongemma.control.languages.nfa import compile_language
+from diffusiongemma.control.languages.compiler import compile_language
 from diffusiongemma.errors import InputError
 
 MOST_LEFT = 200  # alternatives, where others are taken away

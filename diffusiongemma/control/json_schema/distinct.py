@@ -12,8 +12,8 @@ import numpy as np
 
 from diffusiongemma.control.json_schema.arrangements import Count, Member, in_any_order, in_order, listed
 from diffusiongemma.control.languages import language as lang
+from diffusiongemma.control.languages.compiler import compile_language
 from diffusiongemma.control.languages.dfa import DEAD, TooLarge
-from diffusiongemma.control.languages.nfa import compile_language
 from diffusiongemma.control.languages.regex import regex_language
 
 MOST_VALUES = 8  # in any order, which makes 2^n situations; more come in the order listed

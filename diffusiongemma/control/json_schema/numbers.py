@@ -15,7 +15,8 @@ import numpy as np
 
 from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.charset import char_range, chars
-from diffusiongemma.control.languages.dfa import DEAD, CharDfa, alphabet_of, minimised, trimmed
+from diffusiongemma.control.languages.dfa import DEAD, CharDfa, alphabet_of
+from diffusiongemma.control.languages.minimal import minimised, trimmed
 
 EXACT_DIGITS = 15
 WHOLE_DIGITS = 19  # of identifiers and nanoseconds

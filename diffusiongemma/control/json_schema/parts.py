@@ -9,8 +9,9 @@ from diffusiongemma.control.json_schema.scalars import NumberShape, StringShape
 from diffusiongemma.control.json_schema.schema import SchemaReader
 from diffusiongemma.control.json_schema.shapes import NOTHING, ObjectShape, Other, Terms
 from diffusiongemma.control.languages import language as lang
-from diffusiongemma.control.languages.dfa import CharDfa, TooLarge, chars_to_end
-from diffusiongemma.control.languages.nfa import compile_language
+from diffusiongemma.control.languages.compiler import compile_language
+from diffusiongemma.control.languages.dfa import CharDfa, TooLarge
+from diffusiongemma.control.languages.minimal import chars_to_end
 
 SPARE = 16  # characters beyond the fewest of a pattern
 STATES_OF_COUNT = 4  # of a pattern whose length is counted, for each character that would be counted otherwise

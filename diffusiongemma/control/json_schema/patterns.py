@@ -10,9 +10,9 @@ from functools import lru_cache
 from diffusiongemma.control.json_schema.scalars import StringShape
 from diffusiongemma.control.json_schema.shapes import Other
 from diffusiongemma.control.languages import language as lang
+from diffusiongemma.control.languages.compiler import compile_language
 from diffusiongemma.control.languages.dfa import TooLarge
 from diffusiongemma.control.languages.ecma import NotEcma, as_python, is_exact
-from diffusiongemma.control.languages.nfa import compile_language
 from diffusiongemma.control.languages.regex import found_language
 from diffusiongemma.errors import InputError
 

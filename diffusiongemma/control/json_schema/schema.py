@@ -46,8 +46,8 @@ from diffusiongemma.control.json_schema.shapes import (
     merged,
 )
 from diffusiongemma.control.languages import language as lang
-from diffusiongemma.control.languages.dfa import chars_to_end
-from diffusiongemma.control.languages.nfa import compile_language
+from diffusiongemma.control.languages.compiler import compile_language
+from diffusiongemma.control.languages.minimal import chars_to_end
 
 LARGEST_UNION, MANY = 200, 24
 MOST_REFERENCES = 50  # in a row

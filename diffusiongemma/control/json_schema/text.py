@@ -12,8 +12,8 @@ from diffusiongemma.control.json_schema.parts import Parts
 from diffusiongemma.control.json_schema.schema import SchemaReader
 from diffusiongemma.control.json_schema.writer import Writer
 from diffusiongemma.control.languages import language as lang
+from diffusiongemma.control.languages.compiler import compile_language
 from diffusiongemma.control.languages.dfa import TooLarge
-from diffusiongemma.control.languages.nfa import compile_language
 from diffusiongemma.control.recursion import deep_recursion
 from diffusiongemma.errors import InputError
 

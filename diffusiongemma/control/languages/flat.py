@@ -13,7 +13,7 @@ from diffusiongemma.control.languages.dfa import Alphabet, CharDfa, alphabet_of
 from diffusiongemma.control.languages.spelling import Moves, escaped_moves_of, moves_of, spelt_text
 from diffusiongemma.kernels.automata import CHARS, EITHER, EMBEDDED, REPEAT, SEQUENCE, FlatExpression
 
-Steps = Generator[Any, Any, Any]  # see `nfa.run`
+Steps = Generator[Any, Any, Any]  # see `compiler.run`
 QUOTE = chars('"')
 
 

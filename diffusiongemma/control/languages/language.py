@@ -129,7 +129,7 @@ def words(texts: Iterable[str]) -> Language:
     distinct = list(dict.fromkeys(texts))
     if len(distinct) <= MANY_WORDS:
         return either(*map(literal, distinct))
-    from diffusiongemma.control.languages.dfa import of_words
+    from diffusiongemma.control.languages.operations import of_words
 
     return Compiled(of_words(distinct))
 

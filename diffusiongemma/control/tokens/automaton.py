@@ -16,7 +16,8 @@ from functools import cached_property
 
 import numpy as np
 
-from diffusiongemma.control.languages.dfa import DEAD, UNREACHABLE, CharDfa, TooLarge, distances
+from diffusiongemma.control.languages.dfa import DEAD, CharDfa, TooLarge
+from diffusiongemma.control.languages.minimal import UNREACHABLE, distances
 from diffusiongemma.control.languages.utf8 import ByteDfa
 from diffusiongemma.control.tokens.moves import MOST_EDGES, TELLS_APART, Rows, Walk, distinct_rows, moves_of_tokens
 from diffusiongemma.control.tokens.vocabulary import Vocabulary

@@ -1,5 +1,5 @@
 // From expressions to minimal automata, for kernels/automata.py. Numbers and limits are those of its plain twin,
-// control/languages/nfa.py, and so is the outcome, state for state.
+// `_by_twin` of control/languages/compiler.py, and so is the outcome, state for state.
 #include <memory>
 #include <new>
 
