@@ -111,7 +111,7 @@ class Result:
     prompt_tokens: int = 0
     cached_tokens: int = 0  # prompt tokens that were already encoded
     thinking: str | None = None
-    warnings: tuple[str, ...] = ()  # what of the structure asked for constrains nothing
+    warnings: tuple[str, ...] = ()  # what of the structure asked for constrains nothing, or is written in part
     tool_calls: tuple[ToolCall, ...] = ()
     note: str = ""  # why `auto` chose this mode
     trace: tuple[CanvasStep, ...] = field(default=(), repr=False)

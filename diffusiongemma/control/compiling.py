@@ -20,6 +20,7 @@ from diffusiongemma.control.languages.compiler import compile_language
 from diffusiongemma.control.languages.dfa import CharDfa, TooLarge
 from diffusiongemma.control.languages.utf8 import to_bytes
 from diffusiongemma.control.largest_part import largest_part
+from diffusiongemma.control.notice import Notice
 from diffusiongemma.control.recent import Recent
 from diffusiongemma.control.structure import Grammar, Stated, Structure
 from diffusiongemma.control.tokens.automaton import (
@@ -66,35 +67,35 @@ class CompileJob:
         """Raises `InputError` for what is malformed, can't be guaranteed or can't be written with this vocabulary,
         `TooLarge` for what outgrows the limits; it names the part that is largest."""
         try:
-            warnings: list[str] = []
-            dfa = self._dfa(MOST_STATES, warnings)
+            dfa, notices = self._dfa(MOST_STATES)
             try:
-                return self._constraint(dfa, warnings)
+                return self._constraint(dfa, notices)
             except TooLarge:
                 if (narrower := self._narrower(dfa)) is None:
                     raise
-                return self._constraint(narrower, warnings)
+                return self._constraint(*narrower)
         except TooLarge as error:
             raise self.too_large(error.message) from error
 
-    def _dfa(self, most_states: int, warnings: list[str]) -> CharDfa:
-        dfa = compile_language(self.grammar.language(warnings.append, most_states))
+    def _dfa(self, most_states: int) -> tuple[CharDfa, list[Notice]]:
+        notices: list[Notice] = []
+        dfa = compile_language(self.grammar.language(notices.append, most_states))
         if dfa.is_empty:
             message = "no text at all meets the constraint: look for contradictions in it"
             raise InputError(message, option=largest_part(self.grammar)[0])
-        return dfa
+        return dfa, notices
 
-    def _narrower(self, dfa: CharDfa) -> CharDfa | None:
+    def _narrower(self, dfa: CharDfa) -> tuple[CharDfa, list[Notice]] | None:
         """Of a schema less may be written."""
         if dfa.num_states > FEWER_STATES:
             with contextlib.suppress(TooLarge):
-                found = self._dfa(FEWER_STATES, [])
-                return found if found.num_states <= FEWER_STATES else None
+                found, notices = self._dfa(FEWER_STATES)
+                return (found, notices) if found.num_states <= FEWER_STATES else None
         return None
 
-    def _constraint(self, dfa: CharDfa, warnings: list[str]) -> Constraint:
+    def _constraint(self, dfa: CharDfa, notices: list[Notice]) -> Constraint:
         automaton = self._with_preamble(self._token_automaton(dfa))
-        return Constraint(automaton, Bundles.of(automaton), tuple(warnings))
+        return Constraint(automaton, Bundles.of(automaton), tuple(notices))
 
     def too_large(self, why: str) -> TooLarge:
         """The refusal, with the part to look at."""

@@ -20,6 +20,7 @@ import numpy as np
 
 from diffusiongemma.control.inference.bundles import Bundles
 from diffusiongemma.control.inference.finishing import finishing_states, no_path
+from diffusiongemma.control.notice import Notice
 from diffusiongemma.control.recent import Recent
 from diffusiongemma.control.tokens.automaton import TokenAutomaton
 from diffusiongemma.errors import InputError
@@ -41,7 +42,12 @@ class Constraint:
 
     automaton: TokenAutomaton
     bundles: Bundles
-    warnings: tuple[str, ...] = ()  # what of the structure constrains nothing
+    notices: tuple[Notice, ...] = ()  # what of the structure constrains nothing, or is written in part
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is to be said, however long an answer may be."""
+        return tuple(notice.text for notice in self.notices)
 
     @cached_property
     def nbytes(self) -> int:
@@ -118,6 +124,11 @@ class ConstraintState:
     def finished(self) -> bool:
         """An end token has been written; only end tokens can follow."""
         return self.state == self.constraint.automaton.done
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is to be said of an answer of at most `max_tokens`."""
+        return tuple(notice.text for notice in self.constraint.notices if notice.beyond < self.max_tokens)
 
     @property
     def may_end(self) -> bool:

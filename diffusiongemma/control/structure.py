@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypedDict
 
 from diffusiongemma.control.json_schema.nesting import MOST_STATES
@@ -14,13 +14,14 @@ from diffusiongemma.control.languages.choices import choices_language
 from diffusiongemma.control.languages.regex import regex_language
 from diffusiongemma.control.languages.template import template_language
 from diffusiongemma.control.languages.words import words_language
+from diffusiongemma.control.notice import CHARS_A_TOKEN, Notice
 from diffusiongemma.errors import InputError
 
 LONGEST_REPEAT = 4096  # of what a pattern repeats more often
-Warn = Callable[[str], object]
+Warn = Callable[[Notice], object]
 
 
-def _unheard(_: str) -> None:
+def _unheard(_: Notice) -> None:
     """What is said to nobody."""
 
 
@@ -75,8 +76,8 @@ class Structure:
         )
 
     def language(self, warn: Warn = _unheard, most_states: int = MOST_STATES) -> lang.Language:
-        """Raises `InputError` for what is malformed, contradictory or can't be guaranteed; what constrains nothing
-        goes to `warn`."""
+        """Raises `InputError` for what is malformed, contradictory or can't be guaranteed; what constrains nothing, or
+        is written in part, goes to `warn`."""
         return words_language(self._text(warn, most_states), self.banned_words, self.required_words)
 
     def _text(self, warn: Warn, most_states: int) -> lang.Language:
@@ -85,12 +86,17 @@ class Structure:
         if len(stated) > 1:
             raise InputError(f"it and `{stated[0]}` can't both be asked for: choose one", option=stated[1])
         if self.json_schema is not None:
-            language, warnings = read_schema(self.json_schema, self.strict_schema, most_states)
-            for warning in warnings:
-                warn(warning)
+            language, notices = read_schema(self.json_schema, self.strict_schema, most_states)
+            for notice in notices:
+                warn(notice)
             return language
         if self.regex is not None:
-            return regex_language(self.regex, longest=LONGEST_REPEAT)
+            clipped: list[int] = []
+            language = regex_language(self.regex, longest=LONGEST_REPEAT, clip=clipped.append)
+            if clipped:
+                text = f"`regex` is written in part: what it repeats {max(clipped):,} times, {LONGEST_REPEAT:,} at most"
+                warn(Notice(text, LONGEST_REPEAT // CHARS_A_TOKEN))
+            return language
         if self.choices is not None:
             return choices_language(self.choices)
         return lang.ANY_TEXT if self.template is None else template_language(self.template)
@@ -115,9 +121,9 @@ class ToolCalls:
 
     def _call(self, name: str, schema: str, warn: Warn, most_states: int) -> lang.Language:
         try:
-            arguments, warnings = read_schema(schema, most_states=most_states)
-            for warning in warnings:
-                warn(f"of {name}: {warning}")
+            arguments, notices = read_schema(schema, most_states=most_states)
+            for notice in notices:
+                warn(replace(notice, text=f"of {name}: {notice.text}"))
         except InputError as error:
             raise InputError(f"of {name}: {error.message}", option="tools") from error
         # Arguments are an object whatever the schema says of other values.

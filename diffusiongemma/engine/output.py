@@ -166,7 +166,7 @@ class Output:
         return Result(
             text=self._before_stop if self.stop.found else whole,
             thinking=reply.thinking if reply else None,
-            warnings=() if self.constrained is None else self.constrained.constraint.warnings,
+            warnings=() if self.constrained is None else self.constrained.warnings,
             tool_calls=reply.tool_calls if reply else (),
             tokens=tuple(self.tokens),
             finish_reason=finish_reason,

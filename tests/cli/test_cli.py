@@ -558,6 +558,14 @@ def test_versions(text: str, expected: tuple[int, ...]):
     assert doctor.numbers(text) == expected
 
 
+@pytest.mark.parametrize(("tokens", "said"), [(30, 0), (60, 1)])
+def test_less_than_a_schema_allows_is_said_where_the_answer_could_hold_more(cli, tokens, said):
+    many = {"properties": {f"p{i}": {"type": "string", "maxLength": 5000} for i in range(12)}}
+    done = cli("run", "?", "--json-schema", json.dumps(many), "--steps", 2, "--max-new-tokens", tokens)
+    assert done.err.count("warning: 'maxLength' at /properties/p0 and 11 other places is written in part") == said
+    assert json.loads(done.out).keys() <= many["properties"].keys()
+
+
 def test_the_command_line_takes_structure(cli, tmp_path):
     schema = tmp_path / "schema.json"
     schema.write_text('{"enum": ["red", 7]}')

@@ -18,11 +18,11 @@ ELSEWHERE = {"$ref": "other.json#/a"}
 
 def check(schema, accepted, rejected=()):
     """The warnings there are."""
-    language, warnings = read_schema(schema)
+    language, notices = read_schema(schema)
     dfa = compile_language(language)
     assert [text for text in accepted if not dfa.matches(text)] == []
     assert [text for text in rejected if dfa.matches(text)] == []
-    return warnings
+    return [notice.text for notice in notices]
 
 
 def of_kind(kind, **more):

@@ -62,3 +62,11 @@ def test_nasty_grammars_are_answered_or_refused_soon(http, body):
     if reply.status_code == 400:
         error = reply.json()["error"]
         assert error["param"] and error["message"]
+
+
+@pytest.mark.parametrize(("tokens", "said"), [(30, 0), (64, 1)])
+def test_less_than_a_schema_allows_is_said_where_the_answer_could_hold_more(http, tokens, said):
+    many = {"properties": {f"p{i}": {"type": "string", "maxLength": 5000} for i in range(12)}}
+    body = {"messages": user("x"), "max_tokens": tokens, "diffusion": {"steps": 2}, **of_schema(many)}
+    warnings = http.post(CHAT, json=body).json()["choices"][0]["diffusion"].get("warnings", [])
+    assert ["'maxLength' at /properties/p0 and 11 other places" in warning for warning in warnings] == [True] * said

@@ -28,7 +28,10 @@ def _counted(writer: Writer, shape: ArrayShape, count: Count) -> lang.Language:
     if differ and not shape.prefix and not shape.contains:
         return _distinct(writer, shape, count)
     prefix = [writer.value(terms) for terms in shape.prefix]
-    body = with_prefix(prefix, writer.value(shape.rest), count, COMMA)
+    rest = writer.value(shape.rest)
+    if rest is not lang.NEVER and not differ:
+        writer.clip("maxItems", "items", shape.most, count.most)
+    body = with_prefix(prefix, rest, count, COMMA)
     more = [_distinct(writer, shape, count)] if differ else []
     return lang.both(body, *(_that_contain(writer, shape, contains) for contains in shape.contains), *more)
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
+
 from diffusiongemma.control.json_schema.patterns import pattern_shape
 from diffusiongemma.control.json_schema.scalars import NumberShape, StringShape
 from diffusiongemma.control.json_schema.schema import SchemaReader
 from diffusiongemma.control.json_schema.shapes import NOTHING, ObjectShape, Other, Terms
 from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.compiler import compile_language
-from diffusiongemma.control.languages.dfa import CharDfa, TooLarge
+from diffusiongemma.control.languages.dfa import DEAD, CharDfa, TooLarge
 from diffusiongemma.control.languages.minimal import chars_to_end
 
 SPARE = 16  # characters beyond the fewest of a pattern
@@ -89,8 +91,9 @@ def _number(shape: NumberShape) -> lang.Language:
     return shape.language
 
 
-def _string(shape: StringShape, counts: int) -> lang.Language:
-    """Counted as far as a pattern needs and some more; less far where it and its length together can't be compiled."""
+def _string(shape: StringShape, counts: int) -> tuple[lang.Language, int | None]:
+    """The language, and the most characters where that is fewer than the shape allows. It is counted as far as a
+    pattern needs and some more; less far where it and its length together can't be compiled."""
     if shape.most is not None and shape.content is not lang.ANY_TEXT:
         shortest = int(chars_to_end(compile_language(shape.content))[0])
         counts = max(counts, min(shape.most, shortest + SPARE))
@@ -99,4 +102,23 @@ def _string(shape: StringShape, counts: int) -> lang.Language:
     except TooLarge:
         pattern = compile_language(shape.content)
         counts = max(STATES_OF_COUNT * counts // pattern.num_states, int(chars_to_end(pattern)[0]))
-    return lang.Quoted(shape.texts(counts))
+    return lang.Quoted(shape.texts(counts)), _clipped(shape, counts)
+
+
+def _clipped(shape: StringShape, counts: int) -> int | None:
+    most = max(counts, shape.least)
+    if shape.most is None or shape.most <= most:
+        return None
+    return most if shape.content is lang.ANY_TEXT or _has_longer(compile_language(shape.content), most) else None
+
+
+def _has_longer(dfa: CharDfa, most: int) -> bool:
+    """Whether there is a text of more than so many characters."""
+    reached = np.zeros(1, np.int64)
+    for _ in range(most + 1):
+        following = np.unique(dfa.next[reached])
+        following = following[following != DEAD]
+        if np.array_equal(following, reached):
+            break
+        reached = following
+    return bool(len(reached))

@@ -19,19 +19,28 @@ from diffusiongemma.errors import InputError
 SHORTER_REPEATS = (None, 64, 32, 16)  # of what a pattern repeats more often, where that is too large
 
 
-@lru_cache(maxsize=256)
 def pattern_shape(pattern: str) -> StringShape:
     """Strings in which the pattern is found.
 
     JSON Schema's patterns are ECMA-262's, and many validators read them as Python's: what is written must match for
     both, or for the one that reads the pattern at all. Of what is too large less is repeated. Raises `InputError`.
     """
+    return _shape_and_repeats(pattern)[0]
+
+
+def most_repeats(pattern: str) -> int | None:
+    """How often at most anything is repeated of a pattern that is too large otherwise; None of others."""
+    return _shape_and_repeats(pattern)[1]
+
+
+@lru_cache(maxsize=256)
+def _shape_and_repeats(pattern: str) -> tuple[StringShape, int | None]:
     for longest in SHORTER_REPEATS:
         shape = _as_readers_take_it(pattern, longest)
         with contextlib.suppress(TooLarge):
             compile_language(shape.content)
-            return shape if longest is None else replace(shape, outer=lang.ANY_TEXT)
-    return _as_readers_take_it(pattern, None)
+            return shape if longest is None else replace(shape, outer=lang.ANY_TEXT), longest
+    return _as_readers_take_it(pattern, None), None
 
 
 def _as_readers_take_it(pattern: str, longest: int | None) -> StringShape:

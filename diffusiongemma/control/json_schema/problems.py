@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from diffusiongemma.control.notice import Notice
 from diffusiongemma.errors import InputError
 
 MOST_LISTED = 12
+TOO_LARGE = "more would be too large"
+Places = dict[tuple[str, str], list[str]]  # of a keyword and what is said of it
 
 
 class Refusal(InputError):
@@ -43,8 +48,8 @@ class Notes:
     can be written than they allow."""
 
     def __init__(self) -> None:
-        self._silent: dict[tuple[str, str], list[str]] = {}  # the keyword and why → places
-        self._narrow: dict[tuple[str, str], list[str]] = {}
+        self._silent: Places = {}
+        self._narrow: Places = {}
 
     def __call__(self, keyword: str, where: str, why: str) -> None:
         _add(self._silent, keyword, where, f"constrains nothing: {why}")
@@ -53,21 +58,37 @@ class Notes:
         _add(self._narrow, keyword, where, f"{how}: {why}")
 
     @property
-    def warnings(self) -> tuple[str, ...]:
-        return (*_in_words(self._silent), *self.narrowed)
+    def notices(self) -> list[Notice]:
+        return [Notice(text) for text in (*_in_words(self._silent), *self.narrowed)]
 
     @property
     def narrowed(self) -> tuple[str, ...]:
         return _in_words(self._narrow)
 
 
-def _add(notes: dict[tuple[str, str], list[str]], keyword: str, where: str, what: str) -> None:
+class Clips:
+    """Counts that are written less far than they go, in one way of writing a schema."""
+
+    def __init__(self) -> None:
+        self._places: dict[int, Places] = {}  # by the tokens of an answer that could hold more
+
+    def __call__(self, keyword: str, where: str, what: str, beyond: int) -> None:
+        """`what` is written at most, of which answers of so many tokens could not hold more."""
+        said = f"is written in part: {what} at most, {TOO_LARGE} (without it there is no limit)"
+        _add(self._places.setdefault(beyond, {}), keyword, where, said)
+
+    @property
+    def notices(self) -> list[Notice]:
+        return [Notice(text, beyond) for beyond, places in self._places.items() for text in _in_words(places)]
+
+
+def _add(notes: Places, keyword: str, where: str, what: str) -> None:
     places = notes.setdefault((keyword, what), [])
     if where not in places:
         places.append(where)
 
 
-def _in_words(notes: dict[tuple[str, str], list[str]]) -> tuple[str, ...]:
+def _in_words(notes: Mapping[tuple[str, str], list[str]]) -> tuple[str, ...]:
     return tuple(
         f"{keyword!r} at {places[0] or '/'}"
         + (f" and {len(places) - 1} other places" if len(places) > 1 else "")

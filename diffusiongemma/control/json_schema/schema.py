@@ -21,8 +21,9 @@ from diffusiongemma.control.json_schema.keywords import (
     typed_shapes,
     unknown_format,
 )
-from diffusiongemma.control.json_schema.patterns import is_found, is_other
+from diffusiongemma.control.json_schema.patterns import is_found, is_other, most_repeats
 from diffusiongemma.control.json_schema.problems import (
+    TOO_LARGE,
     Notes,
     NotTold,
     Refusal,
@@ -207,6 +208,7 @@ class SchemaReader:
         raw = self._dialect.modern(raw, where, self.notes, self.negated)
         self._look_for_unknown(raw, where)
         union = self.intersected(listed_shapes(raw, where), typed_shapes(raw, where), where)
+        self._note_repeats(raw, where)
         union = self.intersected(context, union, where)
         for keyword, read in APPLICATORS.items():
             if keyword in raw and read is not None:
@@ -222,6 +224,13 @@ class SchemaReader:
             raise all_of([refusal(k, where, f"{why}: remove it, or leave strict_schema out") for k, why in unknown])
         for keyword, why in unknown:
             self.notes(keyword, where, why)
+
+    def _note_repeats(self, raw: Mapping[str, Any], where: str) -> None:
+        """What is said of patterns, read already, that are too large as they are."""
+        read = [("pattern", raw["pattern"])] if "pattern" in raw else []
+        for keyword, pattern in read + [("patternProperties", p) for p in raw.get("patternProperties", ())]:
+            if (times := most_repeats(pattern)) is not None and not self.negated:
+                self.notes.narrow(keyword, where, f"what it repeats, {times} times at most, {TOO_LARGE}")
 
     def referred(self, target: Any, where: str) -> Term | None:
         """What a reference that stands there refers to; None where that is in another document."""

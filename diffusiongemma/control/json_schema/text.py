@@ -14,6 +14,7 @@ from diffusiongemma.control.json_schema.writer import Writer
 from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.compiler import compile_language
 from diffusiongemma.control.languages.dfa import TooLarge
+from diffusiongemma.control.notice import Notice
 from diffusiongemma.control.recursion import deep_recursion
 from diffusiongemma.errors import InputError
 
@@ -28,25 +29,27 @@ def json_schema_language(schema: Any, strict: bool = False) -> lang.Language:
 
 def read_schema(
     schema: Any, strict: bool = False, most_states: int = MOST_STATES
-) -> tuple[lang.Language, tuple[str, ...]]:
-    """The language, and what is to be said about keywords that constrain nothing (with `strict` they are refused)."""
+) -> tuple[lang.Language, list[Notice]]:
+    """The language, and what is to be said about keywords that constrain nothing (with `strict` they are refused) or
+    of which less is written than they allow."""
     try:
         if isinstance(schema, str):
             schema = json.loads(schema)
         with deep_recursion():
             reader = SchemaReader(schema, strict)
-            language = _widest(reader, [replace(r, states=min(r.states, most_states)) for r in REACHES])
+            language, clipped = _widest(reader, [replace(r, states=min(r.states, most_states)) for r in REACHES])
     except json.JSONDecodeError as error:
         raise InputError(f"it is not JSON: {error}", option="json_schema") from error
     except RecursionError as error:
         raise TooLarge("it is nested too deeply: flatten it", option="json_schema") from error
-    return language, reader.notes.warnings
+    return language, [*reader.notes.notices, *clipped]
 
 
-def _widest(reader: SchemaReader, reaches: Sequence[Reach]) -> lang.Language:
-    """The language of the furthest reach that can be compiled; looked for by halves where that is not the first."""
+def _widest(reader: SchemaReader, reaches: Sequence[Reach]) -> tuple[lang.Language, list[Notice]]:
+    """The language of the furthest reach that can be compiled, and of which counts less is in it; looked for by halves
+    where that is not the first."""
     attempts = _Attempts(reader)
-    language = attempts.compiled(reaches[0])
+    language, clipped = attempts.compiled(reaches[0]), attempts.clipped
     narrower = attempts.worth_trying(reaches[1:]) if language is None else []
     first, past = 0, len(narrower)
     while first < past:
@@ -57,14 +60,14 @@ def _widest(reader: SchemaReader, reaches: Sequence[Reach]) -> lang.Language:
         else:
             past = middle
         if found is not None and found is not lang.NEVER:
-            language = found
+            language, clipped = found, attempts.clipped
     if language is None:
         assert attempts.refused is not None
         raise attempts.refused
     if language is lang.NEVER:
         message = "no finite JSON value meets it: look for contradictions or recursion without an end"
         raise InputError("; ".join([message, *reader.notes.narrowed]), option="json_schema")
-    return language
+    return language, clipped
 
 
 class _Attempts:
@@ -75,6 +78,7 @@ class _Attempts:
         self._free = True  # whether values without a schema are written
         self._longest = (0, 0)  # what limits of characters and of items there are
         self.refused: TooLarge | None = None
+        self.clipped: list[Notice] = []  # by the latest
 
     def compiled(self, reach: Reach) -> lang.Language | None:
         """The language of a reach, NEVER where it is empty, None where it is too large."""
@@ -101,6 +105,7 @@ class _Attempts:
             writer = Writer(self._parts, self._reader, reach, self._nesting)
             language = writer.root()
             self._free, self._longest = writer.writes_free_values, writer.longest
+            self.clipped = writer.clips.notices
             if writer.heads:
                 self._nesting = self._nesting.knowing(writer.heads, writer.inside)
             elif (counts := writer.counts_that_fit()) < reach.counts:

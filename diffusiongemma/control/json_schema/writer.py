@@ -23,12 +23,13 @@ from diffusiongemma.control.json_schema.distinct import KINDS, kinds_of, one_of_
 from diffusiongemma.control.json_schema.nesting import ANY_VALUE, MOST_ITEMS, Nesting, Reach
 from diffusiongemma.control.json_schema.parts import Parts
 from diffusiongemma.control.json_schema.patterns import is_other
-from diffusiongemma.control.json_schema.problems import Refusal, all_of, refusal
+from diffusiongemma.control.json_schema.problems import Clips, Refusal, all_of, refusal
 from diffusiongemma.control.json_schema.scalars import LONGEST_COUNT
 from diffusiongemma.control.json_schema.schema import SchemaReader
 from diffusiongemma.control.json_schema.shapes import NOTHING, Shape, Terms, merged
 from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.dfa import TooLarge
+from diffusiongemma.control.notice import CHARS_A_TOKEN
 
 MOST_PATTERNS = 12
 MOST_WAYS = 12  # to have a property that there must be
@@ -49,6 +50,7 @@ class Writer:
         self._counted: Counter[int] = Counter()  # how often strings are written, by their limits in characters
         self._times = 1
         self._most_items = 0
+        self.clips = Clips()
         self._open: list[Terms] = []
         self._levels: Counter[int] = Counter()  # by component, how many of its heads are open
         self._written: dict[Place, tuple[lang.Language, Counter[int]] | None] = {}
@@ -148,7 +150,10 @@ class Writer:
     def string(self, shape: scalars.StringShape) -> lang.Language:
         if shape.most is not None:
             self._counted[shape.most] += self._times
-        return self.parts.string(shape, LONGEST_COUNT if shape.most is None else self.reach.counts)
+        language, most = self.parts.string(shape, LONGEST_COUNT if shape.most is None else self.reach.counts)
+        if most is not None:
+            self.clips("maxLength", self.here, f"{most:,} characters", most // CHARS_A_TOKEN)
+        return language
 
     @contextlib.contextmanager
     def repeated(self, most: int | None) -> Iterator[None]:
@@ -168,6 +173,11 @@ class Writer:
             return None
         self._most_items = max(self._most_items, most)
         return min(most, max(needed, self.reach.items))
+
+    def clip(self, keyword: str, things: str, allowed: int | None, most: int | None) -> None:
+        """Note where fewer are written; a token hardly holds more than one."""
+        if allowed is not None and most is not None and most < allowed:
+            self.clips(keyword, self.here, f"{most:,} {things}", most)
 
     # -- objects
 
@@ -197,6 +207,8 @@ class Writer:
         count = Count(shape.least, most)
         with self.repeated(most):
             undeclared = self.undeclared_property(shape) if last is None else self.other_property(shape, last)
+        if undeclared is not lang.NEVER and last is None:
+            self.clip("maxProperties", "properties", shape.most, most)
         if last is not None:
             return in_order([*members, Member(undeclared, required=True)], count, COMMA, count.end)
         end = self.end_of_properties(undeclared, len(members), count)

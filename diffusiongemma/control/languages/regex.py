@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from re import _compiler, _parser  # type: ignore[attr-defined]
@@ -41,15 +42,22 @@ LINE_ANCHORS = {"AT_BEGINNING": lang.Anchor("line start"), "AT_END": lang.Anchor
 MOST_LOOKS_REPEATED = 8
 
 
-def regex_language(pattern: str, flags: int = 0, longest: int | None = None) -> lang.Language:
+def _unheard(_: int) -> None:
+    """What is said to nobody."""
+
+
+def regex_language(
+    pattern: str, flags: int = 0, longest: int | None = None, clip: Callable[[int], object] = _unheard
+) -> lang.Language:
     """The language of the texts that `re.fullmatch(pattern, text, flags)` matches.
 
-    With `longest`, what may be repeated more often is repeated at most so often, where that only narrows the language.
+    With `longest`, what may be repeated more often is repeated at most so often, where that only narrows the language;
+    `clip` is told how often it may be.
     Raises `InputError` for a malformed pattern and, by name, for what no automaton can follow (back-references, atomic
     and possessive matching, looks that reach beyond what stands beside them inside repeats or behind
     other text).
     """
-    return _read(pattern, flags, lang.EMPTY, longest)
+    return _read(pattern, flags, lang.EMPTY, longest, clip)
 
 
 def found_language(pattern: str, flags: int = 0, longest: int | None = None) -> lang.Language:
@@ -57,11 +65,13 @@ def found_language(pattern: str, flags: int = 0, longest: int | None = None) -> 
     return lang.sequence(lang.ANY_TEXT, _read(pattern, flags, lang.ANY_TEXT, longest))
 
 
-def _read(pattern: str, flags: int, tail: lang.Language, longest: int | None) -> lang.Language:
+def _read(
+    pattern: str, flags: int, tail: lang.Language, longest: int | None, clip: Callable[[int], object] = _unheard
+) -> lang.Language:
     try:
         with deep_recursion():
             tree = _parser.parse(pattern, flags)
-            reader = _Reader(pattern, longest)
+            reader = _Reader(pattern, longest, clip)
             items = localised(tree, tail is not lang.ANY_TEXT)
             if tail is lang.ANY_TEXT and has(items, LOOKS):
                 return lang.either(*(reader.found(way, tree.state.flags) for way in alternatives(items)))
@@ -77,6 +87,7 @@ def _read(pattern: str, flags: int, tail: lang.Language, longest: int | None) ->
 class _Reader:
     pattern: str
     longest: int | None
+    clip: Callable[[int], object]
 
     @property
     def unlimited(self) -> _Reader:
@@ -179,7 +190,10 @@ class _Reader:
     def most(self, least: int, most: Any) -> int | None:
         if most is _parser.MAXREPEAT:
             return None
-        return int(most) if self.longest is None else min(int(most), max(least, self.longest))
+        if self.longest is None or most <= max(least, self.longest):
+            return int(most)
+        self.clip(int(most))
+        return max(least, self.longest)
 
     def anchor(self, name: str, flags: int) -> lang.Language:
         if name in BOUNDARIES:

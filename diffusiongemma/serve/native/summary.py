@@ -41,7 +41,7 @@ class DiffusionSummary(Reply):
     checked: int = Field(default=0, description="canvases that the encoder checked")
     written_by_encoder: int = Field(default=0, description="tokens that the encoder wrote in place of the canvas's")
     tokens: list[TokenDetail] | None = Field(default=None, description="with diffusion.details")
-    warnings: list[str] | None = Field(default=None, description="what of a schema constrains nothing, if anything")
+    warnings: list[str] | None = Field(default=None, description="what of a schema is not kept, or written in part")
 
 
 def summary(result: Result, tokens: list[dict[str, Any]] | None = None) -> DiffusionSummary:

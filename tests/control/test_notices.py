@@ -1,0 +1,117 @@
+"""What is written less far than a structure allows is said, to whom it may matter."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from diffusiongemma.control.compiling import FEWER_STATES, CompileJob, compile_constraint
+from diffusiongemma.control.json_schema.text import read_schema
+from diffusiongemma.control.languages.compiler import compile_language
+from diffusiongemma.control.languages.dfa import TooLarge
+from diffusiongemma.control.structure import Structure, ToolCalls
+from diffusiongemma.control.tokens.vocabulary import Vocabulary
+
+VOCABULARY = Vocabulary((None, *(bytes([b]) for b in range(256))))
+MANY = {"properties": {f"p{i}": {"type": "string", "maxLength": 5000} for i in range(12)}}
+LARGE = {"properties": {f"k{i}": {"type": "string", "maxLength": 30} for i in range(6)}}
+HUGE = r"^(?:[a-z]{1,255}\.){1,100}[a-z]{2}$"
+
+
+def text(n):
+    return "a" * n
+
+
+def of_key(n):
+    return {"p3": text(n)}
+
+
+def ones(n):
+    return [1] * n
+
+
+def keys(n):
+    return {f"k{i}": 1 for i in range(n)}
+
+
+@pytest.mark.parametrize(
+    ("schema", "keyword", "where", "value", "allowed"),
+    [
+        ({"type": "string", "maxLength": 8192}, "maxLength", "/", text, 8192),
+        ({"type": "string", "maxLength": 8192, "pattern": "^[ab]*$"}, "maxLength", "/", text, 8192),
+        (MANY, "maxLength", "/properties/p0 and 11 other places", of_key, 5000),
+        ({"items": LARGE, "type": "array", "maxItems": 900}, "maxItems", "/", lambda n: [{}] * n, 900),
+        ({"additionalProperties": LARGE, "type": "object", "maxProperties": 900}, "maxProperties", "/",
+         lambda n: {f"k{i}": {} for i in range(n)}, 900),
+    ],
+    ids=["text", "text of a pattern", "many texts", "items", "properties"],
+)  # fmt: skip
+def test_clipped_counts_are_said_with_what_is_left(schema, keyword, where, value, allowed):
+    language, notices = read_schema(schema)
+    (notice,) = [notice for notice in notices if repr(keyword) in notice.text]
+    assert f"at {where} is written in part" in notice.text
+    most = int(re.search(r"([0-9,]+) \w+ at most", notice.text)[1].replace(",", ""))
+    dfa = compile_language(language)
+    written = [dfa.matches(json.dumps(value(n), separators=(",", ":"))) for n in (most, most + 1, allowed)]
+    assert written == [True, False, False] and 0 < notice.beyond <= most
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"type": "string", "maxLength": 4096}, text(4096)),
+        ({"properties": {f"p{i}": {"type": "string", "maxLength": 100} for i in range(9)}}, of_key(100)),
+        ({"enum": ["a", "b"], "maxLength": 9000}, "a"),
+        ({"type": "string", "pattern": "^[a-z]{1,40}$", "maxLength": 9000}, text(40)),
+        ({"type": "array", "items": {"const": 1}, "maxItems": 1000}, ones(1000)),
+        ({"type": "array", "prefixItems": [{"const": 1}], "items": False, "maxItems": 10**6}, ones(1)),
+        ({"properties": {"k0": {"const": 1}}, "additionalProperties": False, "maxProperties": 10**6}, keys(1)),
+    ],
+    ids=["text", "texts", "listed", "short by pattern", "items", "tuple", "closed"],
+)
+def test_limits_that_are_kept_or_not_reached_are_not_mentioned(schema, value):
+    language, notices = read_schema(schema)
+    assert not notices
+    assert compile_language(language).matches(json.dumps(value, separators=(",", ":")))
+
+
+def test_patterns_too_large_by_themselves_are_said():
+    (notice,) = read_schema({"properties": {"host": {"type": "string", "pattern": HUGE}}})[1]
+    assert "'pattern' at /properties/host is written in part: what it repeats, 64 times at most" in notice.text
+    assert not read_schema({"type": "string", "pattern": "^[a-z]{1,255}$"})[1]
+
+
+@pytest.mark.parametrize(("most", "said"), [(4096, []), (4097, ["4,097"]), (10_000, ["10,000"])])
+def test_long_repeats_of_a_regular_expression_are_said(most, said):
+    constraint = compile_constraint(regex=f"a{{1,{most}}}", vocabulary=VOCABULARY, end_ids=[0])
+    assert [re.search(r"repeats ([0-9,]+) times", warning)[1] for warning in constraint.warnings] == said
+
+
+def test_what_an_answer_could_not_hold_anyway_is_not_said():
+    schema = {"type": "string", "maxLength": 8192, "foo": 1}
+    constraint = compile_constraint(json_schema=schema, vocabulary=VOCABULARY, end_ids=[0])
+    assert len(constraint.warnings) == 2
+    assert [len(constraint.begin(tokens).warnings) for tokens in (8, 512, 513, 4000)] == [1, 1, 2, 2]
+
+
+def test_tools_say_it_too():
+    notices = []
+    ToolCalls((("note", json.dumps(MANY)),)).language(notices.append)
+    assert ["of note: 'maxLength' at /properties/p0" in notice.text for notice in notices] == [True]
+
+
+def test_what_is_too_large_over_tokens_says_what_is_left_then(monkeypatch):
+    job = CompileJob.of(Structure.of({"json_schema": {"type": "string", "maxLength": 8192}}), VOCABULARY, [0])
+    whole = CompileJob._constraint
+
+    def refusing(job, dfa, notices):
+        if dfa.num_states > FEWER_STATES:
+            raise TooLarge("too large over tokens")
+        return whole(job, dfa, notices)
+
+    before = job.run()
+    monkeypatch.setattr(CompileJob, "_constraint", refusing)
+    said = [re.findall(r"([0-9,]+) characters at most", " ".join(made.warnings)) for made in (before, job.run())]
+    assert said == [["4,096"], ["1,024"]]
