@@ -30,6 +30,7 @@ from diffusiongemma.model.layers import Router
 from diffusiongemma.model.model import Model
 from diffusiongemma.train.data import Tokenised, collate, tokenise
 from diffusiongemma.train.mixtures import Source, mixed_source
+from diffusiongemma.train.parallel import rank
 from diffusiongemma.train.rolling import encoder_loss
 from diffusiongemma.train.runtime import seed_of
 from recipes.nano.everyday import FEWEST_GIVENS, apart_recipe, board_source
@@ -189,13 +190,14 @@ def shares_chosen(met: Met, model: Model, old: int) -> list[float]:
 
 
 class Texts:
-    """The loss of the encoder on texts of their own, which costs a third of what it costs with a canvas behind them."""
+    """The loss of the encoder on texts of their own, `count` in each process, which costs a third of what it costs with
+    a canvas behind them."""
 
     def __init__(self, source: Source, config: ModelConfig, count: int, seed: int, weight: float = 2.0):
         self.source, self.config, self.count, self.seed, self.weight = source, config, count, seed, weight
 
     def __call__(self, model: Model, step: int) -> Tensor:
-        rng = np.random.default_rng((self.seed, step, 1))
+        rng = np.random.default_rng((self.seed, step, 1 + rank()))
         groups = least_padded(self.source(rng, self.count, step), GROUPS)
         batches = [collate(group, self.config, rng).to(model.device) for group in groups]
         tokens = [int(batch.supervised[:, 1:].sum()) for batch in batches]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,6 +25,7 @@ from recipes.nano.sources import (
     lists,
     mending,
     reading,
+    slips,
     summing_up,
     sums,
     talk,
@@ -40,6 +41,7 @@ Make = partial[Example]  # a generator of examples that lacks but the random num
 ANSWERED = (
     "continent", "count", "country", "goodbye abroad", "hello abroad", "legs", "quality", "sound", "thanks abroad",
 )  # fmt: skip
+ANSWERED_FURTHER = (*ANSWERED, "able", "compared")
 FEWEST_GIVENS, MOST_GIVENS = 21, 50  # of sudokus
 PICTURES = 0.25  # of them shown, not typed
 MANY_ANSWERS = (verses.generate, writing.generate)  # to one request
@@ -91,25 +93,25 @@ def longer_texts(materials: Materials) -> list[tuple[Make, float]]:
     return [*made, (partial(writing.generate, written=materials.written), 3.0)] if materials.written.texts else made
 
 
+def _beyond(make: Make, answer: str, known: Collection[str] = ()) -> Make:
+    return partial(declining.generate_beyond, make=make, answer=answer, known=frozenset(known))
+
+
 def modest_answers(materials: Materials) -> list[tuple[Make, float]]:
     """What a model is taught that is not trained long enough for all facts, and for sums: to talk about itself, what it
     could answer before and a little more, to mend texts, and to say that the rest is beyond it."""
-
-    def beyond(make: Make, answer: str, known: frozenset[str] = frozenset()) -> Make:
-        return partial(declining.generate_beyond, make=make, answer=answer, known=known)
-
     facts = partial(knowledge.generate, split="train")
     return [
         (partial(talk.generate, split="train"), 8.0),
         (partial(TASKS["answers"].generate, split="train"), 8.0),
         (partial(knowledge.generate_short, split="train"), 5.0),
         (partial(knowledge.generate, split="train", kinds=ANSWERED), 3.0),
-        (beyond(facts, declining.UNKNOWN, frozenset((*ANSWERED, *knowledge.IN_A_WORD))), 2.5),
-        (beyond(partial(explanations.generate, split="train"), declining.UNKNOWN), 1.5),
-        (beyond(partial(deciding.generate, split="train"), declining.UNKNOWN), 0.8),
-        (beyond(partial(lists.generate, split="train"), declining.NO_LIST), 1.5),
-        (beyond(partial(sums.generate, split="train"), declining.NO_SUM), 2.5),
-        (beyond(partial(verses.generate, split="train"), declining.NO_TEXT), 1.5),
+        (_beyond(facts, declining.UNKNOWN, (*ANSWERED, *knowledge.IN_A_WORD)), 2.5),
+        (_beyond(partial(explanations.generate, split="train"), declining.UNKNOWN), 1.5),
+        (_beyond(partial(deciding.generate, split="train"), declining.UNKNOWN), 0.8),
+        (_beyond(partial(lists.generate, split="train"), declining.NO_LIST), 1.5),
+        (_beyond(partial(sums.generate, split="train"), declining.NO_SUM), 2.5),
+        (_beyond(partial(verses.generate, split="train"), declining.NO_TEXT), 1.5),
         (partial(declining.generate, split="train", nouns=materials.unknown), 2.0),
         (partial(summing_up.generate, split="train"), 0.8),
         (partial(mending.generate, split="train", sentences=materials.sentences), 9.0),
@@ -123,6 +125,29 @@ def modest_texts(materials: Materials) -> list[tuple[Make, float]]:
         (partial(reading.generate_extraction, split="train"), 4.0),
         (partial(extraction.generate, split="train"), 4.5),
         (partial(TASKS["repair"].generate, split="train"), 4.5),
+    ]
+
+
+def further_answers(materials: Materials) -> list[tuple[Make, float]]:
+    """What a model that was taught what is modest goes on with: lists, reasons and meanings, and simple mistakes."""
+    facts = partial(knowledge.generate, split="train")
+    return [
+        (partial(talk.generate, split="train"), 6.0),
+        (partial(TASKS["answers"].generate, split="train"), 8.0),
+        (partial(knowledge.generate_short, split="train"), 6.0),
+        (partial(knowledge.generate, split="train", kinds=ANSWERED_FURTHER), 5.0),
+        (_beyond(facts, declining.UNKNOWN, (*ANSWERED_FURTHER, *knowledge.IN_A_WORD)), 1.5),
+        (partial(explanations.generate, split="train", keys=explanations.FIRST), 4.0),
+        (_beyond(partial(explanations.generate, split="train"), declining.UNKNOWN, explanations.FIRST), 1.5),
+        (_beyond(partial(deciding.generate, split="train"), declining.UNKNOWN), 0.5),
+        (partial(lists.generate, split="train", kinds=lists.FIRST), 3.0),
+        (_beyond(partial(lists.generate, split="train"), declining.NO_LIST, lists.FIRST), 0.7),
+        (_beyond(partial(sums.generate, split="train"), declining.NO_SUM), 1.5),
+        (_beyond(partial(verses.generate, split="train"), declining.NO_TEXT), 1.5),
+        (partial(declining.generate, split="train", nouns=materials.unknown), 1.5),
+        (partial(summing_up.generate, split="train"), 1.0),
+        (partial(slips.generate, split="train"), 8.0),
+        (partial(mending.generate, split="train", sentences=materials.sentences), 7.0),
     ]
 
 
@@ -184,7 +209,11 @@ def own_everyday_recipe(tokenizer: Any, config: ModelConfig, dirs: DataDirs, sud
     )
 
 
-TAUGHT = {"talk": (short_answers, longer_texts), "modest": (modest_answers, modest_texts)}
+TAUGHT = {
+    "talk": (short_answers, longer_texts),
+    "modest": (modest_answers, modest_texts),
+    "further": (further_answers, modest_texts),
+}
 
 
 def apart_recipe(tokenizer: Any, config: ModelConfig, dirs: DataDirs, name: str) -> Mixture:

@@ -178,7 +178,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--new-from", type=int, default=0, metavar="N", help="go on with the experts from number N on alone"
     )
     parser.add_argument("--met", type=Path, metavar="NPZ", help="what new experts are kept from (`met`)")
-    parser.add_argument("--texts", type=int, default=0, help="examples of talk a step for the encoder alone")
+    parser.add_argument(
+        "--texts", type=int, default=0, help="examples of talk a step and process for the encoder alone"
+    )
 
 
 def run(options: argparse.Namespace) -> None:

@@ -39,15 +39,22 @@ def test_batches_are_of_every_part_and_depend_on_the_step_alone(recipe: str, tmp
     assert all(torch.equal(a.canvas, b.canvas) and torch.equal(a.ids, b.ids) for a, b in zip(first, again, strict=True))
 
 
-def test_the_modest_recipe_declines_what_it_does_not_teach(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("answers", "beyond", "taught"),
+    [
+        (everyday.modest_answers, 6, everyday.ANSWERED),
+        (everyday.further_answers, 6, (*everyday.ANSWERED_FURTHER, *everyday.lists.FIRST, "reason")),
+    ],
+)
+def test_a_recipe_declines_what_it_does_not_teach(answers, beyond, taught, tmp_path: Path):
     materials, rng = everyday.Materials.read(DataDirs(tmp_path)), np.random.default_rng(0)
-    said = [make(rng) for make, share in everyday.modest_answers(materials) for _ in range(40)]
+    said = [make(rng) for make, share in answers(materials) for _ in range(40)]
     declined = [e for e in said if e.meta.get("kind") == "beyond"]
-    assert len(declined) == 6 * 40
+    assert len(declined) == beyond * 40
     assert {e.answer for e in declined} == {
         declining.UNKNOWN, declining.NO_LIST, declining.NO_SUM, declining.NO_TEXT,
     }  # fmt: skip
-    asked = {e.prompt for e in said if e.meta.get("kind") in everyday.ANSWERED}
+    asked = {e.prompt for e in said if e.meta.get("kind") in taught}
     assert asked and not asked & {e.prompt for e in declined}
 
 

@@ -13,14 +13,25 @@ import numpy as np
 import pytest
 
 from diffusiongemma.tasks import Example, sudoku
-from recipes.nano.sources import boards, declining, editing, explanations, knowledge, mending, reading, sums, writing
+from recipes.nano.sources import (
+    boards,
+    declining,
+    editing,
+    explanations,
+    knowledge,
+    lists,
+    mending,
+    reading,
+    sums,
+    writing,
+)
 from recipes.nano.sources.phrasing import is_probe, varied
 from recipes.nano.sources.sentences import Sentences, everyday, third
 
 SENTENCES = Sentences(
     ["She has two old cats.", "They were late because of the snow.", "He went to the market.", "I like this song."]
 )
-PLAIN = ("talk", "knowledge", "explanations", "lists", "sums", "verses", "summing_up", "deciding")
+PLAIN = ("talk", "knowledge", "explanations", "lists", "sums", "verses", "summing_up", "deciding", "slips")
 MAKERS: dict[str, Callable[..., Example]] = {
     **{name: import_module(f"recipes.nano.sources.{name}").generate for name in PLAIN},
     "declining": partial(declining.generate, nouns=["quorum", "lawyer", "fund"]),
@@ -151,6 +162,19 @@ def test_mistakes_are_mistakes():
     assert 0.75 < len(changed) / len(examples) < 0.98
     wrong = {mending.agreement("She has two dogs.", np.random.default_rng(i)) for i in range(20)}
     assert "She have two dogs." in wrong
+
+
+def test_slips_are_of_one_sentence_and_always_mistakes():
+    for e in draws("slips", "train", 200):
+        assert e.meta["source"] != e.answer and e.meta["source"] in e.prompt and e.answer[-1] in ".?"
+
+
+def test_what_is_asked_for_first_is_drawn_alone():
+    rng = np.random.default_rng(0)
+    told = [explanations.generate(rng, "train", keys=explanations.FIRST).meta["key"] for _ in range(60)]
+    listed = [lists.generate(rng, "train", kinds=lists.FIRST).meta["kind"] for _ in range(60)]
+    assert set(told) <= set(explanations.FIRST) and set(listed) <= set(lists.FIRST)
+    assert set(explanations.FIRST) <= explanations.MEANINGS.keys() | explanations.REASONS.keys()
 
 
 def test_questions_why():

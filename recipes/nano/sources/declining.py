@@ -105,10 +105,10 @@ _ASK: dict[str, Callable[[np.random.Generator, str, str], str]] = {
 def generate_beyond(
     rng: np.random.Generator, make: Callable[[np.random.Generator], Example], answer: str, known: frozenset[str]
 ) -> Example:
-    """What `make` asks, but for its kinds that are `known`, and an `answer` that it cannot be met."""
+    """What `make` asks, but for the keys, or kinds where it has none, that are `known`, and that it cannot be met."""
     while True:
         asked = make(rng)
-        if asked.meta["kind"] not in known:
+        if asked.meta.get("key", asked.meta["kind"]) not in known:
             return Example(asked.prompt, answer, {"kind": "beyond"})
 
 

@@ -217,7 +217,7 @@ def lines_to_mend(rng: Rng, sentences: Sequence[str]) -> Change:
     wrong = [misspell(line, rng, 1) if chance(rng, 0.7) else line for line in lines]
     request = choose(
         rng,
-        mending._REQUESTS["spelling"] + ("Correct the spelling and keep the lines.", "Fix the spelling in every line."),
+        mending.REQUESTS["spelling"] + ("Correct the spelling and keep the lines.", "Fix the spelling in every line."),
     )
     return request, "\n".join(wrong), "\n".join(lines)
 

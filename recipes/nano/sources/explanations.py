@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,15 @@ from recipes.nano.writer.topics import THINGS, UNCOUNTABLE, with_article
 
 _TOLD = read_phrases("explanations")
 MEANINGS, REASONS = _TOLD["meanings"], _TOLD["reasons"]  # by what stands in "What is …?"; see there
+
+# What is asked for first.
+FIRST = (
+    "a spider", "gravity", "a dog", "a cat", "the sun", "the moon", "a computer", "the internet", "rain", "snow",
+    "artificial intelligence", "a rainbow", "time", "love", "money", "water", "electricity", "energy", "a volcano",
+    "an earthquake", "a star", "a planet", "a tree", "a book", "a friend", "photosynthesis", "music", "sleep", "a bird",
+    "a fish", "a horse", "a sudoku", "a language model", "text diffusion", "a robot", "light", "air", "a doctor",
+    "a teacher", "a school", *tuple(REASONS)[:24],
+)  # fmt: skip
 
 _WHAT = (
     "What is {k}?",
@@ -98,8 +108,8 @@ def what_is(rng: np.random.Generator, key: str) -> str:
     return choose(rng, _WHAT).format(k=key, K=capital(key), b=re.sub(r"^(?:a|an|the) ", "", key))
 
 
-def generate(rng: np.random.Generator, split: Split) -> Example:
-    """One thing or reason to explain; meta holds its `kind` and `key`."""
+def generate(rng: np.random.Generator, split: Split, keys: Collection[str] | None = None) -> Example:
+    """One thing or reason to explain, of `keys` alone where these are given; meta holds its `kind` and `key`."""
     while True:
         drawn = rng.random()
         if drawn < 0.7:
@@ -110,7 +120,7 @@ def generate(rng: np.random.Generator, split: Split) -> Example:
             key = choose(rng, tuple(REASONS))
             said = key.replace("/", "")
             asked, answer, kind = choose(rng, _WHY).format(q=question_of(key), s=said), REASONS[key], "reason"
-        if in_split(f"asked {asked}", split):
+        if (keys is None or key in keys) and in_split(f"asked {asked}", split):
             prompt = varied(rng, asked)
             if not is_probe(prompt):
                 return Example(prompt, answer, {"kind": kind, "key": key})

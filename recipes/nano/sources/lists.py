@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from diffusiongemma.tasks.example import Example, Split, choose, choose_several, in_split
@@ -66,13 +68,21 @@ _PROPER = frozenset(
 _PHRASES = read_phrases("lists")
 _ASKED = _PHRASES["asked"]
 FITTING = _PHRASES["fitting"]  # "fruit that is yellow": what fits
+# What is asked for first.
+FIRST = (
+    "animals", "birds", "fruits", "vegetables", "colours", "colors", "countries", "cities", "languages", "planets",
+    "continents", "days of the week", "months", "seasons", "numbers", "pets", "sports and games", *FITTING,
+)  # fmt: skip
 
 
-def generate(rng: np.random.Generator, split: Split) -> Example:
-    """A list, or one thing that fits; meta holds `kind`, `number` and what would be `right`."""
+def generate(rng: np.random.Generator, split: Split, kinds: Collection[str] | None = None) -> Example:
+    """A list, or one thing that fits, of `kinds` alone where these are given; meta holds `kind`, `number` and what
+    would be `right`."""
     while True:
         draw = rng.random()
         asked, answer, meta = _several(rng) if draw < 0.6 else _fitting(rng) if draw < 0.85 else _with_letter(rng)
+        if kinds is not None and meta["kind"] not in kinds:
+            continue
         if not in_split(f"list {meta['kind']} {meta['number']}", split):
             continue
         prompt = varied(rng, asked)

@@ -15,7 +15,7 @@ from recipes.nano.sources.phrasing import is_probe, varied
 Damage = Callable[[str, np.random.Generator], str]
 
 # Wrong forms that learners write, by the right one.
-_AGREEMENT = table(
+AGREEMENT = table(
     """
     has/have, have/has, is/are, are/is, was/were, were/was, does/do, do/does, doesn't/don't, don't/doesn't,
     isn't/aren't, aren't/isn't, wasn't/weren't, weren't/wasn't, hasn't/haven't, haven't/hasn't, goes/go, wants/want,
@@ -25,7 +25,7 @@ _AGREEMENT = table(
     brings/bring, loves/love, enjoys/enjoy, uses/use, am/is
     """
 )
-_COMMON_MISSPELLINGS = table(
+COMMON_MISSPELLINGS = table(
     """
     receive/recieve, believe/beleive, friend/freind, their/thier, piece/peice, field/feild, because/becuase,
     beautiful/beautifull, weather/wether, letter/leter, tomorrow/tommorow, until/untill, which/wich,
@@ -87,7 +87,7 @@ _ADJECTIVES = table(
 _PRONOUNS = table("he/him, she/her, they/them, I/me, we/us")
 
 
-def _swap(text: str, rng: np.random.Generator, wrong: dict[str, str], most: int = 1) -> str:
+def swap(text: str, rng: np.random.Generator, wrong: dict[str, str], most: int = 1) -> str:
     """Up to `most` words of the text that `wrong` has, as it has them."""
     places = [match for match in re.finditer(r"[A-Za-z']+", text) if match[0].lower() in wrong]
     for match in sorted(choose_several(rng, places, most), key=lambda match: -match.start()):
@@ -98,14 +98,14 @@ def _swap(text: str, rng: np.random.Generator, wrong: dict[str, str], most: int 
 
 
 def agreement(text: str, rng: np.random.Generator) -> str:
-    return _swap(text, rng, _AGREEMENT)
+    return swap(text, rng, AGREEMENT)
 
 
 def tense(text: str, rng: np.random.Generator) -> str:
     """A past form taken back to its base, or made regular where it is not: `goed`."""
     if chance(rng, 0.6):
-        return _swap(text, rng, _PRESENT)
-    return _swap(text, rng, {past: _regular(base) for past, base in _PRESENT.items() if past != _regular(base)})
+        return swap(text, rng, _PRESENT)
+    return swap(text, rng, {past: _regular(base) for past, base in _PRESENT.items() if past != _regular(base)})
 
 
 def _regular(base: str) -> str:
@@ -171,7 +171,7 @@ def order(text: str, rng: np.random.Generator) -> str:
 def spelling(text: str, rng: np.random.Generator) -> str:
     """The mistakes that people make where a word has one, else slips of the finger; one to three."""
     if chance(rng, 0.5):
-        text = _swap(text, rng, _COMMON_MISSPELLINGS, 2)
+        text = swap(text, rng, COMMON_MISSPELLINGS, 2)
     return misspell(text, rng, int(rng.integers(1, 3)))
 
 
@@ -190,7 +190,7 @@ def marks(text: str, rng: np.random.Generator) -> str:
 
 
 def forms(text: str, rng: np.random.Generator) -> str:
-    return _swap(text, rng, _ADJECTIVES if chance(rng, 0.5) else _PRONOUNS)
+    return swap(text, rng, _ADJECTIVES if chance(rng, 0.5) else _PRONOUNS)
 
 
 GRAMMAR: tuple[tuple[Damage, float], ...] = (
@@ -223,7 +223,7 @@ def everything(text: str, rng: np.random.Generator) -> str:
     return text
 
 
-_REQUESTS: dict[str, tuple[str, ...]] = {
+REQUESTS: dict[str, tuple[str, ...]] = {
     "grammar": (
         "Correct the grammar.",
         "Correct the grammar.",
@@ -304,7 +304,7 @@ def generate(rng: np.random.Generator, split: Split, sentences: Sequence[str]) -
         source = answer if chance(rng, 0.1) and edit != "capitals and marks" else _DAMAGES[edit](answer, rng)
         if is_probe(source) or is_probe(answer):
             continue
-        request = varied(rng, choose(rng, _REQUESTS[edit]), keep=0.7) + choose(rng, _ENDINGS)
+        request = varied(rng, choose(rng, REQUESTS[edit]), keep=0.7) + choose(rng, _ENDINGS)
         form = rng.random()
         if form < 0.62:
             prompt = f"{request}\n\n{source}"
