@@ -14,6 +14,7 @@ from diffusiongemma.kernels.rows import MULTIPLE, filled
 from diffusiongemma.model.attention import Denoise, Encode
 from diffusiongemma.model.backbone import Backbone
 from diffusiongemma.model.cache import KVCache, LayerCache, SequenceCache
+from diffusiongemma.model.looks import looks_at
 
 ENCODE_CHUNK = 1024  # tokens encoded at a time: bounds activations and masks on long prompts
 Span = tuple[int, int]
@@ -138,13 +139,17 @@ class Model(nn.Module):
 
     @torch.no_grad()
     def image_features(self, pixels: Tensor, positions: Tensor) -> Tensor:
-        """Soft tokens [M, D] of one image given as patches [P, 3 * patch²] at grid positions [P, 2]."""
+        """Soft tokens [M, D] of one image given as patches [P, 3 * patch²] at grid positions [P, 2]. Where they are
+        rounded to symbols, the mean of several looks is."""
         vision = self.vision
         if vision is None:
             raise InputError("this model reads text only: leave the image out")
-        features: Tensor = vision(pixels[None].to(self.device), positions[None].to(self.device))
+        positions = positions.to(self.device)
         if self.symbols is None:
+            features: Tensor = vision(pixels[None].to(self.device), positions[None])
             return features
+        looks = looks_at(pixels.to(self.device), positions)
+        features = vision(looks, positions.expand(len(looks), -1, -1)).unflatten(0, (len(looks), -1)).mean(0)
         known = self.backbone.embed(self.symbols.to(self.device))
         return known[torch.cdist(features.float(), known.float()).argmin(-1)]
 
