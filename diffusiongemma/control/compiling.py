@@ -29,8 +29,9 @@ from diffusiongemma.control.tokens.automaton import (
     compile_tokens,
     compile_whole_characters,
 )
-from diffusiongemma.control.tokens.coarse import landing_states
-from diffusiongemma.control.tokens.preamble import with_preamble
+from diffusiongemma.control.tokens.coarse import is_exact, landing_states
+from diffusiongemma.control.tokens.preamble import SHIFT, with_preamble
+from diffusiongemma.control.tokens.recount import Recount
 from diffusiongemma.control.tokens.vocabulary import Vocabulary
 from diffusiongemma.errors import InputError
 
@@ -94,28 +95,32 @@ class CompileJob:
         return None
 
     def _constraint(self, dfa: CharDfa, notices: list[Notice]) -> Constraint:
-        automaton = self._with_preamble(self._token_automaton(dfa))
-        return Constraint(automaton, Bundles.of(automaton), tuple(notices))
+        automaton, recount = self._with_preamble(*self._token_automaton(dfa))
+        return Constraint(automaton, Bundles.of(automaton), tuple(notices), recount)
 
     def too_large(self, why: str) -> TooLarge:
         """The refusal, with the part to look at."""
         option, part = largest_part(self.grammar)
         return TooLarge(f"{part} is too large: {why}", option=option)
 
-    def _token_automaton(self, dfa: CharDfa) -> TokenAutomaton:
+    def _token_automaton(self, dfa: CharDfa) -> tuple[TokenAutomaton, Recount | None]:
         if dfa.num_states < MOST_EXACT_STATES:
             with contextlib.suppress(TooLarge):
-                return compile_tokens(to_bytes(dfa, MOST_EXACT_STATES), self.vocabulary, self.end_ids)
+                return compile_tokens(to_bytes(dfa, MOST_EXACT_STATES), self.vocabulary, self.end_ids), None
         with contextlib.suppress(NotWritable):
-            return compile_whole_characters(dfa, self.vocabulary, self.end_ids, landing_states(dfa))
-        return compile_tokens(to_bytes(dfa), self.vocabulary, self.end_ids)
+            landing = landing_states(dfa)
+            automaton, number = compile_whole_characters(dfa, self.vocabulary, self.end_ids, landing)
+            return automaton, None if is_exact(landing) else Recount(dfa, number)
+        return compile_tokens(to_bytes(dfa), self.vocabulary, self.end_ids), None
 
-    def _with_preamble(self, automaton: TokenAutomaton) -> TokenAutomaton:
+    def _with_preamble(
+        self, automaton: TokenAutomaton, recount: Recount | None
+    ) -> tuple[TokenAutomaton, Recount | None]:
         if self.preamble is None:
-            return automaton
+            return automaton, recount
         inside = self.vocabulary.without_bars.copy()
         inside[list(self.end_ids)] = False
-        return with_preamble(automaton, *self.preamble, inside)
+        return with_preamble(automaton, *self.preamble, inside), recount and recount.after_preamble(SHIFT)
 
 
 class CompileElsewhere(Exception):
@@ -153,12 +158,16 @@ def compiled(job: CompileJob) -> Constraint:
     outcome = outcomes[job]
     if isinstance(outcome, InputError):
         raise outcome
-    return _latest.put(job, outcome)
+    return _kept(job, outcome)
 
 
 def compiled_here(job: CompileJob) -> Constraint:
     """The same, in this thread come what may: for what is small, and for plans, which can't be asked twice."""
-    return _latest.get(job) or _latest.put(job, job.run())
+    return _latest.get(job) or _kept(job, job.run())
+
+
+def _kept(job: CompileJob, constraint: Constraint) -> Constraint:
+    return _latest.put(job, constraint.over(job.vocabulary))
 
 
 def compile_constraint(

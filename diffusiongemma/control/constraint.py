@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,12 @@ import numpy as np
 
 from diffusiongemma.control.inference.bundles import Bundles
 from diffusiongemma.control.inference.finishing import finishing_states, no_path
+from diffusiongemma.control.languages.dfa import DEAD
 from diffusiongemma.control.notice import Notice
 from diffusiongemma.control.recent import Recent
 from diffusiongemma.control.tokens.automaton import TokenAutomaton
+from diffusiongemma.control.tokens.recount import Recount
+from diffusiongemma.control.tokens.vocabulary import Vocabulary
 from diffusiongemma.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,6 +46,7 @@ class Constraint:
     automaton: TokenAutomaton
     bundles: Bundles
     notices: tuple[Notice, ...] = ()  # what of the structure constrains nothing, or is written in part
+    recount: Recount | None = None  # where the automaton counts coarsely
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -53,6 +57,7 @@ class Constraint:
     def nbytes(self) -> int:
         """What it takes in memory, the layout of its classes included, which is made with the first canvas."""
         layout = BYTES_OF_LAYOUT * len(self.automaton.class_of_token)
+        layout += self.recount.nbytes if self.recount else 0
         parts = vars(self.automaton).values()
         return layout + self.bundles.nbytes + sum(part.nbytes for part in parts if isinstance(part, np.ndarray))
 
@@ -65,6 +70,12 @@ class Constraint:
     def longest_finish(self) -> int:
         """The fewest tokens to acceptance, from the state that needs most of them."""
         return int(self.automaton.tokens_to_finish.max())
+
+    def over(self, vocabulary: Vocabulary) -> Constraint:
+        """The same, able to read what is written; it has been compiled for this vocabulary."""
+        if self.recount is None:
+            return self
+        return replace(self, recount=replace(self.recount, vocabulary=vocabulary))
 
     def lattice(self, start: int, positions: int, **rules: Any) -> Lattice:
         """`build_lattice` for this constraint; the latest results are kept, and do not keep the constraint."""
@@ -119,6 +130,7 @@ class ConstraintState:
     min_tokens: int = 0
     state: int = 0
     written: int = 0  # tokens so far
+    exact: int = 0  # where the characters so far lead, if the automaton counts coarsely; -1 if unknown
 
     @property
     def finished(self) -> bool:
@@ -173,8 +185,24 @@ class ConstraintState:
     def after(self, tokens: Iterable[int]) -> ConstraintState:
         """The state once these tokens are committed. Raises `InputError` if they break the constraint."""
         committed = list(tokens)
-        state = self.constraint.automaton.run(committed, self.state)
-        if state < 0:
-            raise InputError("these tokens do not match the constraint")
+        state, exact, recount = self.state, self.exact, self.constraint.recount
+        for token in committed:
+            before, state = state, self.constraint.automaton.advance(state, token)
+            if state < 0:
+                raise InputError("these tokens do not match the constraint")
+            exact = recount.after(exact, token, before, state) if recount else exact
         written = self.written + len(committed)
-        return ConstraintState(self.constraint, self.max_tokens, self.min_tokens, state, written)
+        return replace(self, state=state, written=written, exact=exact)._recounted()
+
+    def _recounted(self) -> ConstraintState:
+        """With what rounding has cost so far undone, unless what may follow then can't end within the tokens left: of
+        states rounded elsewhere that is not certain."""
+        constraint, recount = self.constraint, self.constraint.recount
+        if recount is None or self.exact < 0 or self.finished or self.state < recount.first:
+            return self
+        state = int(recount.number[self.exact])
+        if state in (DEAD, self.state):
+            return self
+        least, most = max(0, self.min_tokens - self.written), self.max_tokens - self.written
+        ends = finishing_states(constraint.automaton, constraint.bundles, least, most)[state]
+        return replace(self, state=state) if ends else self

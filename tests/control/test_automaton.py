@@ -193,11 +193,11 @@ def test_constraints_are_compiled_once():
 
 
 def test_far_counts_are_kept_with_fewer_states():
-    """A limit of 300 characters: coarse counting shrinks the automaton, keeps the limit and still comes near it."""
+    """A limit of 300 characters: coarse counting shrinks the automaton, keeps the limit and comes near it."""
     dfa = compile_language(regex_language("<[a-zé\\\\n]{0,300}>x{2,3}"))
     exact = compile_tokens(to_bytes(dfa), VOCABULARY, [END])
-    coarse = compile_whole_characters(dfa, VOCABULARY, [END], landing_states(dfa))
-    assert coarse.num_states < exact.num_states / 5
+    coarse, _ = compile_whole_characters(dfa, VOCABULARY, [END], landing_states(dfa))
+    assert coarse.num_states < exact.num_states / 2
     generator = torch.Generator().manual_seed(0)
     longest = 0
     for favourite in (b"ab", b"abc", b"a", "é".encode(), b"cab"):
@@ -207,13 +207,13 @@ def test_far_counts_are_kept_with_fewer_states():
         text = VOCABULARY.decode(chain.most_probable_path(scores).tolist())
         assert dfa.matches(text), text
         longest = max(longest, len(text))
-    assert longest > 220
+    assert longest > 270
 
 
 def test_without_counters_whole_characters_say_the_same():
     dfa = compile_language(regex_language("(a|é|[^ab]){0,9}b"))
     exact = compile_tokens(to_bytes(dfa), VOCABULARY, [END])
-    whole = compile_whole_characters(dfa, VOCABULARY, [END], np.arange(dfa.num_states))
+    whole, _ = compile_whole_characters(dfa, VOCABULARY, [END], np.arange(dfa.num_states))
     split = {t for t, written in enumerate(VOCABULARY.token_bytes) if written and not _is_text(written)}
     rng = random.Random(0)
     for _ in range(500):

@@ -119,11 +119,15 @@ class CharDfa:
         """True when no text at all is accepted (the automaton is trimmed, so nothing but a bare start is left)."""
         return not self.accepting.any()
 
-    def matches(self, text: str) -> bool:
-        state = 0
+    def run(self, text: str, state: int = 0) -> int:
+        """The state after `text`, or -1."""
         for c in text:
             atom = self.alphabet.atoms[np.searchsorted(self.alphabet.starts, ord(c), side="right") - 1]
             state = DEAD if atom == DEAD else int(self.next[state, atom])
             if state == DEAD:
-                return False
-        return bool(self.accepting[state])
+                break
+        return state
+
+    def matches(self, text: str) -> bool:
+        state = self.run(text)
+        return state != DEAD and bool(self.accepting[state])

@@ -90,16 +90,16 @@ def compile_tokens(dfa: ByteDfa, vocabulary: Vocabulary, end_ids: Collection[int
     table[distinct.origin, distinct.row] = distinct.target
     columns = byte_class % table.shape[1]
     walk = Walk(vocabulary.trie, table, columns.__getitem__, dfa.characters)
-    return _compiled(walk, dfa.accepting, np.arange(dfa.num_states), len(vocabulary), end_ids)
+    return _compiled(walk, dfa.accepting, np.arange(dfa.num_states), len(vocabulary), end_ids)[0]
 
 
 def compile_whole_characters(
     dfa: CharDfa, vocabulary: Vocabulary, end_ids: Collection[int], landing: np.ndarray
-) -> TokenAutomaton:
+) -> tuple[TokenAutomaton, np.ndarray]:
     """The same for tokens of whole characters only, without the states inside them: for large automata.
 
     `landing` [states] gives the state to go on from after a token in place of the one it leads to, or -1 if it may not
-    end there; it must accept no more (see `coarse`).
+    end there; it must accept no more (see `coarse`). With it come its states' numbers [states] in the result, or -1.
     """
     table = np.pad(dfa.next, ((0, 0), (0, 1)), constant_values=DEAD)  # the last column: characters that nothing matches
 
@@ -113,7 +113,7 @@ def compile_whole_characters(
 
 def _compiled(
     walk: Walk, accepting_states: np.ndarray, landing: np.ndarray, num_tokens: int, end_ids: Collection[int]
-) -> TokenAutomaton:
+) -> tuple[TokenAutomaton, np.ndarray]:
     if not end_ids:
         raise InputError("a constraint needs at least one end token to close with: give end_ids")
     origins = np.unique(landing[landing != DEAD])
@@ -121,8 +121,9 @@ def _compiled(
     used = stretches.used(moves.count, np.flatnonzero(np.isin(walk.trie.tokens, list(end_ids))))
     number, count = np.full(len(accepting_states) + 1, DEAD), moves.count
     number[origins] = np.arange(len(origins))
+    landed = number[landing]  # origins counted anew
     moves = moves.chosen(used)
-    moves = moves.leading_to(number[np.append(landing, DEAD)[moves.target]])  # origins counted anew
+    moves = moves.leading_to(np.append(landed, DEAD)[moves.target])
     accepting = accepting_states[origins]
     live = _live_states(moves, accepting)
     if not live.any():
@@ -135,7 +136,8 @@ def _compiled(
     class_of_token = np.full(num_tokens, DEAD, np.int32)
     class_of_token[walk.trie.tokens] = stretches.painted(class_of_used, len(walk.trie.tokens))
     classes = Rows(classes.first, number[classes.origin].astype(np.int32), classes.target)
-    return _with_end_tokens(accepting[live], classes, class_of_token, sorted(end_ids))
+    automaton = _with_end_tokens(accepting[live], classes, class_of_token, sorted(end_ids))
+    return automaton, np.append(number, DEAD)[landed].astype(np.int32)
 
 
 def _live_states(moves: Rows, accepting: np.ndarray) -> np.ndarray:
