@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import diffusiongemma as dg
-from diffusiongemma import api
+from diffusiongemma import asking
 from diffusiongemma.chat import Prompt
 from diffusiongemma.control.constraint import Constraint
 from diffusiongemma.engine.branch import Branch
@@ -74,7 +74,7 @@ def test_mistakes_in_what_is_done_with_a_text_know_theirs(tiny, call, option):
 def test_the_constraint_is_made_when_all_else_is_in_order(tiny, monkeypatch):
     """The lengths of the issue: two such requests kept a server busy for hours."""
     made = []
-    monkeypatch.setattr(api, "compile_constraint", lambda **_: made.append(1))
+    monkeypatch.setattr(asking, "compile_constraint", lambda **_: made.append(1))
     began = time.perf_counter()
     for options in ({"max_new_tokens": MOST, "min_tokens": MOST}, {"pins": {0: -1}}):
         with pytest.raises(dg.InputError):
