@@ -37,6 +37,23 @@ def keys(n):
 
 
 @pytest.mark.parametrize(
+    ("items", "most"),
+    [
+        ({"type": "integer"}, 6),
+        ({"type": "array", "items": {"type": "array"}}, 1),
+        ({"enum": list(range(20))}, 0),
+    ],
+    ids=["numbers", "lists of lists", "listed"],
+)
+def test_distinct_items_are_as_many_as_can_be_told_apart(items, most):
+    _, notices = read_schema({"type": "array", "items": items, "uniqueItems": True})
+    said = [notice for notice in notices if "uniqueItems" in notice.text]
+    assert [(notice.beyond, f" {most} item" in notice.text) for notice in said] == ([(most, True)] if most else [])
+    _, notices = read_schema({"type": "array", "items": items, "uniqueItems": True, "maxItems": 1})
+    assert not [notice for notice in notices if "uniqueItems" in notice.text]
+
+
+@pytest.mark.parametrize(
     ("schema", "keyword", "where", "value", "allowed"),
     [
         ({"type": "string", "maxLength": 8192}, "maxLength", "/", text, 8192),

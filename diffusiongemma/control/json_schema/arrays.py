@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from diffusiongemma.control.json_schema.arrangements import Count, containing, listed, with_prefix
-from diffusiongemma.control.json_schema.distinct import COMMA, KINDS, distinct_nested, distinct_plain
+from diffusiongemma.control.json_schema.distinct import COMMA, KINDS, Limited, distinct_nested, distinct_plain
 from diffusiongemma.control.json_schema.problems import refusal
 from diffusiongemma.control.json_schema.scalars import NumberShape, StringShape
 from diffusiongemma.control.json_schema.shapes import NOTHING, ArrayShape, Contains, ObjectShape, Shape, Terms, merged
@@ -52,7 +52,15 @@ def _distinct(writer: Writer, shape: ArrayShape, count: Count) -> lang.Language:
     kinds = list(dict.fromkeys(kind for terms in places for kind in writer.reader.shapes(terms)))
     plain = lang.either(*(writer.shape(kind) for kind in kinds if not _is_nested(kind)))
     nested = [kind for kind in kinds if _is_nested(kind)]
-    found = _with_nested(writer, places, plain, nested, count) if nested else distinct_plain(plain, count)
+
+    def limited(most: int) -> None:
+        if count.allows_more(most):
+            what = "1 item" if most == 1 else f"{most} items"
+            writer.clips("uniqueItems", writer.here, what, most, "more could not be told apart")
+
+    found = (
+        _with_nested(writer, places, plain, nested, count, limited) if nested else distinct_plain(plain, count, limited)
+    )
     if found is None:
         mend = f"at most {len(KINDS)} items that are not listed can be told apart: add an enum, or remove it"
         raise refusal("uniqueItems", writer.here, mend)
@@ -60,14 +68,17 @@ def _distinct(writer: Writer, shape: ArrayShape, count: Count) -> lang.Language:
 
 
 def _with_nested(
-    writer: Writer, places: Iterable[Terms], plain: lang.Language, nested: list[Shape], count: Count
+    writer: Writer, places: Iterable[Terms], plain: lang.Language, nested: list[Shape], count: Count, limited: Limited
 ) -> lang.Language | None:
     item = lang.either(*map(writer.value, places))
     if count.least > 1 or all(_is_flat(writer, kind) for kind in nested):
         most = writer.items_that_fit(count.least, len(KINDS), len(KINDS) // 2)
-        return distinct_nested(item, _openings(writer, nested), count, most)
+        return distinct_nested(item, _openings(writer, nested), count, most, limited)
     alone = listed(item, Count(count.least, 1), COMMA)  # each level would take several times the last
-    return alone if plain is lang.NEVER else lang.either(alone, distinct_plain(plain, count) or lang.NEVER)
+    if plain is lang.NEVER:
+        limited(1)
+        return alone
+    return lang.either(alone, distinct_plain(plain, count, limited) or lang.NEVER)
 
 
 def _is_nested(shape: Shape) -> bool:

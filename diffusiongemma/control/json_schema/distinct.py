@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -16,6 +16,7 @@ from diffusiongemma.control.languages.compiler import compile_language
 from diffusiongemma.control.languages.dfa import DEAD, TooLarge
 from diffusiongemma.control.languages.regex import regex_language
 
+Limited = Callable[[int], None]  # what hears how many items are written at most
 MOST_VALUES = 8  # in any order, which makes 2^n situations; more come in the order listed
 MOST_LISTED = 300
 LARGEST = 60  # states of an item: larger ones come in the order of their kinds
@@ -42,13 +43,15 @@ def kinds_of(body: lang.Language, openings: Sequence[lang.Language] = ()) -> lis
 
 
 def distinct_nested(
-    item: lang.Language, openings: Sequence[lang.Language], count: Count, most: int
+    item: lang.Language, openings: Sequence[lang.Language], count: Count, most: int, limited: Limited
 ) -> lang.Language | None:
     """Distinct items with arrays or objects among them, at most so many, or one where they are large; None where there
     must be more than can be told apart."""
     alone = listed(item, Count(count.least, 1), COMMA)
     if count.least <= 1 and not _is_small(item):
+        limited(1)
         return alone
+    limited(most)
     several = one_of_each(kinds_of(item, openings)[:most], count)
     return several if count.least > 1 else lang.either(alone, several or lang.NEVER)
 
@@ -60,11 +63,12 @@ def _is_small(item: lang.Language) -> bool:
         return False
 
 
-def distinct_plain(item: lang.Language, count: Count) -> lang.Language | None:
+def distinct_plain(item: lang.Language, count: Count, limited: Limited) -> lang.Language | None:
     """Distinct items that are texts, numbers, true, false or null; None where there must be more than can be told
     apart."""
     texts = finite_texts(item, MOST_LISTED)
     if texts is None:
+        limited(len(KINDS))
         return one_of_each(kinds_of(item), count, compile_language(item).num_states <= LARGEST)
     once = list({_value_of(text): text for text in reversed(texts)}.values())[::-1]  # 0.0 is 0
     members = [Member(lang.literal(text)) for text in once]

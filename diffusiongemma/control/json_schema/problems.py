@@ -72,9 +72,9 @@ class Clips:
     def __init__(self) -> None:
         self._places: dict[int, Places] = {}  # by the tokens of an answer that could hold more
 
-    def __call__(self, keyword: str, where: str, what: str, beyond: int) -> None:
+    def __call__(self, keyword: str, where: str, what: str, beyond: int, why: str = TOO_LARGE) -> None:
         """`what` is written at most, of which answers of so many tokens could not hold more."""
-        said = f"is written in part: {what} at most, {TOO_LARGE} (without it there is no limit)"
+        said = f"is written in part: {what} at most, {why} (without it there is no limit)"
         _add(self._places.setdefault(beyond, {}), keyword, where, said)
 
     @property
