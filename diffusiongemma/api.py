@@ -39,7 +39,7 @@ from diffusiongemma.loading import Loading, network_of
 from diffusiongemma.media import MediaSettings
 from diffusiongemma.model.cache import KVCache, SequenceCache
 from diffusiongemma.model.model import Model
-from diffusiongemma.options import HOLE, STRENGTH, DecodingOptions, by_name, check_arguments
+from diffusiongemma.options import HOLE, STRENGTH, VERIFY, DecodingOptions, by_name, check_arguments
 from diffusiongemma.prompts import check_prompt, is_batch, options_of
 from diffusiongemma.request_options import RequestOptions
 from diffusiongemma.signatures import AnswerOptions, BatchOptions, GenerateOptions, StreamOptions
@@ -381,8 +381,9 @@ class DiffusionGemma:
     ) -> EditResult:
         """Change a text, starting from the text itself at the noise level `strength`: 0 changes nothing, 1 all.
 
-        `spans` (from, to: characters) are the only places that may change; without, all of it may, its length too.
-        Raises `InputError`.
+        `spans` (from, to: characters) are the only places that may change; without, all of it may, its length too, and
+        with an instruction the encoder checks what is made of it as it does an answer (`verify`). Raises
+        `InputError`.
         """
         return self._run(self.edit_plan(text, instruction, spans=spans, strength=strength, **options))
 
@@ -400,7 +401,8 @@ class DiffusionGemma:
         # The entropy bound would renoise all that is not quite certain, however low the noise level: the text would be
         # gone after one step. The exact reverse step keeps what the level says.
         options["sampler"] = options.get("sampler") or Ancestral()
-        return edit_plan(self._plan_context(options), text, instruction, spans, strength)
+        checks = instruction is not None and spans is None
+        return edit_plan(self._plan_context(options, checks), text, instruction, spans, strength)
 
     def decide(
         self,
@@ -449,8 +451,10 @@ class DiffusionGemma:
     def _text_tokens(self) -> TextTokens:
         return TextTokens(self.tokenizer, self.vocabulary, self.generation.eos_token_ids)
 
-    def _plan_context(self, options: DecodingOptions) -> PlanContext:
-        return PlanContext(self._text_tokens, self.network.config, plan_config(self.generation, {**options}))
+    def _plan_context(self, options: DecodingOptions, checks: bool = False) -> PlanContext:
+        config = plan_config(self.generation, {**options}, checks)
+        verify = options.get("verify", self.generation.verify) if checks else VERIFY[0]
+        return PlanContext(self._text_tokens, self.network.config, config, verify)
 
     def _run(self, plan: Plan[T]) -> T:
         # All requests of one turn of a plan in one batch: candidates are compared, so they had better run together.

@@ -177,7 +177,7 @@ _ROWS = (
     ),
     Option(
         "verify", Word(VERIFY), "Which canvases the encoder checks and, from its first other token on, writes.",
-        "the checkpoint's, never as released", ANSWER, "|".join(VERIFY),
+        "the checkpoint's, never as released", ANSWER + " edit rewriting", "|".join(VERIFY),
     ),
     Option(
         "early_steps", Whole(), "Pin and send what has not changed for so many steps; 0: never.", "0", "http",

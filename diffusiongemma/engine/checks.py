@@ -64,8 +64,8 @@ def _check_canvas(request: Request, model: ModelConfig) -> None:
         return
     if request.config.mode == "ar":
         raise InputError("infilling and editing work on a canvas: leave it at diffusion", option="mode")
-    if request.config.verify != "never":
-        raise InputError("the encoder cannot check what is filled in or edited: leave it at never", option="verify")
+    if request.regions and request.config.verify != "never":
+        raise InputError("the encoder cannot check what stands between other text: leave it at never", option="verify")
     for region in request.regions:
         inside = 0 <= region.start < region.stop <= request.config.max_new_tokens
         if not inside or region.start // model.canvas_length != (region.stop - 1) // model.canvas_length:

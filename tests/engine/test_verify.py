@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields, replace
 from itertools import pairwise
 
@@ -22,6 +23,7 @@ from diffusiongemma.engine.phases import WritingRest
 from diffusiongemma.engine.request import Request
 from diffusiongemma.errors import CheckpointError, InputError
 from diffusiongemma.events import CanvasCommitted, CanvasStep, Finished, TextDelta
+from diffusiongemma.options import VERIFY
 from diffusiongemma.recording import load_trace, save_trace
 from diffusiongemma.serve.native.traces import _commits
 from diffusiongemma.weights.generation import decoding_files, load_decoding
@@ -290,7 +292,36 @@ def test_what_cannot_be_checked_is_refused(tiny):
     with pytest.raises(InputError, match=r"verify: .*leave it at never"):
         tiny.infill("Dear Ann,", "Yours, Bob", verify="always")
     with pytest.raises(InputError, match=r"verify: .*leave it at never"):
-        tiny.edit("I has a dog.", "Correct it.", verify="unconverged")
+        tiny.edit("I has a dog.", "Correct it.", spans=[(2, 5)], verify="unconverged")
+    with pytest.raises(InputError, match=r"verify: .*leave it at never"):
+        tiny.edit("I has a dog.", verify="always")
+
+
+LINES = "Anna bougth a red car.\r\n\r\nOmar lsot the game.\n"
+
+
+@pytest.mark.parametrize(("name", "text"), [("tiny", "I has a dog."), ("nano", "I has a dog."), ("nano", LINES)])
+def test_an_edit_that_is_always_checked_is_what_the_encoder_writes(name, text, request):
+    """In the lines of the text, which is no longer than a canvas."""
+    model, seed = request.getfixturevalue(name), 4
+    room = {"max_new_tokens": 2 * model.network.config.canvas_length}
+    lines = re.sub(r"[^\r\n]+", lambda _: "[^\\r\\n]+", text)
+    written = model.generate(f"Correct it.\n\n{text}", mode="ar", regex=lines, seed=seed, **room)
+    edited = model.edit(text, "Correct it.", strength=0.5, verify="always", seed=seed)
+    assert edited.text == written.text
+
+
+def test_an_edit_is_checked_as_the_checkpoint_asks(nano):
+    text, instruction = "Anna bougth a red car.", "Fix the spelling mistakes."
+    edits = {verify: nano.edit(text, instruction, seed=0, **verify_of(verify)) for verify in (None, *VERIFY)}
+    assert nano.generation.verify == "surprising" and edits[None].text == edits["surprising"].text
+    assert {verify for verify, edit in edits.items() if edit.results[0].checked} >= {None, "surprising", "always"}
+    assert not edits["never"].results[0].checked
+    assert not nano.edit(text, instruction, spans=[(5, 11)], seed=0).results[0].checked
+
+
+def verify_of(verify: str | None) -> dict[str, str]:
+    return {} if verify is None else {"verify": verify}
 
 
 def test_a_checkpoint_may_ask_for_it(tiny, tiny_directory, tmp_path):

@@ -64,7 +64,7 @@ def edit_plan(
     number of tokens; without, the text may grow and shrink. Without an instruction the tokens that were not replaced
     stay, as nothing says what else to change them for, and so does the number of tokens. Line breaks stay in any case,
     each as it is, and none comes. Texts longer than a canvas are worked through canvas by canvas, each seeing what was
-    made of the text before it.
+    made of the text before it. Where an instruction may change all, the encoder checks the last one (`verify`).
     """
     if not text.strip():
         raise InputError("the text is empty: give some text to edit", option="text")
@@ -238,7 +238,7 @@ def _edit_all(
 
 
 def _rewrite_all(context: PlanContext, text: str, instruction: str, strength: float) -> Plan[tuple[str, list[Result]]]:
-    """Canvas by canvas. Only the last may end the answer, and may run on to one canvas more."""
+    """Canvas by canvas. Only the last may end the answer, and may run on to one canvas more; it alone is checked."""
     source, written, results = context.tokens.encode(text), list[int](), list[Result]()
     width = context.canvas_length
     while len(source) >= width:
@@ -253,7 +253,8 @@ def _rewrite_all(context: PlanContext, text: str, instruction: str, strength: fl
     if source:
         start = Start((*source, *context.tail(width - len(source), chat=True)), strength)
         prompt, form = _prompt(context, text, instruction, written), _same_lines(context, source)
-        (result,) = yield [context.request(prompt, 0, form, start=start, max_new_tokens=2 * width)]
+        config = context.config.with_options(verify=context.verify)
+        (result,) = yield [context.request(prompt, 0, form, start=start, max_new_tokens=2 * width, config=config)]
         results.append(result)
         written += [token for token in result.tokens if token not in context.config.eos_token_ids]
     return context.tokens.bytes_of(written).decode("utf-8"), results

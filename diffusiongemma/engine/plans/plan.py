@@ -14,6 +14,7 @@ from diffusiongemma.engine.checks import checked
 from diffusiongemma.engine.request import Request
 from diffusiongemma.errors import InputError
 from diffusiongemma.events import Result
+from diffusiongemma.options import VERIFY
 from diffusiongemma.text.seams import TextTokens
 
 T = TypeVar("T")
@@ -36,11 +37,13 @@ def drive(plan: Plan[T], results_of: Any) -> T:
 
 @dataclass(frozen=True)
 class PlanContext:
-    """A model's tokens, shape and decoding rules: all that a plan knows of it."""
+    """A model's tokens, shape and decoding rules: all that a plan knows of it. `verify` is for canvases that end an
+    answer, which the encoder can check; `config` has it check none."""
 
     tokens: TextTokens
     model: ModelConfig
     config: Decoding
+    verify: str = VERIFY[0]
 
     @property
     def canvas_length(self) -> int:
@@ -68,14 +71,17 @@ class PlanContext:
         return checked(Request(prompt, config, id=id, **fields), self.model, lambda: constraint)
 
 
-def plan_config(config: Decoding, options: dict[str, Any]) -> Decoding:
-    """The decoding rules of a plan. Raises `InputError` for options that contradict what a plan does."""
+def plan_config(config: Decoding, options: dict[str, Any], checks: bool = False) -> Decoding:
+    """The decoding rules of a plan; with `checks` it has canvases that the encoder can check.
+
+    Raises `InputError` for options that contradict what a plan does.
+    """
     if given := {"max_new_tokens", "min_tokens"} & set(options):
         raise InputError("the text and its holes set the length: leave it out", option=min(given))
     if options.get("mode", "diffusion") not in ("diffusion", "auto"):
         raise InputError("infilling and editing work on a canvas: leave it at diffusion", option="mode")
     if options.get("early_steps"):
         raise InputError("early text does not go with infilling and editing: leave it at 0", option="early_steps")
-    if options.get("verify", "never") != "never":
-        raise InputError("the encoder cannot check what is filled in or edited: leave it at never", option="verify")
+    if options.get("verify", "never") != "never" and not checks:
+        raise InputError("the encoder cannot check what stands between other text: leave it at never", option="verify")
     return config.with_options(**{**options, "mode": "diffusion", "early_steps": 0, "verify": "never"})
