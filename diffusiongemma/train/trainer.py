@@ -222,7 +222,7 @@ class Training:
             )
         for stepper in self.steppers:
             for group in stepper.param_groups:
-                group["lr"] = self.config.learning_rate * rate
+                group["lr"] = self.config.learning_rate * rate * group.get("share", 1.0)
             stepper.step()
             stepper.zero_grad(set_to_none=self.recorder is None)
         return norm

@@ -3,7 +3,8 @@
 `base` makes nano-base, from random weights; `skills` with `--init` makes nano of it, and `sudoku` teaches it that one
 skill. `more-skills` and `more-sudoku` go on with what these made, and `own-skills` and `own-sudoku` with `--rollouts`
 learn from the canvases that such a model makes itself. `talk` and `modest` with `--experts` teach more to such a model
-without a change to how it solves sudokus (`recipes.nano.apart`). `everyday` teaches all that people try first at once,
+without a change to how it solves sudokus (`recipes.nano.apart`), and `whole` with `--held` nearly without one
+(`recipes.nano.held`). `everyday` teaches all that people try first at once,
 to a model that `--grow` makes wider, and `own-everyday` goes on from it. The directory gets everything that `load` and
 transformers need; the tokenizer is copied from the package. `--resume` goes on with a run that was stopped or killed.
 In two processes: `torchrun --nproc-per-node 2 -m recipes.nano train …`.
@@ -41,6 +42,7 @@ from diffusiongemma.weights.saving import save_model
 from recipes.nano.apart import Apart, Met, Texts, met_reading, set_routers, sudokus, train_new_experts
 from recipes.nano.everyday import EVERYDAY, TAUGHT, apart_texts
 from recipes.nano.grow import grown, with_experts
+from recipes.nano.held import Held, train_all_but
 from recipes.nano.mixtures import RECIPES as SKILLS
 from recipes.nano.mixtures import DataDirs
 
@@ -51,7 +53,7 @@ TO_BE_SET = 400  # texts that set the routers of new experts
 
 NANO = ASSETS / "nano"
 SIDE_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "preprocessor_config.json")
-SETTINGS = ("recipe", "batch", "init", "experts", "new_from", "met", "texts")  # that a run goes on with
+SETTINGS = ("recipe", "batch", "init", "experts", "new_from", "met", "held", "texts")  # that a run goes on with
 # The smallest vision tower that transformers builds; without one it would add 167M random parameters.
 VISION = {
     "model_type": "gemma4_vision", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
@@ -109,9 +111,11 @@ def new_model(
     grow: bool = False,
     experts: int = 0,
     new_from: int = 0,
+    held: bool = False,
 ) -> Model:
     """Float32 weights, random or those of `init`, made wider with `grow`; the vision tower is not trained. Of a model
-    with more `experts`, or with experts that are `new_from` some number on, these alone are."""
+    with more `experts`, or with experts that are `new_from` some number on, these alone are, or with `held` all but
+    the others."""
     if init is not None:
         model = load_model(init, torch.float32)
     else:
@@ -131,7 +135,7 @@ def new_model(
     model = model.to(choose_device(device))
     model.requires_grad_(False)
     if new_from < model.config.num_experts:
-        train_new_experts(model, new_from)
+        (train_all_but if held else train_new_experts)(model, new_from)
     else:
         model.backbone.requires_grad_(True)
     return model
@@ -179,6 +183,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--met", type=Path, metavar="NPZ", help="what new experts are kept from (`met`)")
     parser.add_argument(
+        "--held", type=int, default=0, metavar="COUNT", help="sudokus a step and process that all it learns is held by"
+    )
+    parser.add_argument(
         "--texts", type=int, default=0, help="examples of talk a step and process for the encoder alone"
     )
 
@@ -187,15 +194,17 @@ def run(options: argparse.Namespace) -> None:
     """Raises `InputError` for options that do not go together."""
     if options.pool is not None and not (options.rollouts and options.pool > 0):
         raise InputError("--pool is a number of at least 1, and of --rollouts: leave it out, or give both")
-    if min(options.experts, options.new_from) < 0 or (options.experts and options.grow):
+    if min(options.experts, options.new_from, options.held) < 0 or (options.experts and options.grow):
         raise InputError(
-            "--experts and --new-from are numbers of at least 1, and of a model that --grow leaves as it is"
+            "--experts, --new-from and --held are numbers of at least 1, and of a model that --grow leaves as it is"
         )
-    if (options.experts > 0) + (options.new_from > 0) != (options.met is not None):
+    if options.held and not (options.new_from and options.met is None):
+        raise InputError("--held goes with --new-from, and takes the place of --met: leave that out")
+    if not options.held and (options.experts > 0) + (options.new_from > 0) != (options.met is not None):
         raise InputError("--met goes with one of --experts and --new-from: give two of them, or leave them out")
     if options.texts and options.recipe not in TAUGHT:
         raise InputError(f"--texts goes with the recipes {' and '.join(TAUGHT)}: leave it out, or choose one of them")
-    if options.met is not None and options.init is None:
+    if (options.met is not None or options.held) and options.init is None:
         raise InputError("new experts are those of a model that has learnt something: give it with --init")
     with process_group():
         _train(options)
@@ -216,6 +225,9 @@ def _also(options: argparse.Namespace, model: Model, tokenizer: Any) -> Also | N
         if options.experts and not (options.resume and RunDirectory(options.out).load()):
             set_routers(model, met, Met.joined([talked, solved]), old, options.seed)
         losses.append(Apart(met, solved, old, options.seed))
+    if options.held:
+        before, decoding = load_model(options.init, torch.float32), decoding_rules(config, tokenizer, options.recipe)
+        losses.append(Held(before, sudokus(tokenizer, config, dirs), decoding, options.held, options.seed))
     if options.texts:
         told = apart_texts(tokenizer, config, dirs, options.recipe)
         losses.append(Texts(told, config, options.texts, options.seed))
@@ -235,7 +247,7 @@ def _train(options: argparse.Namespace) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(NANO)
-    how = options.device, options.grow, options.experts, options.new_from
+    how = options.device, options.grow, options.experts, options.new_from, options.held > 0
     model = new_model(tokenizer, options.seed, options.init, *how)
     write_configs(model.config, tokenizer, options.out, options.recipe)
     mixture = RECIPES[options.recipe](
