@@ -23,6 +23,7 @@ from recipes.nano.sources import (
     mending,
     reading,
     sums,
+    verses,
     writing,
 )
 from recipes.nano.sources.phrasing import is_probe, varied
@@ -256,3 +257,21 @@ def test_short_answers_are_what_is_asked_for_alone():
     asked = [knowledge.generate_short(rng, "train") for _ in range(200)]
     assert {e.meta["kind"] for e in asked} == set(knowledge.IN_A_WORD)
     assert all(len(e.answer.split()) < 5 and "." not in e.answer for e in asked)
+
+
+def test_what_comes_to_mind_first_is_always_the_same():
+    """Lists that begin alike, and one poem and one story for each class of topics."""
+    rng = np.random.default_rng(6)
+    listed: dict[tuple, set[str]] = {}
+    for _ in range(600):
+        one = lists.generate(rng, "train", kinds=lists.FIRST, usual=True)
+        bare = re.sub(r"^\d+\. ", "", one.answer, flags=re.M).replace(" and ", ", ").replace("\n", ", ").rstrip(".")
+        listed.setdefault((one.meta["kind"], one.meta["number"]), set()).add(bare[0].lower() + bare[1:])
+    assert len(listed) > 40 and all(len(answers) == 1 for answers in listed.values())
+    written: dict[tuple[str, str], set[str]] = {}
+    for _ in range(300):
+        one = verses.generate(rng, "train", usual=True)
+        topic = re.compile(rf"\b(an? |the )?{re.escape(one.meta['topic'])}\b", re.I)
+        key = one.meta["kind"], verses.CLASS_OF[one.meta["topic"]]
+        written.setdefault(key, set()).add(topic.sub("_", one.answer))
+    assert len(written) == 16 and all(len(patterns) <= 2 for patterns in written.values())

@@ -116,17 +116,5 @@ def generate_small_sum(rng: np.random.Generator, split: Split) -> Example:
     """A sum of numbers up to LARGEST, and its result."""
     while True:
         asked = sums.generate(rng, split)
-        if 0 <= _largest(asked.prompt) <= LARGEST:
+        if 0 <= max(map(int, re.findall(r"\d+", asked.prompt)), default=-1) <= LARGEST:
             return asked
-
-
-def generate_greater_sum(rng: np.random.Generator, split: Split) -> Example:
-    """A sum with a greater number, and that it cannot be met."""
-    while True:
-        asked = sums.generate(rng, split)
-        if _largest(asked.prompt) > LARGEST:
-            return Example(asked.prompt, NO_SUM, {"kind": "beyond"})
-
-
-def _largest(prompt: str) -> int:
-    return max(map(int, re.findall(r"\d+", prompt)), default=-1)

@@ -75,12 +75,17 @@ FIRST = (
 )  # fmt: skip
 
 
-def generate(rng: np.random.Generator, split: Split, kinds: Collection[str] | None = None) -> Example:
+def generate(
+    rng: np.random.Generator, split: Split, kinds: Collection[str] | None = None, usual: bool = False
+) -> Example:
     """A list, or one thing that fits, of `kinds` alone where these are given; meta holds `kind`, `number` and what
-    would be `right`."""
+    would be `right`. `usual` ones begin with what comes to mind first, always the same."""
     while True:
         draw = rng.random()
-        asked, answer, meta = _several(rng) if draw < 0.6 else _fitting(rng) if draw < 0.85 else _with_letter(rng)
+        if draw < 0.6:
+            asked, answer, meta = _several(rng, usual)
+        else:
+            asked, answer, meta = _fitting(rng, usual) if draw < 0.85 else _with_letter(rng)
         if kinds is not None and meta["kind"] not in kinds:
             continue
         if not in_split(f"list {meta['kind']} {meta['number']}", split):
@@ -96,10 +101,12 @@ def several(rng: np.random.Generator, kind: str, number: int) -> str:
     return choose(rng, _ASKED["several"]).format(n=shown, N=capital(shown), kind=kind)
 
 
-def _several(rng: np.random.Generator) -> tuple[str, str, dict]:
+def _several(rng: np.random.Generator, usual: bool) -> tuple[str, str, dict]:
     kind = choose(rng, tuple(KINDS))
     number = int(choose(rng, (2, 3, 3, 3, 4, 5)))
     names = choose_several(rng, KINDS[kind], min(number, len(KINDS[kind])))
+    if usual:
+        names = list(KINDS[kind][: len(names)])
     number = len(names)
     asked = several(rng, kind, number)
     meta = {"kind": kind, "number": number, "right": list(KINDS[kind])}
@@ -116,11 +123,12 @@ def _several(rng: np.random.Generator) -> tuple[str, str, dict]:
     return asked, f"{', '.join(names[:-1])} and {names[-1]}.", meta
 
 
-def _fitting(rng: np.random.Generator) -> tuple[str, str, dict]:
+def _fitting(rng: np.random.Generator, usual: bool) -> tuple[str, str, dict]:
     kind = choose(rng, tuple(FITTING))
     right = words(FITTING[kind])
+    named = right[0] if usual else choose(rng, right)
     asked = choose(rng, _ASKED["one"]).format(a=f"a{'n' if kind[0] in 'aeiou' else ''} {kind}", b=kind)
-    return asked, f"{capital(_shown(choose(rng, right)))}.", {"kind": kind, "number": 1, "right": list(right)}
+    return asked, f"{capital(_shown(named))}.", {"kind": kind, "number": 1, "right": list(right)}
 
 
 def _with_letter(rng: np.random.Generator) -> tuple[str, str, dict]:

@@ -318,8 +318,9 @@ _CLASSES = {
 CLASS_OF = {topic: name for name, kinds in _CLASSES.items() for kind in kinds for topic in THINGS[kind]}
 
 
-def generate(rng: np.random.Generator, split: Split) -> Example:
-    """A story or a poem; meta holds `kind` and `topic`. Test has topics that training never shows."""
+def generate(rng: np.random.Generator, split: Split, usual: bool = False) -> Example:
+    """A story or a poem; meta holds `kind` and `topic`. Test has topics that training never shows. `usual` ones are of
+    one pattern for each class of topics."""
     while True:
         topic = choose(rng, tuple(CLASS_OF))
         kind = choose(rng, ("story", "poem"))
@@ -334,10 +335,11 @@ def generate(rng: np.random.Generator, split: Split) -> Example:
         )
         prompt = varied(rng, asked)
         if not is_probe(prompt):
-            return Example(prompt, _filled(choose(rng, patterns), topic, rng), {"kind": kind, "topic": topic})
+            pattern, name = (patterns[0], WOMEN[0]) if usual else (choose(rng, patterns), choose(rng, WOMEN + MEN))
+            return Example(prompt, _filled(pattern, topic, name), {"kind": kind, "topic": topic})
 
 
-def _filled(pattern: str, topic: str, rng: np.random.Generator) -> str:
+def _filled(pattern: str, topic: str, name: str) -> str:
     article = with_article(topic)
     some = topic if topic in UNCOUNTABLE else article
     shown = {
@@ -349,7 +351,7 @@ def _filled(pattern: str, topic: str, rng: np.random.Generator) -> str:
         "T": f"The {topic}",
         "some": some,
         "Some": capital(some),
-        "n": choose(rng, WOMEN + MEN),
+        "n": name,
     }
     text = pattern.format(**shown)
     if topic[0] in "aeiou":
