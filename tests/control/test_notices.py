@@ -94,6 +94,60 @@ def test_limits_that_are_kept_or_not_reached_are_not_mentioned(schema, value):
     assert compile_language(language).matches(json.dumps(value, separators=(",", ":")))
 
 
+def nested(key, depth, inner):
+    return '{"' + key + '":' + (nested(key, depth - 1, inner) if depth > 1 else inner) + "}"
+
+
+def wide(depth, names, required):
+    """Objects in objects, each with all the names, so that they are too large whole."""
+    value = wide(depth - 1, names, required) if depth else {"type": "string"}
+    return {"type": "object", "properties": dict.fromkeys(names, value), "required": required}
+
+
+def test_recursion_that_ends_is_said():
+    chain = {"type": "object", "properties": {"in": {"$ref": "#"}}, "additionalProperties": False}
+    language, (notice,) = read_schema(chain)
+    dfa, most = compile_language(language), notice.beyond
+    said = f"'$ref' at / is written in part: / stands {most} times at most inside itself, more would be too large"
+    assert notice.text == said
+    assert [dfa.matches(nested("in", n, "{}")) for n in (most, most + 1)] == [True, False]
+    constraint = compile_constraint(json_schema=chain, vocabulary=VOCABULARY, end_ids=[0])
+    assert [constraint.begin(tokens).warnings for tokens in (most, most + 1)] == [(), (said,)]
+
+
+def test_recursion_is_said_where_it_stands_and_what_is_left_of_it():
+    node = {"type": "object", "properties": {f"{c}{i}": {"$ref": "#/$defs/n"} for c in "abcdef" for i in range(4)}}
+    schema = {"$defs": {"n": node}, "type": "object", "properties": {"tree": {"$ref": "#/$defs/n"}}}
+    language, (notice,) = read_schema(schema)
+    assert notice.text.startswith("'$ref' at /$defs/n is written in part: /$defs/n stands once at most inside itself")
+    dfa = compile_language(language)
+    assert [dfa.matches('{"tree":' + nested("a0", n, "{}") + "}") for n in (1, 2)] == [True, False]
+
+
+def test_properties_left_out_deep_inside_are_said():
+    language, (notice,) = read_schema(wide(6, ["aa", "bb", "cc", "dd"], ["aa"]))
+    first = "/properties/aa" * notice.beyond
+    assert notice.text.startswith(
+        f"'properties' at {first} and 255 other places is written in part: so deep inside only"
+    )
+
+    def text(more_at, depth=7):
+        inside = text(more_at - 1, depth - 1) if depth else '"x"'
+        return inside if not depth else f'{{"aa":{inside}{f""","bb":{text(0, depth - 1)}""" * (more_at == 1)}}}'
+
+    dfa = compile_language(language)
+    assert [dfa.matches(text(level)) for level in range(6)] == [level <= notice.beyond for level in range(6)]
+
+
+def test_values_without_a_schema_that_nest_less_than_usual_are_said():
+    language, notices = read_schema({"properties": {f"p{i}": {} for i in range(120)}})
+    (notice,) = notices
+    assert notice.text.startswith("what has no schema at / is written in part: values stand in no other values, ")
+    assert notice.beyond == 1 and not compile_language(language).matches('{"p0":[["x"]]}')
+    language, notices = read_schema({"properties": {f"p{i}": {} for i in range(5)}})
+    assert not notices and compile_language(language).matches('{"p0":[["x"]]}')
+
+
 def test_patterns_too_large_by_themselves_are_said():
     (notice,) = read_schema({"properties": {"host": {"type": "string", "pattern": HUGE}}})[1]
     assert "'pattern' at /properties/host is written in part: what it repeats, 64 times at most" in notice.text

@@ -9,7 +9,7 @@ from diffusiongemma.errors import InputError
 
 MOST_LISTED = 12
 TOO_LARGE = "more would be too large"
-Places = dict[tuple[str, str], list[str]]  # of a keyword and what is said of it
+Places = dict[tuple[str, str], list[str]]  # of what a keyword is called and what is said of it
 
 
 class Refusal(InputError):
@@ -52,10 +52,10 @@ class Notes:
         self._narrow: Places = {}
 
     def __call__(self, keyword: str, where: str, why: str) -> None:
-        _add(self._silent, keyword, where, f"constrains nothing: {why}")
+        _add(self._silent, repr(keyword), where, f"constrains nothing: {why}")
 
     def narrow(self, keyword: str, where: str, why: str, how: str = "is written in part") -> None:
-        _add(self._narrow, keyword, where, f"{how}: {why}")
+        _add(self._narrow, repr(keyword), where, f"{how}: {why}")
 
     @property
     def notices(self) -> list[Notice]:
@@ -67,31 +67,34 @@ class Notes:
 
 
 class Clips:
-    """Counts that are written less far than they go, in one way of writing a schema."""
+    """What is written less far than it goes, in one way of writing a schema."""
 
     def __init__(self) -> None:
         self._places: dict[int, Places] = {}  # by the tokens of an answer that could hold more
 
     def __call__(self, keyword: str, where: str, what: str, beyond: int, why: str = TOO_LARGE) -> None:
         """`what` is written at most, of which answers of so many tokens could not hold more."""
-        said = f"is written in part: {what} at most, {why} (without it there is no limit)"
-        _add(self._places.setdefault(beyond, {}), keyword, where, said)
+        self.narrow(repr(keyword), where, f"{what} at most, {why} (without it there is no limit)", beyond)
+
+    def narrow(self, name: str, where: str, left: str, beyond: int) -> None:
+        """The same of what has no number in the schema."""
+        _add(self._places.setdefault(beyond, {}), name, where, f"is written in part: {left}")
 
     @property
     def notices(self) -> list[Notice]:
         return [Notice(text, beyond) for beyond, places in self._places.items() for text in _in_words(places)]
 
 
-def _add(notes: Places, keyword: str, where: str, what: str) -> None:
-    places = notes.setdefault((keyword, what), [])
+def _add(notes: Places, name: str, where: str, what: str) -> None:
+    places = notes.setdefault((name, what), [])
     if where not in places:
         places.append(where)
 
 
 def _in_words(notes: Mapping[tuple[str, str], list[str]]) -> tuple[str, ...]:
     return tuple(
-        f"{keyword!r} at {places[0] or '/'}"
+        f"{name} at {places[0] or '/'}"
         + (f" and {len(places) - 1} other places" if len(places) > 1 else "")
         + f" {what}"
-        for (keyword, what), places in notes.items()
+        for (name, what), places in notes.items()
     )

@@ -20,10 +20,10 @@ from diffusiongemma.control.json_schema.arrangements import Count, Member, in_or
 from diffusiongemma.control.json_schema.arrays import items
 from diffusiongemma.control.json_schema.combining import intersected
 from diffusiongemma.control.json_schema.distinct import KINDS, kinds_of, one_of_each
-from diffusiongemma.control.json_schema.nesting import ANY_VALUE, MOST_ITEMS, Nesting, Reach
+from diffusiongemma.control.json_schema.nesting import ANY_VALUE, MOST_ITEMS, REACHES, Nesting, Reach
 from diffusiongemma.control.json_schema.parts import Parts
 from diffusiongemma.control.json_schema.patterns import is_other
-from diffusiongemma.control.json_schema.problems import Clips, Refusal, all_of, refusal
+from diffusiongemma.control.json_schema.problems import TOO_LARGE, Clips, Refusal, all_of, refusal
 from diffusiongemma.control.json_schema.scalars import LONGEST_COUNT
 from diffusiongemma.control.json_schema.schema import SchemaReader
 from diffusiongemma.control.json_schema.shapes import NOTHING, Shape, Terms, merged
@@ -36,6 +36,7 @@ MOST_WAYS = 12  # to have a property that there must be
 MOST_PLACES = 10_000  # values that the schema speaks of, recursion unrolled
 SHORTEST_LIMIT = 16
 MOST_COUNTED = 4096  # characters counted, all strings together
+USUAL_LEVELS = REACHES[0].free + 1  # of values without a schema
 COMMA, COLON = lang.literal(","), lang.literal(":")
 Place = tuple[Terms, int, int]  # what is written, how often inside itself, and how deep where that matters
 
@@ -92,6 +93,7 @@ class Writer:
         level = 0 if component is None else self._levels[component]
         is_head = terms in self.nesting.heads
         if is_head and level > (self.reach.recursions if terms else self.reach.free):
+            self.narrow_depth(terms)
             return lang.NEVER
         place = terms, level, 0 if self.reach.deepest is None else min(len(self._open), self.reach.deepest)
         if place not in self._written:
@@ -106,6 +108,19 @@ class Writer:
         for most, times in found[1].items():
             self._counted[most] += times * self._times
         return found[0]
+
+    def narrow_depth(self, terms: Terms) -> None:
+        """Note that nothing more stands inside itself; a level takes a token at least. Of values without a schema that
+        is said where they go less deep than they usually do."""
+        where = next((opened[0].where for opened in reversed(self._open) if opened), "")
+        recursions, levels = self.reach.recursions, self.reach.free + 1
+        if terms:
+            times = {0: "never", 1: "once at most"}.get(recursions, f"{recursions} times at most")
+            left = f"{terms[0].where or '/'} stands {times} inside itself"
+            self.clips.narrow("'$ref'", where, f"{left}, {TOO_LARGE}", recursions)
+        elif levels < USUAL_LEVELS:
+            left = "values stand in no other values" if levels == 1 else f"{levels} levels of values inside one another"
+            self.clips.narrow("what has no schema", where, f"{left}, {TOO_LARGE}", levels)
 
     def _new(self, terms: Terms) -> tuple[lang.Language, Counter[int]]:
         """What is written for terms for the first time, and what is counted in it."""
@@ -216,11 +231,14 @@ class Writer:
 
     def members(self, shape: shapes.ObjectShape) -> list[Member]:
         """The named properties that can be written, in the order they are declared."""
+        named = self.parts.members(shape)
+        if self.reach.deepest is not None and len(self._open) > self.reach.deepest:
+            if any(terms != NOTHING and not required for _, terms, required in named):
+                left = f"so deep inside only those that are required, {TOO_LARGE}"
+                self.clips.narrow("'properties'", self.here, left, self.reach.deepest)
+            named = [member for member in named if member[2]]
         members = []
-        all_that_may_be = self.reach.deepest is None or len(self._open) <= self.reach.deepest
-        for key, terms, required in self.parts.members(shape):
-            if not (required or all_that_may_be):
-                continue
+        for key, terms, required in named:
             text = lang.sequence(key, COLON, self.resolved_value(terms))
             if text is not lang.NEVER or required:
                 members.append(Member(text, required))
