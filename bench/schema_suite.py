@@ -16,13 +16,10 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import multiprocessing
 import os
 import random
 import re
-import resource
 import shutil
-import signal
 import socket
 import statistics
 import subprocess
@@ -39,6 +36,7 @@ from typing import Any
 import jsonschema
 import numpy as np
 from constraints import synthetic_vocabulary
+from suite_instances import Outcome, in_a_process, judge
 from walks import random_texts
 
 from diffusiongemma.control.compiling import CompileJob
@@ -47,8 +45,6 @@ from diffusiongemma.control.languages.compiler import compile_language
 from diffusiongemma.control.structure import Structure
 from diffusiongemma.errors import InputError
 from diffusiongemma.serve.transport.compiling_process import (
-    CPU_SECONDS,
-    MOST_BYTES,
     USUAL,
     WARMING,
     receive,
@@ -57,7 +53,6 @@ from diffusiongemma.serve.transport.compiling_process import (
 )
 
 FORMATS = jsonschema.Draft202012Validator.FORMAT_CHECKER
-Outcome = tuple[str, Any]
 
 
 @dataclass
@@ -80,33 +75,6 @@ class Tally:
             f"{name:<18} {self.taken:>5} of {self.tried:>5}  {share:5.1f} %  p50 {ms[0]:6.0f} ms  p99 {ms[1]:6.0f} ms  "
             f"{len(self.invalid)} of {self.walks} invalid{others}"
         )
-
-
-def in_a_process(work: Callable[[], Any]) -> Outcome:
-    """("done", its result), ("refused", why) or ("stopped", "") at the limits."""
-    ours, theirs = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("fork").Process(target=_limited, args=(work, theirs))
-    process.start()
-    theirs.close()
-    try:
-        return ours.recv()  # type: ignore[no-any-return]
-    except EOFError:
-        return "stopped", "its limits of time or memory"
-    finally:
-        process.kill()
-        process.join()
-
-
-def _limited(work: Callable[[], Any], result: Any) -> None:
-    signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
-    pages = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (pages + MOST_BYTES, pages + MOST_BYTES))
-    try:
-        result.send(("done", work()))
-    except InputError as error:
-        result.send(("refused", str(error)))
-    except MemoryError:
-        result.send(("stopped", "its limit of memory"))
 
 
 class Workers:
@@ -291,36 +259,6 @@ def _refusing(takes: Callable[[Any], None]) -> Callable[[Any], None]:
     return quietly
 
 
-def judge(tests: Path, drafts: list[str]) -> None:
-    """JSON-Schema-Test-Suite: no invalid instance may be in a language; valid ones, spelt canonically, should be."""
-    for draft in drafts:
-        counts: Counter[str] = Counter()
-        for path in sorted((tests / draft).glob("*.json")):
-            for group in json.loads(path.read_text()):
-                _judge_group(group, f"{draft}/{path.stem}", counts)
-        print(draft, dict(counts))
-
-
-def _judge_group(group: dict[str, Any], where: str, counts: Counter[str]) -> None:
-    drafts = {"draft4": "http://json-schema.org/draft-04/schema#", "draft6": "http://json-schema.org/draft-06/schema#"}
-    drafts["draft7"] = "http://json-schema.org/draft-07/schema#"
-    schema = group["schema"]
-    if isinstance(schema, dict) and "$schema" not in schema and where.split("/")[0] in drafts:
-        schema = {"$schema": drafts[where.split("/")[0]], **schema}
-
-    def texts() -> list[bool]:
-        dfa = compile_language(Structure(json_schema=json.dumps(schema)).language())
-        spelt = [json.dumps(test["data"], separators=(",", ":"), ensure_ascii=False) for test in group["tests"]]
-        return [dfa.matches(text) for text in spelt]
-
-    state, taken = in_a_process(texts)
-    counts[f"schemas {state}"] += 1
-    for test, accepted in zip(group["tests"], taken if state == "done" else [], strict=False):
-        counts[("valid " if test["valid"] else "INVALID ") + ("taken" if accepted else "left out")] += 1
-        if accepted and not test["valid"]:
-            print(f"  UNSOUND {where}: {group['description']}: {test['description']}: {test['data']!r}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--schemas", action="append", default=[], metavar="NAME=DIRECTORY")
@@ -329,11 +267,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the order in which schemas are picked")
     parser.add_argument("--walks", type=int, default=5, help="answers of each schema")
     parser.add_argument("--vocabulary", type=int, default=262_144)
-    parser.add_argument("--refusals", action="store_true", help="print every refusal")
+    parser.add_argument("--refusals", action="store_true", help="print every refusal, and what is left out")
     parser.add_argument("--compare", action="store_true")
     options = parser.parse_args()
     if options.test_suite:
-        judge(options.test_suite, ["draft4", "draft6", "draft7", "draft2019-09", "draft2020-12"])
+        judge(options.test_suite, ["draft4", "draft6", "draft7", "draft2019-09", "draft2020-12"], options.refusals)
     if not options.schemas:
         return
     vocabulary = synthetic_vocabulary(options.vocabulary)

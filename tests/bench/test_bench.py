@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.suite_instances import how_taken, in_orders
+from diffusiongemma.control.json_schema.text import json_schema_language
+from diffusiongemma.control.languages.compiler import compile_language
 from diffusiongemma.kernels.native import kernels
 
 BENCH = Path(__file__).parents[2] / "bench"
@@ -186,3 +189,17 @@ def test_quality_asks_as_many_of_each_task_as_it_is_told_and_ends_with_the_table
     assert [(row["task"], row["n"]) for row in rows] == [("sudoku", 2), ("repair", 1)]
     line = done.stdout.splitlines()[-1]
     assert line.startswith("| nano int8 | ") and "(n = 2)" in line and "(n = 1)" in line
+
+
+def test_instances_of_the_suite_count_by_how_they_are_taken():
+    """Invalid ones in any order of keys, but as they are spelt: 1.0 is no integer in draft 4."""
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "null"}}}
+    dfa = compile_language(json_schema_language(schema))
+    assert how_taken(dfa, {"a": 1, "b": None}, True) == "taken"
+    assert how_taken(dfa, {"a": 1.0}, True) == "taken, whole numbers without a point"
+    assert how_taken(dfa, {"a": 1.0}, False) == how_taken(dfa, {"a": 1.5, "b": None}, True) == "left out"
+    assert {how_taken(dfa, {"b": None, "a": 1}, valid) for valid in (True, False)} == {
+        "taken, in another order of keys"
+    }
+    nested = [{"b": [{"x": 1, "y": 2}], "a": 3}]
+    assert len(list(in_orders(nested))) == 4 and all(order == nested for order in in_orders(nested))

@@ -91,6 +91,15 @@ def test_one_that_contains_itself_goes_as_deep_as_before():
     assert deepest == list(range(13))
 
 
+def test_values_without_a_schema_go_further_where_there_are_few():
+    """What a tool takes as `"type": "object"` may be a filter: lists of objects in objects."""
+    filters = '{"filter":{"and":[{"age":{"over":%s}}]}}'
+    few = checked({"type": "object", "properties": {"name": {"type": "string"}, "filter": {"type": "object"}}})
+    more = checked({"type": "object", "properties": {f"f{i}": {} for i in range(9)} | {"filter": {"type": "object"}}})
+    assert few.matches(filters % 3) and not few.matches(filters % '{"than":{}}')
+    assert not more.matches(filters % 3) and more.matches('{"filter":{"and":[{"age":3}]}}')
+
+
 def test_many_values_without_a_schema():
     """Written less deep, the more of them there are."""
     deep, shallow = '{"p0":[["x"]]}', '{"p0":["x"]}'

@@ -38,6 +38,9 @@ REACHES = (  # each allows less than the one before
 )
 
 
+FURTHER = Reach(12, 3, states=1000)  # where that is small; each level of values without a schema doubles the automaton
+
+
 @dataclass(frozen=True, eq=False)
 class Nesting:
     """Of the terms that lead back to themselves: which of them lead to one another, and which come first on the way."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from diffusiongemma.control.json_schema.nesting import MOST_STATES, REACHES, Nesting, Reach
+from diffusiongemma.control.json_schema.nesting import FURTHER, MOST_STATES, REACHES, Nesting, Reach
 from diffusiongemma.control.json_schema.parts import Parts
 from diffusiongemma.control.json_schema.schema import SchemaReader
 from diffusiongemma.control.json_schema.writer import Writer
@@ -46,10 +46,13 @@ def read_schema(
 
 
 def _widest(reader: SchemaReader, reaches: Sequence[Reach]) -> tuple[lang.Language, list[Notice]]:
-    """The language of the furthest reach that can be compiled, and of which counts less is in it; looked for by halves
+    """The language of the furthest reach that can be compiled, and what is written less far in it; looked for by halves
     where that is not the first."""
     attempts = _Attempts(reader)
     language, clipped = attempts.compiled(reaches[0]), attempts.clipped
+    if language is not None and attempts.may_go_further:
+        further = attempts.compiled(FURTHER)
+        language, clipped = (language, clipped) if further is None else (further, attempts.clipped)
     narrower = attempts.worth_trying(reaches[1:]) if language is None else []
     first, past = 0, len(narrower)
     while first < past:
@@ -77,6 +80,7 @@ class _Attempts:
         self._reader, self._parts, self._nesting = reader, Parts(reader), Nesting()
         self._free = True  # whether values without a schema are written
         self._longest = (0, 0)  # what limits of characters and of items there are
+        self._states = 0  # of the latest
         self.refused: TooLarge | None = None
         self.clipped: list[Notice] = []  # by the latest
 
@@ -84,10 +88,17 @@ class _Attempts:
         """The language of a reach, NEVER where it is empty, None where it is too large."""
         try:
             language = self._written(reach)
-            return lang.NEVER if compile_language(language, reach.states).is_empty else language
+            dfa = compile_language(language, reach.states)
+            self._states = dfa.num_states
+            return lang.NEVER if dfa.is_empty else language
         except TooLarge as error:
             self.refused = error
             return None
+
+    @property
+    def may_go_further(self) -> bool:
+        """Whether there are values without a schema in what was written last, and few."""
+        return self._free and self._states <= FURTHER.states // 2
 
     def worth_trying(self, reaches: Iterable[Reach]) -> list[Reach]:
         """One of those that differ only in what this schema does not ask."""
