@@ -53,7 +53,8 @@ TO_BE_SET = 400  # texts that set the routers of new experts
 
 NANO = ASSETS / "nano"
 SIDE_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "preprocessor_config.json")
-SETTINGS = ("recipe", "batch", "init", "experts", "new_from", "met", "held", "texts")  # that a run goes on with
+# What a run goes on with.
+SETTINGS = ("recipe", "batch", "init", "experts", "new_from", "met", "held", "before", "texts")
 # The smallest vision tower that transformers builds; without one it would add 167M random parameters.
 VISION = {
     "model_type": "gemma4_vision", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
@@ -185,6 +186,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--held", type=int, default=0, metavar="COUNT", help="sudokus a step and process that all it learns is held by"
     )
+    parser.add_argument("--before", type=Path, metavar="DIR", help="of --held: the model it is held to, if not --init")
     parser.add_argument(
         "--texts", type=int, default=0, help="examples of talk a step and process for the encoder alone"
     )
@@ -198,6 +200,8 @@ def run(options: argparse.Namespace) -> None:
         raise InputError(
             "--experts, --new-from and --held are numbers of at least 1, and of a model that --grow leaves as it is"
         )
+    if options.before is not None and not options.held:
+        raise InputError("--before goes with --held: give both, or leave it out")
     if options.held and not (options.new_from and options.met is None):
         raise InputError("--held goes with --new-from, and takes the place of --met: leave that out")
     if not options.held and (options.experts > 0) + (options.new_from > 0) != (options.met is not None):
@@ -226,7 +230,8 @@ def _also(options: argparse.Namespace, model: Model, tokenizer: Any) -> Also | N
             set_routers(model, met, Met.joined([talked, solved]), old, options.seed)
         losses.append(Apart(met, solved, old, options.seed))
     if options.held:
-        before, decoding = load_model(options.init, torch.float32), decoding_rules(config, tokenizer, options.recipe)
+        before = load_model(options.before or options.init, torch.float32)
+        decoding = decoding_rules(config, tokenizer, options.recipe)
         losses.append(Held(before, sudokus(tokenizer, config, dirs), decoding, options.held, options.seed))
     if options.texts:
         told = apart_texts(tokenizer, config, dirs, options.recipe)

@@ -123,6 +123,8 @@ def test_the_command(tmp_path, monkeypatch):
     assert json.loads((out / "decoding.json").read_text())["verify"] == "surprising"
     with pytest.raises(SystemExit, match="takes the place of --met"):
         main([*command, "--met", "met.npz"])
+    with pytest.raises(SystemExit, match="--before goes with --held"):
+        main([*command[:4], "--before", str(nano)])
     with pytest.raises(SystemExit, match="--held goes with --new-from"):
         main([*command[:4], "--held", "2"])
     with pytest.raises(SystemExit, match="give it with --init"):

@@ -75,6 +75,12 @@ def test_the_mean_of_two_runs_lies_between_them(tmp_path, few_seeds):
     first, second, mean = (load_model(tmp_path / name, torch.float32) for name in ("1", "2", "mean"))
     for a, b, m in zip(first.parameters(), second.parameters(), mean.parameters(), strict=True):
         assert torch.equal(m, ((a + b) / 2).bfloat16().float())
+    main(["mean", *(str(tmp_path / name) for name in ("1", "2", "near")), "--share", "0.25"])
+    near = load_model(tmp_path / "near", torch.float32)
+    for a, b, m in zip(first.parameters(), second.parameters(), near.parameters(), strict=True):
+        torch.testing.assert_close(m, 0.75 * a + 0.25 * b, atol=1e-3, rtol=8e-3)
+    with pytest.raises(SystemExit, match="give a number from 0 to 1"):
+        main(["mean", *(str(tmp_path / name) for name in ("1", "2", "far")), "--share", "1.5"])
     assert not torch.equal(first.backbone.embed_tokens.weight, second.backbone.embed_tokens.weight)
     assert dg.load(tmp_path / "mean").generation == dg.load(tmp_path / "1").generation
 
@@ -85,7 +91,7 @@ def test_models_of_other_shapes_have_no_mean(tmp_path, tiny_directory):
     assert not (tmp_path / "mean").exists()
 
 
-@pytest.mark.parametrize(("card", "stages"), [("nano", 15), ("nano-base", 1)])
+@pytest.mark.parametrize(("card", "stages"), [("nano", 18), ("nano-base", 1)])
 def test_the_cards_commands_are_real_and_follow_from_each_other(card, stages):
     """Every command is taken by the parser, and starts from an embedded model or from what one before it made."""
     text = " ".join((ASSETS / card / "README.md").read_text(encoding="utf-8").split())
@@ -94,7 +100,7 @@ def test_the_cards_commands_are_real_and_follow_from_each_other(card, stages):
     made = {ASSETS / "nano-base"}
     for command in commands:
         options = parser().parse_args(shlex.split(command))
-        starts = ("first", "second", "init", "model", "tower")
+        starts = ("first", "second", "init", "before", "model", "tower")
         needed = [path for name in starts if (path := getattr(options, name, None)) is not None]
         assert {ASSETS.parents[1] / path for path in needed} <= made | {ASSETS / "nano"}, command
         assert getattr(options, "recipe", "base") in RECIPES
