@@ -289,6 +289,8 @@ def test_a_cache_forgets_the_last_tokens(tiny, before):
 def test_what_cannot_be_checked_is_refused(tiny):
     with pytest.raises(InputError, match="choose never, unconverged, surprising or always"):
         tiny.generate("hello", verify="sometimes")
+    with pytest.raises(InputError, match="choose never, unconverged, surprising or always"):
+        tiny.edit_plan("I has a dog.", "Correct it.", verify="sometimes")
     with pytest.raises(InputError, match=r"verify: .*leave it at never"):
         tiny.infill("Dear Ann,", "Yours, Bob", verify="always")
     with pytest.raises(InputError, match=r"verify: .*leave it at never"):

@@ -14,7 +14,7 @@ from diffusiongemma.engine.checks import checked
 from diffusiongemma.engine.request import Request
 from diffusiongemma.errors import InputError
 from diffusiongemma.events import Result
-from diffusiongemma.options import VERIFY
+from diffusiongemma.options import VERIFY, check
 from diffusiongemma.text.seams import TextTokens
 
 T = TypeVar("T")
@@ -82,6 +82,8 @@ def plan_config(config: Decoding, options: dict[str, Any], checks: bool = False)
         raise InputError("infilling and editing work on a canvas: leave it at diffusion", option="mode")
     if options.get("early_steps"):
         raise InputError("early text does not go with infilling and editing: leave it at 0", option="early_steps")
-    if options.get("verify", "never") != "never" and not checks:
+    verify = options.get("verify", VERIFY[0])
+    check({"verify": verify})
+    if verify != VERIFY[0] and not checks:
         raise InputError("the encoder cannot check what stands between other text: leave it at never", option="verify")
-    return config.with_options(**{**options, "mode": "diffusion", "early_steps": 0, "verify": "never"})
+    return config.with_options(**{**options, "mode": "diffusion", "early_steps": 0, "verify": VERIFY[0]})
