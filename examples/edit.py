@@ -7,7 +7,7 @@ import diffusiongemma as dg
 model = dg.load("nano")
 text = "In the morning, Jack sends flowers. Jack watches the boats."
 
-result = model.edit(text, 'Change "flowers" to "an invitation".', strength=0.7, seed=7)
+result = model.edit(text, "Change the name Jack to Anna.", strength=0.7, seed=7)
 print(result.text)
 for kind, words in result.diff:  # "same", "delete" or "insert"
     if kind != "same":

@@ -13,7 +13,7 @@ PRINTS = {
     "stream_canvas.py": ["step  1 ", "sends an invitation. Jack watches the boats.", "tokens per forward pass"],
     "json_from_schema.py": ["William Clark lives at number 299"],
     "infill.py": ["After lunch, Anna painted a picture in the garden.", "('painted',)"],
-    "edit.py": ["Jack sends an invitation.", "delete: 'flowers'", "insert: 'an invitation'"],
+    "edit.py": ["Anna sends flowers. Anna watches", "delete: 'Jack'", "insert: 'Anna'"],
     "own_sampler.py": ["green in ", " steps"],
     "finetune.py": [],  # what three steps on four lines teach is left open: a text comes back
     "openai_client.py": ["reply:  green", "stream: green"],
