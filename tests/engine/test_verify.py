@@ -307,10 +307,17 @@ def test_an_edit_that_is_always_checked_is_what_the_encoder_writes(name, text, r
     """In the lines of the text, which is no longer than a canvas."""
     model, seed = request.getfixturevalue(name), 4
     room = {"max_new_tokens": 2 * model.network.config.canvas_length}
-    lines = re.sub(r"[^\r\n]+", lambda _: "[^\\r\\n]+", text)
-    written = model.generate(f"Correct it.\n\n{text}", mode="ar", regex=lines, seed=seed, **room)
+    body = text.rstrip("\n")
+    lines = re.sub(r"[^\r\n]+", lambda _: "[^\\r\\n]+", body)
+    written = model.generate(f"Correct it.\n\n{body}", mode="ar", regex=lines, seed=seed, **room)
     edited = model.edit(text, "Correct it.", strength=0.5, verify="always", seed=seed)
-    assert edited.text == written.text
+    assert edited.text == written.text + text[len(body) :]
+
+
+def test_an_edit_ends_where_the_text_does(nano):
+    """With its last line break, which the encoder would not write of itself."""
+    for breaks in ("", "\n", "\r\n", "\n\n"):
+        assert nano.edit(f"I has a dog.{breaks}", "Correct the grammar.", seed=0).text == f"I have a dog.{breaks}"
 
 
 def test_an_edit_is_checked_as_the_checkpoint_asks(nano):

@@ -238,7 +238,11 @@ def _edit_all(
 
 
 def _rewrite_all(context: PlanContext, text: str, instruction: str, strength: float) -> Plan[tuple[str, list[Result]]]:
-    """Canvas by canvas. Only the last may end the answer, and may run on to one canvas more; it alone is checked."""
+    """Canvas by canvas. Only the last may end the answer, and may run on to one canvas more; it alone is checked.
+
+    Line breaks at the end are set down again: models end their answers without, and write on where they may not.
+    """
+    text, breaks = (body := text.rstrip("\r\n")), text[len(body) :]
     source, written, results = context.tokens.encode(text), list[int](), list[Result]()
     width = context.canvas_length
     while len(source) >= width:
@@ -257,7 +261,7 @@ def _rewrite_all(context: PlanContext, text: str, instruction: str, strength: fl
         (result,) = yield [context.request(prompt, 0, form, start=start, max_new_tokens=2 * width, config=config)]
         results.append(result)
         written += [token for token in result.tokens if token not in context.config.eos_token_ids]
-    return context.tokens.bytes_of(written).decode("utf-8"), results
+    return context.tokens.bytes_of(written).decode("utf-8") + breaks, results
 
 
 def _consumed(context: PlanContext, source: list[int], count: int, output: list[int]) -> int:
