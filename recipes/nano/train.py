@@ -230,7 +230,7 @@ def _also(options: argparse.Namespace, model: Model, tokenizer: Any) -> Also | N
             set_routers(model, met, Met.joined([talked, solved]), old, options.seed)
         losses.append(Apart(met, solved, old, options.seed))
     if options.held:
-        before = load_model(options.before or options.init, torch.float32)
+        before = load_model(options.before or options.init, torch.float32).to(model.device)
         decoding = decoding_rules(config, tokenizer, options.recipe)
         losses.append(Held(before, sudokus(tokenizer, config, dirs), decoding, options.held, options.seed))
     if options.texts:
