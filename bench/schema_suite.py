@@ -90,7 +90,7 @@ class Workers:
         stays = False
         try:
             send(connection, schema)
-            outcome, stays = receive(connection)
+            outcome, stays, _ = receive(connection)
         except (EOFError, ConnectionError):
             return "stopped", "its limits of time or memory"
         finally:

@@ -39,7 +39,7 @@ from diffusiongemma.loading import Loading, network_of
 from diffusiongemma.media import MediaSettings
 from diffusiongemma.model.cache import KVCache, SequenceCache
 from diffusiongemma.model.model import Model
-from diffusiongemma.options import HOLE, STRENGTH, VERIFY, DecodingOptions, by_name, check_arguments
+from diffusiongemma.options import HOLE, STRENGTH, DecodingOptions, by_name, check_arguments
 from diffusiongemma.prompts import check_prompt, is_batch, options_of
 from diffusiongemma.request_options import RequestOptions
 from diffusiongemma.signatures import AnswerOptions, BatchOptions, GenerateOptions, StreamOptions
@@ -453,8 +453,7 @@ class DiffusionGemma:
 
     def _plan_context(self, options: DecodingOptions, checks: bool = False) -> PlanContext:
         config = plan_config(self.generation, {**options}, checks)
-        verify = options.get("verify", self.generation.verify) if checks else VERIFY[0]
-        return PlanContext(self._text_tokens, self.network.config, config, verify)
+        return PlanContext(self._text_tokens, self.network.config, config)
 
     def _run(self, plan: Plan[T]) -> T:
         # All requests of one turn of a plan in one batch: candidates are compared, so they had better run together.

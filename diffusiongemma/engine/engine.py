@@ -3,6 +3,7 @@ denoises every open canvas once."""
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -19,6 +20,7 @@ from diffusiongemma.engine.generation import Generation
 from diffusiongemma.engine.memory import cache_bytes, room
 from diffusiongemma.engine.prefixes import Prefixes
 from diffusiongemma.engine.request import Request
+from diffusiongemma.engine.turns import count_waiting, taking_part
 from diffusiongemma.errors import InputError
 from diffusiongemma.events import Event, Finished, Result
 from diffusiongemma.model.model import Model
@@ -28,7 +30,7 @@ T = TypeVar("T")  # what comes of it
 
 
 class Engine:
-    """Runs up to `max_batch` requests at a time; the others wait in order.
+    """Runs up to `max_batch` requests at a time; the others wait in order. Some may sit out steps (`turns`).
 
     Requests do not see each other: every one has its own cache, random numbers, rules and step count. `budget` bounds
     the bytes of their caches together with those of `prefixes`. With `isolate`, a request in which something breaks
@@ -50,6 +52,7 @@ class Engine:
         self.adapted: Mapping[str, Model] = {}  # by adapter, over the same weights; replaced as a whole
         self.waiting: deque[Request] = deque()
         self.running: list[Generation] = []
+        self.at_work: list[Generation] = []  # of the running ones, those that take part in this step
         self.failed: dict[int, Exception] = {}
 
     def submit(self, request: Request) -> None:
@@ -83,8 +86,10 @@ class Engine:
     @torch.no_grad()
     def step(self) -> list[Event]:
         self._admit()
+        began, self.at_work = time.perf_counter(), taking_part(self.running)
         events = [*self._encode(), *self._read(), *self._denoise()]
         self.running = [g for g in self.running if not g.output.finished]
+        count_waiting(self.running, self.at_work, time.perf_counter() - began)
         return events
 
     def run(self, requests: Iterable[Request]) -> Iterator[Event]:
@@ -141,6 +146,7 @@ class Engine:
             raise error
         self.failed |= {request.id: error for request in requests}
         self.running = [g for g in self.running if g.request.id not in self.failed]
+        self.at_work = [g for g in self.at_work if g.request.id not in self.failed]
 
     def _encode(self) -> Iterator[Event]:
         """One chunk of each prompt, committed canvas or token that waits to be encoded."""
@@ -183,7 +189,7 @@ class Engine:
 
     def _waiting_for(self, kind: type[W]) -> list[tuple[Generation, W]]:
         """The requests that go on with this kind of work, each with its own."""
-        work = [(generation, generation.work()) for generation in self.running]
+        work = [(generation, generation.work()) for generation in self.at_work]
         return [(generation, one) for generation, one in work if isinstance(one, kind)]
 
     def _outcomes(

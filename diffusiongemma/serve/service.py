@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from diffusiongemma.api import DiffusionGemma
 from diffusiongemma.control.compiling import CompileElsewhere, CompileJob, Outcome, compiling_elsewhere
+from diffusiongemma.engine.turns import TIMES
 from diffusiongemma.errors import UserError
 from diffusiongemma.serve.adapters import ServedAdapters
 from diffusiongemma.serve.driver import Driver, EventStream
@@ -63,9 +64,10 @@ class Service:
     async def _answer(self, dialect: Dialect[Body], body: Body, request_id: str) -> BaseModel | Response:
         self.traces.check_room()
         field_of = dialect.field_of(body)
-        job = await self.prepare(field_of, dialect.job, body, self)
+        job, compiled_in = await self._prepared(field_of, partial(dialect.job, body, self))
         self._log_prompt(job, request_id)
-        job = replace(job, adapter=self.adapters.of(getattr(body, "model", None)))
+        requests = [replace(request, defers=TIMES * compiled_in) for request in job.requests]
+        job = replace(job, requests=requests, adapter=self.adapters.of(getattr(body, "model", None)))
         driver = Driver(self, job, field_of, request_id)
         if job.stream:
             return EventStream(driver)
@@ -83,19 +85,24 @@ class Service:
         A user's mistake is answered with 400 and the field that `field_of` gives for its option. The caller is
         cancelled when the client goes.
         """
+        return (await self._prepared(field_of, partial(work, *arguments)))[0]
+
+    async def _prepared(self, field_of: FieldOf, work: Callable[[], T]) -> tuple[T, float]:
+        """The same, with the seconds of processor time that constraints took to compile."""
         self.worker.check_alive()
         if self._preparing >= self.settings.max_requests + self.settings.max_queue:
             raise too_busy(f"{self._preparing} requests are being prepared: try again soon")
         self._preparing += 1
         try:
-            return await self._with_constraints(partial(work, *arguments))
+            return await self._with_constraints(work)
         except UserError as error:
             raise refused(error, field_of) from error
         finally:
             self._preparing -= 1
 
-    async def _with_constraints(self, work: Callable[[], T]) -> T:
+    async def _with_constraints(self, work: Callable[[], T]) -> tuple[T, float]:
         outcomes: dict[CompileJob, Outcome] = {}
+        compiled_in = 0.0
 
         def prepared() -> T:
             with compiling_elsewhere(outcomes):
@@ -103,9 +110,10 @@ class Service:
 
         while True:
             try:
-                return await asyncio.get_running_loop().run_in_executor(self._pool, prepared)
+                return await asyncio.get_running_loop().run_in_executor(self._pool, prepared), compiled_in
             except CompileElsewhere as needed:
-                outcomes[needed.job] = await self._compiler.outcome(needed.job)
+                outcomes[needed.job], seconds = await self._compiler.outcome(needed.job)
+                compiled_in += seconds
 
     def _log_prompt(self, job: Job, request_id: str) -> None:
         if self.settings.log_prompts and job.requests:

@@ -48,8 +48,8 @@ def job(model, structure):
 
 def test_the_outcome_is_that_of_compiling_here(model, compiler):
     wanted = job(model, Structure(json_schema=json.dumps(PERSON), banned_words=("x",)))
-    found, here = asyncio.run(compiler.outcome(wanted)), wanted.run()
-    assert isinstance(found, Constraint)
+    (found, seconds), here = asyncio.run(compiler.outcome(wanted)), wanted.run()
+    assert isinstance(found, Constraint) and 0 < seconds < 10
     for part in ("automaton", "bundles"):
         ours, theirs = vars(getattr(here, part)), vars(getattr(found, part))
         for name in (name for name, value in ours.items() if isinstance(value, np.ndarray)):
@@ -57,14 +57,14 @@ def test_the_outcome_is_that_of_compiling_here(model, compiler):
 
 
 def test_a_mistake_comes_back_as_it_is(model, compiler):
-    error = asyncio.run(compiler.outcome(job(model, Structure(regex="("))))
+    error, _ = asyncio.run(compiler.outcome(job(model, Structure(regex="("))))
     assert (
         isinstance(error, InputError) and error.option == "regex" and str(error).startswith("regex is '(': it is not")
     )
 
 
 def test_what_takes_long_is_refused_and_named(model, compiler):
-    outcome = asyncio.run(compiler.outcome(job(model, LONG)))
+    outcome, _ = asyncio.run(compiler.outcome(job(model, LONG)))
     assert isinstance(outcome, InputError)
     assert outcome.option == "regex" and "{4000}" in outcome.message
 
@@ -199,7 +199,9 @@ def worker():
 
     def answer(job):
         compiling_process.send(ours, job)
-        return compiling_process.receive(ours)
+        outcome, stays, seconds = compiling_process.receive(ours)
+        assert seconds >= 0
+        return outcome, stays
 
     yield answer
     ours.close()
@@ -240,7 +242,7 @@ def test_small_jobs_share_a_process_and_a_stopped_one_is_replaced(model, compile
     monkeypatch.setattr(compiling._Running, "_begins_in", lambda self, pid: (pids.append(pid), begins(self, pid))[1])
     structures = [Structure(regex="a{1}"), Structure(regex="a{2}"), LONG, Structure(regex="a{3}")]
     outcomes = [asyncio.run(compiler.outcome(job(model, structure))) for structure in structures]
-    assert [isinstance(outcome, Constraint) for outcome in outcomes] == [True, True, False, True]
+    assert [isinstance(outcome, Constraint) for outcome, _ in outcomes] == [True, True, False, True]
     first, second, long, after = pids
     assert first == second == long != after
     assert not _runs(long) and _runs(after)

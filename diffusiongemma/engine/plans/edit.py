@@ -257,8 +257,7 @@ def _rewrite_all(context: PlanContext, text: str, instruction: str, strength: fl
     if source:
         start = Start((*source, *context.tail(width - len(source), chat=True)), strength)
         prompt, form = _prompt(context, text, instruction, written), _same_lines(context, source)
-        config = context.config.with_options(verify=context.verify)
-        (result,) = yield [context.request(prompt, 0, form, start=start, max_new_tokens=2 * width, config=config)]
+        (result,) = yield [context.request(prompt, 0, form, checks=True, start=start, max_new_tokens=2 * width)]
         results.append(result)
         written += [token for token in result.tokens if token not in context.config.eos_token_ids]
     return context.tokens.bytes_of(written).decode("utf-8") + breaks, results

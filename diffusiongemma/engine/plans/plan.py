@@ -37,13 +37,11 @@ def drive(plan: Plan[T], results_of: Any) -> T:
 
 @dataclass(frozen=True)
 class PlanContext:
-    """A model's tokens, shape and decoding rules: all that a plan knows of it. `verify` is for canvases that end an
-    answer, which the encoder can check; `config` has it check none."""
+    """A model's tokens, shape and decoding rules: all that a plan knows of it."""
 
     tokens: TextTokens
     model: ModelConfig
     config: Decoding
-    verify: str = VERIFY[0]
 
     @property
     def canvas_length(self) -> int:
@@ -66,8 +64,13 @@ class PlanContext:
         first = turn if chat and turn in ends else fill
         return [first, *[fill] * (count - 1)] if count else []
 
-    def request(self, prompt: Prompt, id: int, constraint: Constraint | None = None, **fields: Any) -> Request:
-        config = fields.pop("config", self.config).with_options(max_new_tokens=fields.pop("max_new_tokens"))
+    def request(
+        self, prompt: Prompt, id: int, constraint: Constraint | None = None, *, checks: bool = False, **fields: Any
+    ) -> Request:
+        """With `checks` the encoder checks its canvases as the rules say; what stands between other text it cannot."""
+        config: Decoding = fields.pop("config", self.config)
+        verify = config.verify if checks else VERIFY[0]
+        config = config.with_options(max_new_tokens=fields.pop("max_new_tokens"), verify=verify)
         return checked(Request(prompt, config, id=id, **fields), self.model, lambda: constraint)
 
 
@@ -82,8 +85,8 @@ def plan_config(config: Decoding, options: dict[str, Any], checks: bool = False)
         raise InputError("infilling and editing work on a canvas: leave it at diffusion", option="mode")
     if options.get("early_steps"):
         raise InputError("early text does not go with infilling and editing: leave it at 0", option="early_steps")
-    verify = options.get("verify", VERIFY[0])
+    verify = options.get("verify", config.verify if checks else VERIFY[0])
     check({"verify": verify})
     if verify != VERIFY[0] and not checks:
         raise InputError("the encoder cannot check what stands between other text: leave it at never", option="verify")
-    return config.with_options(**{**options, "mode": "diffusion", "early_steps": 0, "verify": VERIFY[0]})
+    return config.with_options(**{**options, "mode": "diffusion", "early_steps": 0, "verify": verify})

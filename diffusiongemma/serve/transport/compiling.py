@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -44,15 +45,17 @@ class Compiler:
         self._process: _CompilingProcess | None = None
         self._jobs: set[_Running] = set()
 
-    async def outcome(self, job: CompileJob) -> Outcome:
-        """The constraint, or the `InputError` that says why there is none. Cancelled, it stops the job."""
+    async def outcome(self, job: CompileJob) -> tuple[Outcome, float]:
+        """The constraint, or the `InputError` that says why there is none, and the seconds of processor time that it
+        took. Cancelled, it stops the job."""
         if len(self._jobs) >= MOST_WAITING:
             raise too_busy(f"{len(self._jobs)} constraints are being compiled: try again soon")
         running = _Running(job)
         self._jobs.add(running)
         try:
             work = running.outcome if FORKS else running.outcome_here
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work, self._worker)
+            outcome = await asyncio.get_running_loop().run_in_executor(self._threads, work, self._worker)
+            return outcome, running.seconds
         finally:
             self._jobs.discard(running)
             running.stop()
@@ -159,14 +162,14 @@ class _Worker:
         except OSError:
             return False
 
-    def outcome(self, job: CompileJob) -> Any:
-        """What it makes of the job."""
+    def outcome(self, job: CompileJob) -> tuple[Any, float]:
+        """What it makes of the job, and in how many seconds of processor time."""
         self.stays = False
         self.connection.settimeout(MOST_SECONDS)
         send(self.connection, replace(job, vocabulary=Vocabulary(())))
-        outcome, self.stays = receive(self.connection)
+        outcome, self.stays, seconds = receive(self.connection)
         self.connection.settimeout(None)
-        return outcome
+        return outcome, seconds
 
 
 class _Workers(Protocol):
@@ -177,7 +180,7 @@ class _Running:
     """One job on its way: it may be stopped from another thread."""
 
     def __init__(self, job: CompileJob) -> None:
-        self.job, self._stopped, self._pid = job, False, 0
+        self.job, self.seconds, self._stopped, self._pid = job, 0.0, False, 0
         self._lock = threading.Lock()
 
     def outcome(self, workers: _Workers) -> Outcome:
@@ -187,7 +190,7 @@ class _Running:
             try:
                 if not self._begins_in(worker.pid()):
                     return self._unwanted()
-                outcome = worker.outcome(self.job)
+                outcome, self.seconds = worker.outcome(self.job)
             except (EOFError, ConnectionError, TimeoutError):
                 outcome = self.job.too_large(LIMITS)
             finally:
@@ -214,10 +217,13 @@ class _Running:
         self.stop()
 
     def outcome_here(self, _: _Workers) -> Outcome:
+        began = time.thread_time()
         try:
             return self.job.run()
         except InputError as error:
             return error
+        finally:
+            self.seconds = time.thread_time() - began
 
     def stop(self) -> None:
         with self._lock:

@@ -2,9 +2,10 @@
 
 It holds the vocabulary ready and forks workers, which do one job after another, so a job can be stopped at any time.
 On the socket FD come the vocabulary, then the sockets of workers. On its own socket a worker says its process id, then
-reads what to compile and writes the outcome and whether it takes another job; without an outcome it was stopped at its
-limits. A worker ends with the first job that left memory behind. One that has worked writes to pages of its own: half
-of what a small schema took in a process forked for it were first writes to shared ones.
+reads what to compile and writes the outcome, whether it takes another job and the processor time that this one took;
+without an outcome it was stopped at its limits. A worker ends with the first job that left memory behind. One that has
+worked writes to pages of its own: half of what a small schema took in a process forked for it were first writes to
+shared ones.
 
 A job has a thread of its own, which is made nice when it takes long: an engine on two cores waits at every product for
 both of its threads, so beside somebody of its own rank it takes twice as long.
@@ -115,7 +116,7 @@ def work(connection: socket.socket, run: Callable[[Any], Any]) -> None:
             if isinstance(job.outcome, MemoryError):
                 return
             stays = not (job.is_nice and FOR_GOOD) and _address_space() - began_with <= MOST_LEFT
-            send(connection, (job.outcome, stays))
+            send(connection, (job.outcome, stays, time.process_time() - began))
             del job
             gc.collect()
 
