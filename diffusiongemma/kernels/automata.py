@@ -16,7 +16,7 @@ import numpy as np
 
 from diffusiongemma.kernels.build import automata_library
 
-VERSION = 4
+VERSION = 5
 DONE, TOO_MANY_ALTERNATIVES, TOO_MANY_STATES, TOO_DEEP, NO_MEMORY = range(5)  # `Outcome` of csrc/automata/nfa.h
 CHARS, SEQUENCE, EITHER, REPEAT, EMBEDDED = range(5)  # `Kind` there
 
@@ -124,28 +124,58 @@ class _Rows(ctypes.Structure):
     _fields_ = [("first", c_void_p), ("origin", c_void_p), ("target", c_void_p)]
 
 
+TRIE = ("first_child", "symbol", "low", "middle", "high", "below")  # columns of a `TokenTrie`
 RowArrays = tuple[np.ndarray, np.ndarray, np.ndarray]  # int64, int32, int32, see `control/tokens/moves.py`
 
 
-def following(
-    rows: RowArrays, moves: np.ndarray, columns: np.ndarray, table: np.ndarray, key: np.ndarray
-) -> tuple[RowArrays, np.ndarray]:
-    """Some of the moves, each followed by a symbol of a column of the table; of each the sum over its entries of
-    (target + 2) * key[origin], modulo 2^64."""
-    room = int((rows[0][moves + 1] - rows[0][moves]).sum())
-    first, sums = np.empty(len(moves) + 1, np.int64), np.empty(len(moves), np.uint64)
-    origin, target = np.empty(room + 1, np.int32), np.empty(room + 1, np.int32)
-    inputs = [np.ascontiguousarray(a, np.int64) for a in (moves, columns)]
-    table = np.ascontiguousarray(table, np.int32)
-    _loaded().automata_following(
-        byref(_described(rows)),
-        *map(_address, inputs),
-        c_int64(len(moves)),
-        _address(table),
-        c_int64(table.shape[1]),
-        *map(_address, (key, first, origin, target, sums)),
-    )
-    return (first, origin[: first[-1]], target[: first[-1]]), sums
+class _Trie(ctypes.Structure):
+    """`Trie` of csrc/automata/moves.h."""
+
+    _fields_ = [(name, c_void_p) for name in TRIE]
+
+
+class _Columns(ctypes.Structure):
+    """`Columns` there."""
+
+    _fields_ = [("count", c_int64), ("start", c_void_p), ("column", c_void_p)]
+
+
+def moves_of_strings(
+    trie: Any,
+    starts: np.ndarray,
+    columns: np.ndarray,
+    table: np.ndarray,
+    idle: np.ndarray,
+    origins: np.ndarray,
+    most: int,
+) -> tuple[RowArrays, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The distinct moves of the strings of a `TokenTrie`, whose symbols from starts [n] on stand for columns [n] of the
+    table [S, width], with `idle` [S] as of `Walk`; then stretches of tokens and their moves: low, high and move, int64.
+
+    Raises `TooMany` beyond `most` entries, `MemoryError`.
+    """
+    described = _Trie(*(_checked(getattr(trie, name), np.uint64 if name == "below" else np.int64) for name in TRIE))
+    starts, columns = (np.ascontiguousarray(a, np.int64) for a in (starts, columns))
+    intervals = _Columns(len(starts), starts.ctypes.data, columns.ctypes.data)
+    table, origins = (np.ascontiguousarray(a, np.int32) for a in (table, origins))
+    idle, made, sizes = np.ascontiguousarray(idle, np.uint64), c_void_p(), (c_int64 * 3)()
+    arrays = _address(table), c_int64(table.shape[1]), _address(idle), _address(origins), c_int64(len(origins))
+    outcome = _loaded().automata_moves(byref(described), byref(intervals), *arrays, c_int64(most), byref(made), sizes)
+    if outcome == NO_MEMORY:
+        raise MemoryError
+    if outcome == TOO_MANY_STATES:
+        raise TooMany(alternatives=False)
+    rows, entries, stretches = sizes
+    first, origin, target = np.empty(rows + 1, np.int64), np.empty(entries, np.int32), np.empty(entries, np.int32)
+    low, high, move = (np.empty(stretches, np.int64) for _ in range(3))
+    copied: list[np.ndarray] = [first, origin, target, low, high, move]
+    _loaded().automata_moves_copy(made, *map(_address, copied))
+    return (first, origin, target), (low, high, move)
+
+
+def _checked(array: np.ndarray, dtype: type) -> int:
+    assert array.dtype == dtype and array.flags.c_contiguous
+    return array.ctypes.data
 
 
 def same_rows(rows: RowArrays, chosen: np.ndarray, others: RowArrays) -> bool:

@@ -89,7 +89,7 @@ def compile_tokens(dfa: ByteDfa, vocabulary: Vocabulary, end_ids: Collection[int
     table = np.full((dfa.num_states, distinct.count + 1), DEAD, np.int32)  # the last: bytes that nothing matches
     table[distinct.origin, distinct.row] = distinct.target
     columns = byte_class % table.shape[1]
-    walk = Walk(vocabulary.trie, table, columns.__getitem__, dfa.characters)
+    walk = Walk(vocabulary.trie, table, np.arange(256), columns, dfa.characters)
     return _compiled(walk, dfa.accepting, np.arange(dfa.num_states), len(vocabulary), end_ids)[0]
 
 
@@ -102,12 +102,8 @@ def compile_whole_characters(
     end there; it must accept no more (see `coarse`). With it come its states' numbers [states] in the result, or -1.
     """
     table = np.pad(dfa.next, ((0, 0), (0, 1)), constant_values=DEAD)  # the last column: characters that nothing matches
-
-    def columns(symbols: np.ndarray) -> np.ndarray:
-        interval = np.searchsorted(dfa.alphabet.starts, symbols, side="right") - 1
-        return dfa.alphabet.atoms[interval] % table.shape[1]
-
-    walk = Walk(vocabulary.trie_of_characters, table, columns, dfa)
+    columns = dfa.alphabet.atoms % table.shape[1]
+    walk = Walk(vocabulary.trie_of_characters, table, dfa.alphabet.starts, columns, dfa)
     return _compiled(walk, dfa.accepting, landing, len(vocabulary), end_ids)
 
 

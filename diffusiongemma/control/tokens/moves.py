@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,8 +24,13 @@ class Walk:
 
     trie: TokenTrie
     table: np.ndarray  # [S, columns] the state after a symbol of each column
-    columns: Callable[[np.ndarray], np.ndarray]  # those of symbols
+    starts: np.ndarray  # [n] symbols: from each of them on another column stands for them,
+    column: np.ndarray  # [n] this one
     characters: CharDfa | None  # the same over characters: its states come first, others are inside characters
+
+    def columns(self, symbols: np.ndarray) -> np.ndarray:
+        found: np.ndarray = self.column[np.searchsorted(self.starts, symbols, side="right") - 1]
+        return found
 
     @cached_property
     def idle(self) -> np.ndarray:
@@ -150,6 +154,17 @@ def moves_of_tokens(walk: Walk, origins: np.ndarray) -> tuple[Rows, Stretches]:
     The move of a trie node is its parent's followed by one symbol. However large the vocabulary, few moves differ, so
     each is computed once, and nodes below which nothing changes it are passed over with all their tokens.
     """
+    if not automata.available():
+        return _by_twin(walk, origins)
+    known = walk.trie, walk.starts, walk.column, walk.table, walk.idle
+    try:
+        rows, stretches = automata.moves_of_strings(*known, origins, MOST_LEADING)
+    except automata.TooMany as error:
+        raise TooLarge(TELLS_APART) from error
+    return Rows(*rows), Stretches(*stretches)
+
+
+def _by_twin(walk: Walk, origins: np.ndarray) -> tuple[Rows, Stretches]:
     trie, width = walk.trie, walk.table.shape[1]
     moves = MoveTable(len(origins), walk.idle)
     moves.add(Rows.of(np.zeros(len(origins), np.int64), np.arange(len(origins)), origins, 1))  # of the empty string
@@ -227,10 +242,6 @@ class MoveTable:
         entries = np.cumsum(self.rows.sizes[moves])
         parts = np.searchsorted(entries, np.arange(AT_ONCE, entries[-1] if len(entries) else 0, AT_ONCE))
         for part in np.split(np.arange(len(moves)), parts):
-            if automata.available():
-                arrays, sums = automata.following(self.rows.arrays, moves[part], columns[part], table, self._key)
-                numbers.append(self._added(Rows(*arrays), sums))
-                continue
             rows = self.rows.chosen(moves[part])
             numbers.append(self.add(rows.leading_to(table[rows.target, columns[part][rows.row]])))
         return np.concatenate(numbers)
@@ -241,11 +252,6 @@ class MoveTable:
         if len(leads):
             parts = (moves.target.astype(np.uint64) + np.uint64(2)) * self._key[moves.origin]
             sums[leads] = np.add.reduceat(parts, moves.first[leads])
-        return self._added(moves, sums)
-
-    def _added(self, moves: Rows, sums: np.ndarray) -> np.ndarray:
-        """The same, with the sum of each that it is found by."""
-        leads = np.flatnonzero(moves.sizes)
         numbers, before = np.full(moves.count, DEAD), self.count
         if not len(leads):
             return numbers

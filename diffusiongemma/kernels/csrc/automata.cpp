@@ -5,10 +5,11 @@
 
 #include "automata/edges.h"
 #include "automata/minimal.h"
+#include "automata/moves.h"
 
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 
-EXPORTED int automata_version() { return 4; }
+EXPORTED int automata_version() { return 5; }
 
 template <class Work>
 static int guarded(Table **out, Work work) {
@@ -45,25 +46,6 @@ EXPORTED int automata_minimal(const int32_t *next, const uint8_t *accepting, int
     made = minimal(given);
     return DONE;
   });
-}
-
-// Some of the moves, each followed by a symbol of a column of the table [states, width] -> where they begin [count + 1],
-// their entries, and the sum of (target + 2) * key[origin] of each. There is room for as many entries as they had.
-EXPORTED void automata_following(const Rows *rows, const int64_t *moves, const int64_t *columns, int64_t count,
-                                 const int32_t *table, int64_t width, const uint64_t *key, int64_t *first,
-                                 int32_t *origin, int32_t *target, uint64_t *sums) {
-  int64_t entries = 0;
-  first[0] = 0;
-  for (int64_t i = 0; i < count; i++) {
-    uint64_t sum = 0;
-    for (int64_t e = rows->first[moves[i]]; e < rows->first[moves[i] + 1]; e++) {
-      const int32_t to = table[rows->target[e] * width + columns[i]], from = rows->origin[e];
-      origin[entries] = from, target[entries] = to;
-      entries += to >= 0;
-      sum += to >= 0 ? (uint64_t)(to + 2) * key[from] : 0;
-    }
-    first[i + 1] = entries, sums[i] = sum;
-  }
 }
 
 // Whether row chosen[i] is `others` row i, for all that chosen[i] is not -1 of.
@@ -125,6 +107,32 @@ EXPORTED void automata_bundled_copy(Bundled *b, int32_t *source, int32_t *target
     first[i + 1] = first[i] + (b->labels.end(i) - b->labels.begin(i));
   }
   delete b;
+}
+
+// The distinct moves of the strings of a trie; `sizes` of moves, their entries and stretches.
+EXPORTED int automata_moves(const Trie *trie, const Columns *columns, const int32_t *table, int64_t width,
+                            const uint64_t *idle, const int32_t *origins, int64_t count, int64_t most, Moves **out,
+                            int64_t *sizes) {
+  Outcome outcome = DONE;
+  const int failed = outcome_of([&] {
+    auto made = std::make_unique<Moves>();
+    outcome = MoveWalk(*trie, *columns, table, width, idle, most, *made).run(origins, count);
+    if (outcome != DONE) return;
+    sizes[0] = made->count(), sizes[1] = (int64_t)made->origin.size(), sizes[2] = (int64_t)made->low.size();
+    *out = made.release();
+  });
+  return failed ? failed : outcome;
+}
+
+EXPORTED void automata_moves_copy(Moves *m, int64_t *first, int32_t *origin, int32_t *target, int64_t *low,
+                                  int64_t *high, int64_t *move) {
+  std::copy(m->first.begin(), m->first.end(), first);
+  std::copy(m->origin.begin(), m->origin.end(), origin);
+  std::copy(m->target.begin(), m->target.end(), target);
+  std::copy(m->low.begin(), m->low.end(), low);
+  std::copy(m->high.begin(), m->high.end(), high);
+  std::copy(m->move.begin(), m->move.end(), move);
+  delete m;
 }
 
 EXPORTED int64_t automata_states(const Table *t) { return t->states(); }
