@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from diffusiongemma.errors import UserError
-from recipes.nano import apart, first_words, glyphs, marks, mean, refit, sight, tokenizer, tower, train
+from recipes.nano import apart, by_source, first_words, glyphs, marks, mean, refit, sight, tokenizer, tower, train
 
 STAGES = {
     "tokenizer": tokenizer,
@@ -19,6 +19,7 @@ STAGES = {
     "marks": marks,
     "pictures": sight,
     "first-words": first_words,
+    "by-source": by_source,
 }
 
 

@@ -9,14 +9,17 @@ import argparse
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffusiongemma.options import STRENGTH
 from recipes.nano.sources.phrasing import PROBES
 from recipes.nano.writer.filters import loops
 
+KINDS = ("opening", "repair", "extraction")
+MODES = ("diffusion", "ar")
 ONE_WORD = re.compile(r"[A-Za-z0-9'-]+[.!]?")  # enough of an answer where a word is asked for
 
 # What an answer must name, by the question; alternatives apart by bars, several demands in a list.
@@ -119,15 +122,20 @@ def _parsed(answer: str) -> Any:
         return None
 
 
-def measure(generate: Callable[[str, int], tuple[str, bool]], seeds: int) -> list[Verdict]:
-    """Every probe under several seeds; `generate` takes prompt and seed, gives the text and whether it ended."""
-    return [judged(probe, *generate(asked(probe), seed)) for seed in range(seeds) for probe in read_probes()]
+def measure(
+    answer: Callable[[dict[str, Any], int], tuple[str, bool]], seeds: int, kinds: Collection[str] = KINDS
+) -> list[Verdict]:
+    """Every probe of these kinds under several seeds; `answer` takes probe and seed, gives the text and whether it
+    ended."""
+    probes = [probe for probe in read_probes() if probe["kind"] in kinds]
+    return [judged(probe, *answer(probe, seed)) for seed in range(seeds) for probe in probes]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="nano, or a directory")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--mode", default="diffusion", choices=("diffusion", "ar"))
+    parser.add_argument("--mode", default="diffusion", choices=(*MODES, "edit"), help="edit: mistakes alone, by `edit`")
+    parser.add_argument("--strength", type=float, default=STRENGTH, help="of edits")
     parser.add_argument("--quiet", action="store_true", help="only the figures, not the answers of the first seed")
 
 
@@ -136,11 +144,16 @@ def run(options: argparse.Namespace) -> None:
 
     model = dg.load(options.model)
 
-    def generate(prompt: str, seed: int) -> tuple[str, bool]:
-        result = model.generate(prompt, seed=seed, mode=options.mode)
+    def generated(probe: dict[str, Any], seed: int) -> tuple[str, bool]:
+        result = model.generate(asked(probe), seed=seed, mode=options.mode)
         return result.text, result.finish_reason == "stop"
 
-    verdicts = measure(generate, options.seeds)
+    def edited(probe: dict[str, Any], seed: int) -> tuple[str, bool]:
+        result = model.edit(probe["text"], probe["instruction"], strength=options.strength, seed=seed)
+        return result.text, all(part.finish_reason == "stop" for part in result.results)
+
+    edits = options.mode == "edit"
+    verdicts = measure(edited if edits else generated, options.seeds, ("repair",) if edits else KINDS)
     if not options.quiet:
         for verdict in verdicts[: len(verdicts) // options.seeds]:
             print(f"{'right' if verdict.right else 'WRONG'}  {verdict.prompt!r} -> {verdict.answer!r}")

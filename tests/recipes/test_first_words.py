@@ -36,7 +36,7 @@ def test_the_rubric(prompt: str, right: str, wrong: str):
 
 def test_probes_are_put_and_judged():
     answers = {asked(p): p["right"] if p["kind"] == "repair" else json.dumps(p["right"]) for p in read_probes()}
-    verdicts = measure(lambda prompt, seed: (answers[prompt], seed == 0), seeds=2)
+    verdicts = measure(lambda probe, seed: (answers[asked(probe)], seed == 0), seeds=2)
     assert all(v.right for v in verdicts if v.kind != "opening") and len(verdicts) == 2 * len(read_probes())
     assert {v.ended for v in verdicts if v.kind == "repair"} == {True, False}
     probe = next(p for p in read_probes() if p["kind"] == "extraction")

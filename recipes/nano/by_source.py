@@ -1,0 +1,90 @@
+"""`python -m recipes.nano by-source MODEL --limit 40`: what a model has learnt of each source of a recipe.
+
+Held-out questions of every source (`everyday`), apart from sudokus. Right is the answer itself, of small talk any of an
+intent's, of JSON the same object. Where many answers would do (lists, poems) it counts one, so figures are of use
+beside those of other weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffusiongemma.tasks import Example
+from recipes.nano.everyday import TAUGHT, Make, Materials
+from recipes.nano.mixtures import DataDirs
+from recipes.nano.sources import declining, talk
+
+BATCH = 25
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="nano, or a directory")
+    parser.add_argument("--recipe", choices=TAUGHT, default="whole")
+    parser.add_argument("--limit", type=int, default=40, help="questions of each source")
+    parser.add_argument("--mode", default="ar", choices=("diffusion", "ar"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--show", type=int, default=0, metavar="N", help="print so many wrong answers of each")
+    parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="where seed puzzles are kept")
+    parser.add_argument("--corpora", type=Path, default=Path("runs/corpora"), help="where texts are fetched to")
+    parser.add_argument("--written", type=Path, default=Path("runs/written"), help="what `recipes.nano.writer` wrote")
+
+
+def run(options: argparse.Namespace) -> None:
+    import diffusiongemma as dg
+
+    model = dg.load(options.model)
+    materials = Materials.read(DataDirs(options.cache, options.corpora, options.written))
+    for name, make in held_out(options.recipe, materials):
+        rng = np.random.default_rng(options.seed)
+        examples = [make(rng) for _ in range(options.limit)]
+        results = model.generate([e.prompt for e in examples], max_batch=BATCH, mode=options.mode, seed=options.seed)
+        answers = [result.text for result in results]
+        wrong = [(e, a) for e, a in zip(examples, answers, strict=True) if not is_right(e, a)]
+        share = 1 - len(wrong) / len(examples)
+        print(f"{name:<32} {share:4.0%} of {len(examples)}", flush=True)
+        for example, answer in wrong[: options.show]:
+            print(f"    {example.prompt!r}\n    -> {answer!r}\n    not {example.answer!r}")
+
+
+def held_out(recipe: str, materials: Materials) -> Iterator[tuple[str, Make]]:
+    """(name, generator of its test half) of each source."""
+    short, longer = TAUGHT[recipe]
+    for make, _ in (*short(materials), *longer(materials)):
+        yield _name(make), _of_test(make)
+
+
+def _name(make: Make) -> str:
+    if make.func is declining.generate_beyond:
+        return f"declined: {_name(make.keywords['make'])}"
+    source = make.func.__module__.rsplit(".", 1)[-1]
+    return source if make.func.__name__ == "generate" else f"{source}, {make.func.__name__.removeprefix('generate_')}"
+
+
+def _of_test(make: Make) -> Make:
+    if make.func is declining.generate_beyond:
+        return partial(make, make=_of_test(make.keywords["make"]))
+    return partial(make, split="test")
+
+
+def is_right(example: Example, answer: str) -> bool:
+    """Whether it is the answer, or one of the same kind."""
+    said = answer.strip()
+    if "intent" in example.meta:
+        return said in talk.INTENTS[example.meta["intent"]].answers
+    if "record" in example.meta:
+        return bool(_object(said) == example.meta["record"])
+    return said == example.answer.strip()
+
+
+def _object(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
