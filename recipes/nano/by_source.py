@@ -1,15 +1,16 @@
 """`python -m recipes.nano by-source MODEL --limit 40`: what a model has learnt of each source of a recipe.
 
 Held-out questions of every source (`everyday`), apart from sudokus. Right is the answer itself, of small talk any of an
-intent's, of JSON the same object. Where many answers would do (lists, poems) it counts one, so figures are of use
-beside those of other weights.
+intent's, of JSON the same object, of lists any of so many that fit. Of poems, stories and the like it counts one
+answer alone, so figures are of use beside those of other weights.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,21 @@ def is_right(example: Example, answer: str) -> bool:
         return said in talk.INTENTS[example.meta["intent"]].answers
     if "record" in example.meta:
         return bool(_object(said) == example.meta["record"])
+    if "right" in example.meta:
+        return _names(said, example.meta["right"], example.meta["number"])
     return said == example.answer.strip()
+
+
+def _names(said: str, right: Sequence[str], number: int) -> bool:
+    """Whether it lists so many of the right ones, in a sentence or in lines."""
+    wanted = {_bare(name) for name in right}
+    named = [_bare(part) for part in re.split(r",|\n|\band\b", said.rstrip("."))]
+    return len(set(named)) == len(named) == number and wanted >= {*named}
+
+
+def _bare(name: str) -> str:
+    """Without number or article."""
+    return re.sub(r"^(?:\d+\. |- )?(?:(?:an?|the) )?", "", name.strip().lower())
 
 
 def _object(text: str) -> Any:

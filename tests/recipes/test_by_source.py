@@ -44,6 +44,11 @@ def test_small_talk_may_be_answered_in_several_ways_and_json_in_any_spelling():
     assert is_right(example, intent.answers[1] + "\n") and not is_right(example, "o")
     record = Example("Extract", '{"a":1}', {"record": {"a": 1}})
     assert is_right(record, '{ "a": 1 }') and not is_right(record, '{"a": 2}') and not is_right(record, "a")
+    listed = Example("Name two", "Cat and dog.", {"right": ["cat", "dog", "the Nile"], "number": 2})
+    for said in ("Dog and cat.", "cat\nNile", "1. dog\n2. the Nile", "A dog, the Nile."):
+        assert is_right(listed, said), said
+    for said in ("Dog and dog.", "cat", "dog, cat and the Nile", "Dog and table."):
+        assert not is_right(listed, said), said
     assert is_right(Example("x", "yes"), "yes ") and not is_right(Example("x", "yes"), "no")
 
 
