@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from diffusiongemma.errors import InputError
 from diffusiongemma.tasks import Example
 from recipes.nano.everyday import TAUGHT, Make, Materials
 from recipes.nano.mixtures import DataDirs
@@ -38,8 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    """Raises `InputError` for a limit below 1."""
     import diffusiongemma as dg
 
+    if options.limit < 1:
+        raise InputError("give a number of at least 1", option="--limit", got=options.limit)
     model = dg.load(options.model)
     materials = Materials.read(DataDirs(options.cache, options.corpora, options.written))
     for name, make in held_out(options.recipe, materials):

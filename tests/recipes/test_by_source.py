@@ -57,5 +57,7 @@ def test_the_command_prints_a_line_for_each(materials, monkeypatch, capsys, tiny
 
     monkeypatch.setattr(by_source.Materials, "read", lambda dirs: materials)
     main(["by-source", str(tiny_directory), "--limit", "1", "--show", "1", "--recipe", "whole"])
+    with pytest.raises(SystemExit, match="--limit is 0: give a number of at least 1"):
+        main(["by-source", "nano", "--limit", "0"])
     printed = capsys.readouterr().out
     assert printed.count("% of 1\n") == len(list(held_out("whole", materials))) and "declined: lists" in printed
