@@ -198,7 +198,7 @@ def test_what_becomes_of_a_picture_depends_on_what_was_taught(
         view = open_view(page, "Sudoku")
         before = board(view)
         dropped(page, picture(), "image/png")
-        view.get_by_role("status").filter(has_text=re.compile(words)).wait_for()
+        view.get_by_role("status").filter(has_text=re.compile(words)).wait_for(timeout=90_000)
         assert (board(view) == before) == (skills == ["sudoku"])
         page.close()
 
