@@ -160,10 +160,8 @@ def moves_of_strings(
     table, origins = (np.ascontiguousarray(a, np.int32) for a in (table, origins))
     idle, made, sizes = np.ascontiguousarray(idle, np.uint64), c_void_p(), (c_int64 * 3)()
     arrays = _address(table), c_int64(table.shape[1]), _address(idle), _address(origins), c_int64(len(origins))
-    outcome = _loaded().automata_moves(byref(described), byref(intervals), *arrays, c_int64(most), byref(made), sizes)
-    if outcome == NO_MEMORY:
-        raise MemoryError
-    if outcome == TOO_MANY_STATES:
+    described_by = byref(described), byref(intervals)
+    if _work(_loaded().automata_moves, *described_by, *arrays, c_int64(most), byref(made), sizes) == TOO_MANY_STATES:
         raise TooMany(alternatives=False)
     rows, entries, stretches = sizes
     first, origin, target = np.empty(rows + 1, np.int64), np.empty(entries, np.int32), np.empty(entries, np.int32)
@@ -227,9 +225,12 @@ def bundled(source: np.ndarray, label: np.ndarray, target: np.ndarray) -> tuple[
     return tuple(found)
 
 
-def _work(function: Callable[..., int], *arguments: Any) -> None:
-    if function(*arguments) == NO_MEMORY:
+def _work(function: Callable[..., int], *arguments: Any) -> int:
+    """The outcome, where memory sufficed."""
+    outcome = function(*arguments)
+    if outcome == NO_MEMORY:
         raise MemoryError
+    return outcome
 
 
 def _described(rows: RowArrays) -> _Rows:

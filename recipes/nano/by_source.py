@@ -8,18 +8,17 @@ answer alone, so figures are of use beside those of other weights.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from diffusiongemma.errors import InputError
 from diffusiongemma.tasks import Example
 from recipes.nano.everyday import TAUGHT, Make, Materials
+from recipes.nano.first_words import parsed
 from recipes.nano.mixtures import DataDirs
 from recipes.nano.sources import declining, talk
 
@@ -33,7 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", default="ar", choices=("diffusion", "ar"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--show", type=int, default=0, metavar="N", help="print so many wrong answers of each")
-    parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="where seed puzzles are kept")
     parser.add_argument("--corpora", type=Path, default=Path("runs/corpora"), help="where texts are fetched to")
     parser.add_argument("--written", type=Path, default=Path("runs/written"), help="what `recipes.nano.writer` wrote")
 
@@ -45,7 +43,7 @@ def run(options: argparse.Namespace) -> None:
     if options.limit < 1:
         raise InputError("give a number of at least 1", option="--limit", got=options.limit)
     model = dg.load(options.model)
-    materials = Materials.read(DataDirs(options.cache, options.corpora, options.written))
+    materials = Materials.read(DataDirs(corpora=options.corpora, written=options.written))
     for name, make in held_out(options.recipe, materials):
         rng = np.random.default_rng(options.seed)
         examples = [make(rng) for _ in range(options.limit)]
@@ -84,7 +82,7 @@ def is_right(example: Example, answer: str) -> bool:
     if "intent" in example.meta:
         return said in talk.INTENTS[example.meta["intent"]].answers
     if "record" in example.meta:
-        return bool(_object(said) == example.meta["record"])
+        return bool(parsed(said) == example.meta["record"])
     if "right" in example.meta:
         return _names(said, example.meta["right"], example.meta["number"])
     return said == example.answer.strip()
@@ -100,10 +98,3 @@ def _names(said: str, right: Sequence[str], number: int) -> bool:
 def _bare(name: str) -> str:
     """Without number or article."""
     return re.sub(r"^(?:\d+\. |- )?(?:(?:an?|the) )?", "", name.strip().lower())
-
-
-def _object(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None

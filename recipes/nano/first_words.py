@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffusiongemma.errors import InputError
 from diffusiongemma.options import STRENGTH
 from recipes.nano.sources.phrasing import PROBES
 from recipes.nano.writer.filters import loops
 
 KINDS = ("opening", "repair", "extraction")
-MODES = ("diffusion", "ar")
 ONE_WORD = re.compile(r"[A-Za-z0-9'-]+[.!]?")  # enough of an answer where a word is asked for
 
 # What an answer must name, by the question; alternatives apart by bars, several demands in a list.
@@ -111,11 +111,12 @@ def judged(probe: dict[str, Any], answer: str, ended: bool) -> Verdict:
     elif probe["kind"] == "repair":
         right = answer.strip() == probe["right"].strip()
     else:
-        right = _parsed(answer) == probe["right"]
+        right = parsed(answer) == probe["right"]
     return Verdict(probe["kind"], asked(probe), answer, right, ended and not loops(answer))
 
 
-def _parsed(answer: str) -> Any:
+def parsed(answer: str) -> Any:
+    """What JSON says, None of what is none."""
     try:
         return json.loads(answer)
     except ValueError:
@@ -134,14 +135,19 @@ def measure(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="nano, or a directory")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--mode", default="diffusion", choices=(*MODES, "edit"), help="edit: mistakes alone, by `edit`")
-    parser.add_argument("--strength", type=float, default=STRENGTH, help="of edits")
+    parser.add_argument("--mode", default="diffusion", choices=("diffusion", "ar", "edit"), help="edit: mistakes")
+    parser.add_argument("--strength", type=float, help=f"of edits; default {STRENGTH}")
     parser.add_argument("--quiet", action="store_true", help="only the figures, not the answers of the first seed")
 
 
 def run(options: argparse.Namespace) -> None:
+    """Raises `InputError` for a strength without edits."""
     import diffusiongemma as dg
 
+    edits = options.mode == "edit"
+    if options.strength is not None and not edits:
+        raise InputError("--strength goes with --mode edit: leave it out, or give both")
+    strength = STRENGTH if options.strength is None else options.strength
     model = dg.load(options.model)
 
     def generated(probe: dict[str, Any], seed: int) -> tuple[str, bool]:
@@ -149,10 +155,9 @@ def run(options: argparse.Namespace) -> None:
         return result.text, result.finish_reason == "stop"
 
     def edited(probe: dict[str, Any], seed: int) -> tuple[str, bool]:
-        result = model.edit(probe["text"], probe["instruction"], strength=options.strength, seed=seed)
+        result = model.edit(probe["text"], probe["instruction"], strength=strength, seed=seed)
         return result.text, all(part.finish_reason == "stop" for part in result.results)
 
-    edits = options.mode == "edit"
     verdicts = measure(edited if edits else generated, options.seeds, ("repair",) if edits else KINDS)
     if not options.quiet:
         for verdict in verdicts[: len(verdicts) // options.seeds]:

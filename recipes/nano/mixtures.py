@@ -44,7 +44,7 @@ class DataDirs:
     """Where things made once are kept (`cache`), where packages of text are fetched to (`corpora`), and where the
     texts are that `recipes.nano.writer` wrote (`written`)."""
 
-    cache: Path
+    cache: Path = Path("runs/cache")
     corpora: Path = Path("runs/corpora")
     written: Path = Path("runs/written")
 

@@ -31,7 +31,7 @@ def test_every_source_has_a_name_and_questions_of_its_own(recipe: str, materials
     short, longer = TAUGHT[recipe]
     trained = [make for make, _ in (*short(materials), *longer(materials))]
     found = list(held_out(recipe, materials))
-    assert len(found) == len(trained) and all(name and " " not in name.split(", ")[0][:1] for name, _ in found)
+    assert len({name for name, _ in found}) == len(found) == len(trained)
     for (name, make), before in zip(found, trained, strict=True):
         asked = {make(np.random.default_rng(i)).prompt for i in range(3)}
         taught = {before(np.random.default_rng(i)).prompt for i in range(3)}
