@@ -35,6 +35,7 @@ from diffusiongemma.diffusion.denoise import Canvas, denoise_step
 from diffusiongemma.diffusion.noise import Noise
 from diffusiongemma.diffusion.readout import ReadOptions, read
 from diffusiongemma.errors import UserError
+from diffusiongemma.kernels.native import rows_alone
 from diffusiongemma.model.cache import SequenceCache
 from diffusiongemma.model.model import Model
 from diffusiongemma.weights.locate import choose_device
@@ -72,9 +73,9 @@ def token_of(model: Model, rows: list[SequenceCache]) -> Work:
     @torch.no_grad()
     def work() -> list[int]:
         hidden = model.encode_rows(rows, model.backbone.embed(ids).split(1))
-        tokens: list[int] = read(
-            model.backbone, hidden, ones, ones / 2, ones > 0, ReadOptions(want_soft=False)
-        ).sampled.tolist()
+        with rows_alone():
+            read_now = read(model.backbone, hidden, ones, ones / 2, ones > 0, ReadOptions(want_soft=False))
+        tokens: list[int] = read_now.sampled.tolist()
         for row in rows:
             row.forget(1)
         return tokens

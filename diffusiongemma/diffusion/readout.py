@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from diffusiongemma.kernels.native import kernels_for_rows_alone, read_in_place, rows_alone
 from diffusiongemma.kernels.rows import filled
 
 CHUNK_ELEMENTS = 1 << 24  # logits held at a time: 64 MiB in float32, ...
@@ -96,24 +97,33 @@ class Unread:
 
 def read_each(head: Head, unread: Sequence[Unread], want_soft: bool = True) -> list[Prediction]:
     """A prediction for each. Those of the model's own distribution are read in one pass over the vocabulary."""
-    device = unread[0].hidden.device
     parts: dict[int, Prediction] = {}
     for i, one in enumerate(unread):
         if one.reader is not OWN:
-            parts[i] = one.reader(head, one.hidden, one.temperature, one.uniforms.to(device), one.greedy)
+            with rows_alone(len(one.hidden) == 1):
+                uniforms = one.uniforms.to(one.hidden.device)
+                parts[i] = one.reader(head, one.hidden, one.temperature, uniforms, one.greedy)
     own = [i for i in range(len(unread)) if i not in parts]
-    if own:
-        widths = [len(unread[i].hidden) for i in own]
-        packed = read(
-            head,
-            torch.cat([unread[i].hidden for i in own]),
-            _spread([unread[i].temperature for i in own], widths, torch.float32).to(device),
-            torch.cat([unread[i].uniforms for i in own]).to(device),
-            _spread([unread[i].greedy for i in own], widths, torch.bool).to(device),
-            ReadOptions(top=max(unread[i].top for i in own), want_soft=want_soft),
-        )
-        parts |= dict(zip(own, packed.split(widths), strict=True))
+    apart = head.eight_bits and kernels_for_rows_alone() is not None
+    for alone in (True, False):
+        mine = [i for i in own if (apart and len(unread[i].hidden) == 1) == alone]
+        if mine:
+            with rows_alone(alone):
+                parts |= dict(zip(mine, _read_together(head, [unread[i] for i in mine], want_soft), strict=True))
     return [parts[i] for i in range(len(unread))]
+
+
+def _read_together(head: Head, unread: list[Unread], want_soft: bool) -> list[Prediction]:
+    device, widths = unread[0].hidden.device, [len(one.hidden) for one in unread]
+    packed = read(
+        head,
+        torch.cat([one.hidden for one in unread]),
+        _spread([one.temperature for one in unread], widths, torch.float32).to(device),
+        torch.cat([one.uniforms for one in unread]).to(device),
+        _spread([one.greedy for one in unread], widths, torch.bool).to(device),
+        ReadOptions(top=max(one.top for one in unread), want_soft=want_soft),
+    )
+    return packed.split(widths)
 
 
 def _spread(values: list[float], widths: list[int], dtype: torch.dtype) -> Tensor:
@@ -199,8 +209,6 @@ def _read_by_kernel(
     options: ReadOptions,
 ) -> Prediction:
     """The same by two passes over the logits in place of a dozen."""
-    from diffusiongemma.kernels.native import read_in_place
-
     argmax, sampled, entropy, logprob, sampled_logprob = read_in_place(logits, temperature, uniforms, greedy)
     shares = logits if head.eight_bits else filled(logits)
     soft = head.soft_embedding(shares)[: len(hidden)] if options.want_soft else hidden[:, :0]
@@ -212,8 +220,6 @@ def probabilities_of(head: Head, scores: Tensor) -> Tensor:
     """Those of scores [n, V], which are lost; by the kernel that reads the head's logits, if one does."""
     if not head.read_by_kernel:
         return scores.softmax(-1)
-    from diffusiongemma.kernels.native import read_in_place
-
     ones = scores.new_ones(len(scores))
     read_in_place(scores, ones, ones / 2, ones > 0)
     return scores

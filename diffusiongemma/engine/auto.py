@@ -12,6 +12,7 @@ from diffusiongemma.diffusion.decoding import Decoding
 from diffusiongemma.diffusion.denoise import Canvas, denoise_step
 from diffusiongemma.diffusion.noise import Noise
 from diffusiongemma.events import Result
+from diffusiongemma.kernels.native import rows_alone
 from diffusiongemma.model.model import Model
 
 # Steps a canvas takes until the model's own runs say better: the mean of the published tasks is about 13 (tech
@@ -69,7 +70,8 @@ class Auto:
             self.step_seconds = _median_seconds(lambda: denoise_step(model, [canvas]), model)
             embedding = model.backbone.embed(torch.ones(1, dtype=torch.long, device=model.device))
             token = lambda: model.backbone.logits(model.encode_rows([row], [embedding]))  # noqa: E731
-            self.token_seconds = _median_seconds(token, model)
+            with rows_alone():
+                self.token_seconds = _median_seconds(token, model)
         return self.step_seconds, self.token_seconds
 
 

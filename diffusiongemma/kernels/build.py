@@ -21,7 +21,7 @@ AUTOMATA = "automata"  # its library needs neither torch nor OpenMP, nor any ins
 AVX2 = ("-mavx2", "-mfma", "-mf16c")
 AVX512 = (*AVX2, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni")
 INTEL: dict[str, tuple[str, ...]] = {
-    "amx": (*AVX512, "-mamx-tile", "-mamx-int8"),
+    "amx": (*AVX512, "-mavx512bf16", "-mavx512vbmi", "-mamx-tile", "-mamx-bf16"),
     "avx512": AVX512,
     "avx2": AVX2,
 }

@@ -2,7 +2,8 @@
 torch many passes.
 
 A row's result depends on that row alone, bit for bit, whatever the number of rows and threads, and the sets of
-instructions agree to the last bit (`csrc/multiply.h`).
+instructions agree to the last bit (`csrc/multiply.h`) but for AMX's, which rounds activations and decoded weights to
+bfloat16 (`csrc/tiles.h`). As it is slow at a row alone, such rows are left to AVX-512 (`rows_alone`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import ctypes
 import os
 import platform
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ctypes import c_float, c_int, c_int32, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
@@ -20,11 +24,11 @@ from torch import Tensor
 
 from diffusiongemma.kernels.build import INSTRUCTION_SETS, OF_MACHINES, library
 
-VERSION = 11
+VERSION = 12
 VARIABLE = "DIFFUSIONGEMMA_KERNELS"  # one of INSTRUCTION_SETS, or "none"
 AVX512 = {"avx512f", "avx512bw", "avx512vl", "avx512_vnni"}
 NEEDS: dict[str, set[str]] = {
-    "amx": {*AVX512, "amx_tile", "amx_int8"},
+    "amx": {*AVX512, "avx512_bf16", "avx512vbmi", "amx_tile", "amx_bf16"},
     "avx512": AVX512,
     "avx2": {"avx2", "fma", "f16c"},
     "dotprod": {"asimd", "asimddp"},
@@ -60,6 +64,32 @@ def kernels() -> tuple[ctypes.CDLL | None, str]:
             return found, name
         reasons.append(f"{name}: {found}")
     return None, "; ".join(reasons)
+
+
+_here = threading.local()  # `alone`: whether this thread multiplies rows that come one by one
+
+
+def kernels_for_rows_alone() -> ctypes.CDLL | None:
+    """The library that multiplies rows that come one by one, if that is another one than `kernels`'."""
+    return _avx512() if kernels()[1] == "amx" else None
+
+
+@cache
+def _avx512() -> ctypes.CDLL | None:
+    found = _load("avx512")
+    return found if isinstance(found, ctypes.CDLL) else None
+
+
+@contextmanager
+def rows_alone(alone: bool = True) -> Iterator[None]:
+    """Meanwhile each row that this thread multiplies is all that is read of its sequence: a token, not a canvas or a
+    prompt. Which it is must not depend on other sequences, as two libraries may round a row differently."""
+    before = getattr(_here, "alone", False)
+    _here.alone = alone
+    try:
+        yield
+    finally:
+        _here.alone = before
 
 
 class _Reading(ctypes.Structure):
@@ -161,9 +191,10 @@ def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def loaded_library() -> ctypes.CDLL:
+    """The library for what this thread is at (`rows_alone`)."""
     library, reason = kernels()
     assert library is not None, reason
-    return library
+    return (getattr(_here, "alone", False) and kernels_for_rows_alone()) or library
 
 
 def address(tensor: Tensor) -> c_void_p:

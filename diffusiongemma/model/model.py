@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.errors import InputError
+from diffusiongemma.kernels.native import kernels_for_rows_alone, rows_alone
 from diffusiongemma.kernels.rows import MULTIPLE, filled
 from diffusiongemma.model.attention import Denoise, Encode
 from diffusiongemma.model.backbone import Backbone
@@ -37,6 +38,7 @@ class Model(nn.Module):
         self.eight_bit_cache = False
         self.symbols: Tensor | None = None  # ids of the tokens that pictures are read as, of a model taught no others
         self.row_multiple = MULTIPLE  # batches are filled up to one, so that products round alike
+        self.multiplies_packed = False  # some weights are multiplied as they are packed, by the CPU's kernels
         if config.vision_config is not None and make_vision is None:
             from diffusiongemma.model.vision import Vision
 
@@ -108,7 +110,24 @@ class Model(nn.Module):
                     f"the context would have {row.length + width:,} tokens, the model takes "
                     f"{self.config.max_position_embeddings:,}: shorten the prompt"
                 )
-        fast = self.backbone.fast
+        alone = [width == 1 for width in widths] if self.multiplies_packed and kernels_for_rows_alone() else [False]
+        if len(set(alone)) == 1:
+            with rows_alone(alone[0]):
+                return self._encode_together(rows, embeddings, images)
+        found = list(embeddings)
+        for kind in (True, False):
+            own = [i for i, one in enumerate(alone) if one == kind]
+            spans = None if images is None else [images[i] for i in own]
+            with rows_alone(kind):
+                hidden = self._encode_together([rows[i] for i in own], [embeddings[i] for i in own], spans)
+            for i, states in zip(own, hidden.split([widths[i] for i in own]), strict=True):
+                found[i] = states
+        return torch.cat(found)
+
+    def _encode_together(
+        self, rows: Sequence[SequenceCache], embeddings: Sequence[Tensor], images: list[list[Span]] | None
+    ) -> Tensor:
+        widths, fast = [len(x) for x in embeddings], self.backbone.fast
         if fast is not None and set(widths) == {1} and fast.takes(rows):
             return fast.encode_one(rows, embeddings)
         bidirectional = images if self.config.use_bidirectional_attention == "vision" else None

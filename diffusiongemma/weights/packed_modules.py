@@ -115,6 +115,8 @@ def multiply_in_8_bits(model: nn.Module, required: bool = False) -> None:
             if isinstance(module, Router):
                 module.fills_rows = True
     if any(getattr(module, "rounded", None) is not None for module in model.modules()):
+        if isinstance(model, Model):
+            model.multiplies_packed = True
         for module in model.modules():
             if isinstance(module, RMSNorm):
                 module.kernel_dtypes = {torch.bfloat16, torch.float32}

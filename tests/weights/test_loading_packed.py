@@ -24,12 +24,30 @@ def packed():
 
 
 @needs_kernels
-def test_a_packed_model_writes_the_same_alone_and_in_a_batch(packed):
+@pytest.mark.parametrize("mode", ["diffusion", "ar"])
+def test_a_packed_model_writes_the_same_alone_and_in_a_batch(packed, mode):
     assert packed.network.eight_bit_cache
-    together = packed.generate(PROMPTS, **OPTIONS)
+    together = packed.generate(PROMPTS, mode=mode, **OPTIONS)
     for prompt, result in zip(PROMPTS, together, strict=True):
-        alone = packed.generate(prompt, **OPTIONS)
+        alone = packed.generate(prompt, mode=mode, **OPTIONS)
         assert (alone.tokens, alone.text) == (result.tokens, result.text)
+
+
+@needs_kernels
+def test_a_token_is_encoded_the_same_beside_prompts(packed):
+    """Whatever multiplies it: rows that come one by one may have kernels of their own."""
+    model = packed.network
+    prompts = [torch.tensor(packed.prompt(text).ids) for text in ("Hello", "Name three colours.")]
+    token = torch.tensor([40])
+
+    alone = model.encode(prompts[0][None]).rows[0]
+    by_itself = model.encode_rows([alone], [model.backbone.embed(token)])
+    rows = [model.encode(prompts[0][None]).rows[0], model.new_sequence()]
+    together = model.encode_rows(rows, [model.backbone.embed(ids) for ids in (token, prompts[1])])
+    afresh = model.encode_rows([model.new_sequence()], [model.backbone.embed(prompts[1])])
+    assert torch.equal(together[:1], by_itself) and torch.equal(together[1:], afresh)
+    for mine, other in zip(rows[0].layers, alone.layers, strict=True):
+        assert all(map(torch.equal, mine.last(1), other.last(1)))
 
 
 @needs_kernels
@@ -45,7 +63,7 @@ def test_batches_are_filled_up_where_any_product_would_round_otherwise(packed):
 
 @needs_kernels
 def test_rounded_activations_change_little(packed):
-    plain = dg.load("nano", device="cpu", quantize="int4", activations="full")
+    plain = dg.load("nano", device="cpu", quantize="int4", activations="full", kv="int8")
     assert not any(getattr(module, "rounded", None) for module in plain.network.modules())
     tokens, canvas = (torch.tensor([packed.prompt(text).ids]) for text in (PROMPTS[0], "Some other text."))
     ours, theirs = (m.denoise(canvas, m.encode(tokens)) for m in (packed, plain))

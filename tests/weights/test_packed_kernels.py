@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 
 from diffusiongemma.kernels import build, native
 from diffusiongemma.kernels.experts import sorted_expert_mlp
-from diffusiongemma.kernels.native import kernels, read_in_place
+from diffusiongemma.kernels.native import kernels, read_in_place, rows_alone
 from diffusiongemma.weights.packed import Blocks, Packed, Plain, Rows, Stack, fp8, int4, int8
 from diffusiongemma.weights.packed_kernels import (
     Experts,
@@ -36,6 +37,7 @@ def built():
 
 
 HERE = [name for name in build.INSTRUCTION_SETS if native.NEEDS[name] <= native._processor()]
+IN_WHOLE_NUMBERS = [name for name in HERE if name != "amx"]  # which multiplies bfloat16
 
 
 def force(monkeypatch, name: str) -> None:
@@ -53,6 +55,15 @@ def instructions(request, monkeypatch):
     kernels.cache_clear()
 
 
+needs_amx = pytest.mark.skipif("amx" not in HERE, reason="no AMX on this processor")
+
+
+def as_multiplied(weight: Packed) -> torch.Tensor:
+    """In full, and for AMX rounded once."""
+    full = weight.unpack()
+    return full.bfloat16().float() if kernels()[1] == "amx" else full
+
+
 @pytest.mark.parametrize("width", [256, 1280])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_product_is_that_of_the_unpacked_weight(layout, width, instructions):
@@ -65,7 +76,7 @@ def test_a_product_is_that_of_the_unpacked_weight(layout, width, instructions):
     # Whole numbers that 8 bits hold are multiplied without rounding but float32's.
     whole = torch.randint(-127, 128, (5, width)).float()
     whole[:, ::16] = 127
-    expected = whole @ weight.unpack().T
+    expected = whole @ as_multiplied(weight).T
     assert (Product(weight)(whole) - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
@@ -74,7 +85,7 @@ def test_what_rounding_leaves_can_be_multiplied_too(layout, instructions):
     torch.manual_seed(2)
     weight: Packed = LAYOUTS[layout](torch.randn(43, 512))
     x = torch.randn(30, 512) + 20 * torch.randn(512)  # much in common
-    weight_in_full = weight.unpack()
+    weight_in_full = as_multiplied(weight)
     expected, product = x @ weight_in_full.T, Product(weight, fine=True)
     assert (product(x) - expected).norm() < 1e-4 * (x.norm(dim=1) * weight_in_full.norm(dim=1).mean()).norm()
     assert torch.equal(product(x[3:4]), product(x)[3:4])
@@ -99,7 +110,7 @@ def test_all_instructions_round_alike(layout, width, monkeypatch):
     torch.manual_seed(7)
     weight, x = LAYOUTS[layout](torch.randn(43, width)), torch.randn(285, width)
     found = {}
-    for name in HERE:
+    for name in IN_WHOLE_NUMBERS:
         force(monkeypatch, name)
         found[name] = [Product(weight)(x[:rows]) for rows in (1, 3, 12, 17, 24, 285)]
         found[name] += [Product(weight, fine=True)(x[:rows]) for rows in (1, 3)]
@@ -114,7 +125,7 @@ def test_experts_round_alike_with_all_instructions(monkeypatch):
     x, weights = torch.randn(90, 96), torch.rand(90, 2)
     experts = torch.stack([torch.randperm(6)[:2] for _ in x])
     found = []
-    for name in HERE:
+    for name in IN_WHOLE_NUMBERS:
         force(monkeypatch, name)
         found.append(Experts(gate_up, down)(x, weights, experts))
     kernels.cache_clear()
@@ -202,7 +213,52 @@ def test_a_library_that_multiplies_wrongly_is_not_used(monkeypatch):
     assert "wrongly" in str(native._load("plain"))
 
 
-@pytest.mark.skipif("amx" not in HERE, reason="no AMX on this processor")
+@needs_amx
+@pytest.mark.parametrize("layout, width", [*ALIKE, ("int4, groups of 16", 176), ("NVFP4", 48)])
+def test_amx_multiplies_what_is_rounded_to_bfloat16(layout, width, monkeypatch):
+    force(monkeypatch, "amx")
+    torch.manual_seed(11)
+    weight, x = LAYOUTS[layout](torch.randn(43, width)), torch.randn(285, width)
+    expected = x.bfloat16().double() @ weight.unpack().bfloat16().double().T
+    assert (Product(weight)(x) - expected).norm() < 1e-6 * expected.norm()
+    kernels.cache_clear()
+
+
+@needs_amx
+def test_scales_beyond_all_that_are_looked_up(monkeypatch):
+    """Products of codes are looked up under one exponent: of tiny scales nothing is left, of negative ones the sign."""
+    force(monkeypatch, "amx")
+    torch.manual_seed(12)
+    weight = int4(torch.randn(32, 256))
+    by = torch.tensor([1.0, -1.0, 2.0**60, 2.0**-60, 2.0**-110, 0.0]).repeat(43)[:256].view(32, 8)
+    weight = replace(weight, scales=(weight.scales.float() * by).bfloat16())
+    x = torch.randn(20, 256)
+    for group in range(8):
+        alone = torch.zeros_like(x)
+        alone[:, 32 * group : 32 * group + 32] = x[:, 32 * group : 32 * group + 32]
+        expected = alone.bfloat16().double() @ weight.unpack().bfloat16().double().T
+        near = (Product(weight)(alone) - expected).abs() < 1e-6 * expected.abs().amax(0) + 2.0**-90
+        assert near.all()
+    kernels.cache_clear()
+
+
+@needs_amx
+def test_rows_alone_are_left_to_whole_numbers(monkeypatch):
+    torch.manual_seed(13)
+    weight, x = int4(torch.randn(43, 256)), torch.randn(9, 256)
+    gate_up, down = int4(torch.randn(6, 128, 256)), int8(torch.randn(6, 256, 64))
+    shares, chosen = torch.rand(9, 2), torch.stack([torch.randperm(6)[:2] for _ in x])
+    results = lambda: (Product(weight)(x), Experts(gate_up, down)(x, shares, chosen))  # noqa: E731
+    force(monkeypatch, "avx512")
+    whole = results()
+    force(monkeypatch, "amx")
+    with rows_alone():
+        alone = results()
+    assert all(map(torch.equal, alone, whole)) and not torch.equal(results()[0], whole[0])
+    kernels.cache_clear()
+
+
+@needs_amx
 def test_where_the_system_refuses_tiles_other_instructions_are_taken(monkeypatch):
     class Refused(ctypes.CDLL):
         def packed_allowed(self):

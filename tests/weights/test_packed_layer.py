@@ -89,7 +89,8 @@ def test_all_instructions_round_alike(monkeypatch):
         monkeypatch.setenv(native.VARIABLE, name)
         kernels.cache_clear()
         assert kernels()[1] == name
-        layers = [part for layer in model.backbone.layers for rows in (x, x[:1]) for part in passed(layer, rows)]
+        with native.rows_alone():  # AMX, which multiplies bfloat16, leaves these to the others
+            layers = [part for layer in model.backbone.layers for rows in (x, x[:1]) for part in passed(layer, rows)]
         found.append([*layers, *model.backbone.layers[0].router(x), *(attend_one(q, *cache) for cache in caches)])
     monkeypatch.undo()
     kernels.cache_clear()

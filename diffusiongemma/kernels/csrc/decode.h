@@ -12,7 +12,7 @@ constexpr bool HALVES = false;
 
 // What comes next is asked for while tiles are decoded, or while they are multiplied: where that takes no longer than
 // decoding, asking for all of it at once would hold the processor up.
-constexpr bool ASKED_DECODING = HALVES || ONLY_SIGNS;
+constexpr bool ASKED_DECODING = HALVES || SIGNS;
 
 // --- bytes -----------------------------------------------------------------------------------------------------------
 

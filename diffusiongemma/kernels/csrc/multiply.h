@@ -1,10 +1,20 @@
-// Rows of 8-bit activations times one tile, for each instruction set that the file is compiled for (AMX: `tiles.h`).
+// Rows of 8-bit activations times one tile, for each instruction set that the file is compiled for.
 //
 // All of them add in the same order and round alike: sums of a group are whole numbers, then
 //   acc += float(sum - zero · sum of the row's codes) · weight's scale · row's scale, and offset · row's sum.
 #pragma once
 
 #include "decode.h"
+
+// Activations in 8 bits: x ≈ scale · code for each group of inputs. What belongs to groups stands row beside row, as the
+// products read it.
+struct Activations {
+  const int8_t *codes;    // [rows, in]
+  const float *scales;    // [groups, rows]
+  const int32_t *zeros;   // [groups, rows]: sum of the codes times what is left of the weight's zero
+  const float *sums;      // [groups, rows]: sum of the codes times their scale
+  int64_t in, rows;
+};
 
 // Row r of `a` from input k0 on, its first group g0, against a tile: acc [rows][16] is added to. `ahead` is decoded next.
 struct Slice {
@@ -14,19 +24,7 @@ struct Slice {
   Ahead ahead;
 };
 
-#ifdef __AMX_INT8__
-
-#include "tiles.h"
-
-#else
-
 inline bool allowed() { return true; }
-
-// Nothing is to be laid out.
-inline int tile_rows(int) { return 1; }
-struct Tiles {
-  Tiles(int, int) {}
-};
 
 #if defined(__AVX512VNNI__)
 
@@ -228,7 +226,5 @@ inline void multiply_rows(const Shape &shape, Slice s, int rows, const Tile *t, 
     else rows_of_shape<1, OFFSETS>(shape, here, t, at), r += 1;
   }
 }
-
-#endif
 
 #endif

@@ -15,7 +15,7 @@ enum Kind { INT4, UINT8, INT8, FP4, Q4_K, Q5_0, Q6_K, Q8_0, Q5_K };
 enum Float { FLOAT32, BFLOAT16, FLOAT16, FLOAT8 };
 
 constexpr int OUTS = 16;          // outputs of a tile
-#if defined(__AVX512VNNI__) && !defined(__AMX_INT8__)
+#ifdef __AVX512VNNI__
 constexpr int TILES = 2;          // that are multiplied at once
 #else
 constexpr int TILES = 1;
@@ -24,22 +24,12 @@ constexpr int WIDTH = TILES * OUTS;
 constexpr int MOST_GROUP = 32;    // inputs of a group as the products see it, 16 or 32
 constexpr int K_BLOCK = 1024 / TILES;  // inputs decoded at a time: 16 KiB of codes stay in the first cache
 constexpr int ROW_BLOCK = 256;    // rows that one decoded tile serves
-#ifdef __AMX_INT8__
-constexpr int SPARE_ROWS = 16;    // behind the last one, which may be read and computed
-#else
-constexpr int SPARE_ROWS = 0;
-#endif
 
-// Codes are held less their zero, with a sign, where such products are no slower, or there are no others.
-#if defined(__AMX_INT8__) || defined(NEON)
+// Codes are held less their zero, with a sign, where there are no other products.
+#ifdef NEON
 constexpr bool SIGNS = true;
 #else
 constexpr bool SIGNS = false;
-#endif
-#ifdef NEON
-constexpr bool ONLY_SIGNS = true;
-#else
-constexpr bool ONLY_SIGNS = false;
 #endif
 
 // A matrix [out, in]; the field order is `kernels/native.py`'s.
@@ -59,7 +49,7 @@ struct Shape {
   // Whether codes less their zero fit a byte with a sign, which all do but unsigned bytes about another zero than 128.
   bool is_signed() const { return bits < 8 || zero == 128 || !whole_bytes; }
   // What decoding takes off the codes; the sums want for the rest of the zero.
-  int taken_off() const { return !SIGNS ? 0 : is_signed() ? zero : ONLY_SIGNS ? 128 : 0; }
+  int taken_off() const { return !SIGNS ? 0 : is_signed() ? zero : 128; }
   int left_of_zero() const { return zero - taken_off(); }
 };
 
@@ -136,6 +126,14 @@ inline void numbers(const uint8_t *array, int type, int64_t first, int count, fl
       const __m256 eight = type == FLOAT16 ? _mm256_cvtph_ps(halves) : _mm256_castsi256_ps(wide);
       _mm256_storeu_ps(out + i, _mm256_mul_ps(eight, factors));
     }
+  if (type == FLOAT8)  // shifted into the place of halves, whose exponents count from eight more
+    for (; i + 8 <= count; i += 8) {
+      const __m128i wide = _mm_cvtepu8_epi16(_mm_loadl_epi64((const __m128i *)(array + first + i)));
+      const __m128i size = _mm_slli_epi16(_mm_and_si128(wide, _mm_set1_epi16(127)), 7);
+      const __m128i sign = _mm_slli_epi16(_mm_and_si128(wide, _mm_set1_epi16(128)), 8);
+      const __m256 eight = _mm256_mul_ps(_mm256_cvtph_ps(_mm_or_si128(size, sign)), _mm256_set1_ps(256.0f));
+      _mm256_storeu_ps(out + i, _mm256_mul_ps(eight, factors));
+    }
 #elif defined(NEON)
   if (type == BFLOAT16 || type == FLOAT16)
     for (; i + 4 <= count; i += 4) {
@@ -153,18 +151,4 @@ struct Tile {
   alignas(64) uint8_t high[K_BLOCK * OUTS];  // the upper halves, where codes of 8 bits are multiplied by halves
   alignas(64) float scales[K_BLOCK / 16 * OUTS];
   alignas(64) float offsets[K_BLOCK / 16 * OUTS];
-  // Sums of a group on their way out of AMX's tiles. A load waits for stores that are whole pages away from it: not where
-  // a page's scales stand.
-  alignas(4096) uint8_t scales_stand_here[2048];
-  alignas(64) int32_t sums[2][16][OUTS];
-};
-
-// Activations in 8 bits: x ≈ scale · code for each group of inputs. What belongs to groups stands row beside row, as the
-// products read it.
-struct Activations {
-  const int8_t *codes;    // [rows, in]
-  const float *scales;    // [groups, rows]
-  const int32_t *zeros;   // [groups, rows]: sum of the codes times what is left of the weight's zero
-  const float *sums;      // [groups, rows]: sum of the codes times their scale
-  int64_t in, rows;
 };

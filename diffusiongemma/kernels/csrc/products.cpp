@@ -11,7 +11,7 @@
 
 extern "C" {
 
-EXPORT int packed_version() { return 11; }
+EXPORT int packed_version() { return 12; }
 
 // Bytes of `Weight`, to be compared with the caller's.
 EXPORT int packed_weight_size() { return (int)sizeof(Weight); }
