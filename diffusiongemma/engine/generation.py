@@ -27,7 +27,7 @@ class Generation:
 
     def __init__(self, request: Request, model: Model, tokenizer: Any):
         self.request, self.model, self.config = request, model, request.config
-        self.defers, self.sat_out = request.defers, 0  # seconds, and steps of others, see `turns`
+        self.waited, self.sat_out = 0.0, 0  # seconds and, at a stretch, steps of others that it has sat out (`turns`)
         self.sequence = request.cache or model.new_sequence()
         self.holds = Holds.of(request)
         self.output = Output(request, tokenizer, self.sequence.length)

@@ -26,8 +26,8 @@ class Request:
     constraint each is to show a text that matches. `bias` is added to the logits. `chunks` says how what is not cached
     of the prompt is cut for encoding; None cuts it evenly. `branch` leaves the seed's path at a step. `adapter` names
     the one of `Engine.adapted` that it runs on; "" is the model itself. The text ends before the first
-    of `stops`. Of `labels` the probabilities are read from the last step of each canvas. `defers` is for how many
-    seconds others go first (`turns`).
+    of `stops`. Of `labels` the probabilities are read from the last step of each canvas. `compiled_in` is how many
+    seconds of a processor its constraint took to compile, for which others go first a while (`turns`).
 
     Positions of the answer, from 0 across canvases: `pins` (position -> token id) are held to their token, `regions`
     are written under a constraint of their own; `start` is the text to begin with in place of noise.
@@ -51,7 +51,7 @@ class Request:
     stops: tuple[str, ...] = ()
     labels: Labels | None = None
     adapter: str = ""
-    defers: float = 0.0
+    compiled_in: float = 0.0
     id: int = 0
 
     @property

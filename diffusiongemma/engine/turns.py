@@ -18,8 +18,8 @@ TIMES = 4.0  # what it waits at most, of what it has cost
 def taking_part(running: Sequence[Generation]) -> list[Generation]:
     """All that do not defer to others, and of those that do the one that has sat out most, if it is its turn; all where
     all do."""
-    first = [g for g in running if g.defers <= 0]
-    others = sorted((g for g in running if g.defers > 0), key=lambda g: -g.sat_out)
+    first = [g for g in running if not _defers(g)]
+    others = sorted((g for g in running if _defers(g)), key=lambda g: -g.sat_out)
     next_ones = [g for g in others[:1] if g.sat_out >= EVERY - 1]
     return [*first, *next_ones] if first else list(running)
 
@@ -29,4 +29,8 @@ def count_waiting(running: Sequence[Generation], taking_part: Sequence[Generatio
     for generation in running:
         waits = generation not in taking_part
         generation.sat_out = generation.sat_out + 1 if waits else 0
-        generation.defers -= seconds if waits else 0.0
+        generation.waited += seconds if waits else 0.0
+
+
+def _defers(generation: Generation) -> bool:
+    return generation.waited < TIMES * generation.request.compiled_in

@@ -16,7 +16,6 @@ from pydantic import BaseModel
 
 from diffusiongemma.api import DiffusionGemma
 from diffusiongemma.control.compiling import CompileElsewhere, CompileJob, Outcome, compiling_elsewhere
-from diffusiongemma.engine.turns import TIMES
 from diffusiongemma.errors import UserError
 from diffusiongemma.serve.adapters import ServedAdapters
 from diffusiongemma.serve.driver import Driver, EventStream
@@ -66,7 +65,7 @@ class Service:
         field_of = dialect.field_of(body)
         job, compiled_in = await self._prepared(field_of, partial(dialect.job, body, self))
         self._log_prompt(job, request_id)
-        requests = [replace(request, defers=TIMES * compiled_in) for request in job.requests]
+        requests = [replace(request, compiled_in=compiled_in) for request in job.requests]
         job = replace(job, requests=requests, adapter=self.adapters.of(getattr(body, "model", None)))
         driver = Driver(self, job, field_of, request_id)
         if job.stream:
