@@ -32,13 +32,19 @@ inline int64_t row_bytes(const Weight &w) {
 alignas(32) static const uint8_t FP4_CODES[32] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0,
                                                   12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
 
+// How near: into the first cache, or but the second one where tiles that are multiplied fill the first.
+#if defined(__AVX512VNNI__) && !defined(__AMX_BF16__)
+constexpr int NEAREST = 3;
+#else
+constexpr int NEAREST = 2;
+#endif
+
 // The bytes that are decoded next, asked for while others are: of the sixteen rows behind these, the same share.
 struct Ahead {
   const uint8_t *at, *end;
   void fetch(int64_t bytes) {
     for (int i = 0; i < bytes && at < end; i += 64, at += 64) {
-      if (TILES > 1) __builtin_prefetch(at, 0, 3);
-      else __builtin_prefetch(at, 0, 2);
+      __builtin_prefetch(at, 0, NEAREST);
     }
   }
   void fetch_all() { fetch(end - at); }

@@ -115,21 +115,22 @@ inline __m512 levels_of(const Weight &w, const Shape &s) {
   return _mm512_load_ps(levels);
 }
 
-// Inputs of a row by what each of sixteen codes stands for in its group; of the last sixteen the others are anything.
-template <int KIND, int GROUP, bool OFFSETS>
-ALWAYS __m512i by_levels(const uint8_t *row, int64_t k, bool whole, __m512 levels, const float *scales, const float *offsets) {
+// Inputs of a row by what each of sixteen codes stands for in its group; behind the last sixteen there may be anything.
+template <int KIND, int GROUP, bool OFFSETS, bool WHOLE>
+ALWAYS __m512i by_levels(const uint8_t *row, int64_t k, __m512 levels, const float *scales, const float *offsets) {
   const __m512 first = numbers_of<OFFSETS>(levels, scales[0], offsets[0]);
   if (KIND == Q4_K) {  // halves of bytes are 32 inputs apart
     const uint8_t *block = row + k / 256 * 144 + 16 + k % 256 / 64 * 32;
     const __m512i codes = _mm512_cvtepu8_epi16(k % 64 < 32 ? lower(load32(block)) : upper(load32(block)));
     return _mm512_permutexvar_epi16(codes, _mm512_castsi256_si512((__m256i)_mm512_cvtneps_pbh(first)));
   }
-  const __m512i codes = halves_of_bytes(whole ? sixteen_bytes(row + k / 2) : eight_bytes(row + k / 2));
+  const __m512i codes = halves_of_bytes(WHOLE ? sixteen_bytes(row + k / 2) : eight_bytes(row + k / 2));
   if (GROUP == 32) return _mm512_permutexvar_epi16(codes, two_halves(first, first));
   const __m512i of_second = _mm512_set_epi64(0x0010001000100010, 0, 0x0010001000100010, 0, 0x0010001000100010, 0,
                                              0x0010001000100010, 0);
   const __m512i places = _mm512_ternarylogic_epi32(codes, _mm512_set1_epi16(15), of_second, 0xea);  // a & b | c
-  return _mm512_permutexvar_epi16(places, two_halves(first, numbers_of<OFFSETS>(levels, scales[1], offsets[1])));
+  const __m512 second = WHOLE ? numbers_of<OFFSETS>(levels, scales[1], offsets[1]) : first;  // no scale stands there
+  return _mm512_permutexvar_epi16(places, two_halves(first, second));
 }
 
 // The same where codes have more bits: less their zero, the sixteen of half `i`.
@@ -138,7 +139,7 @@ ALWAYS __m512i codes_of_16(__m256i bytes, int i, int zero) {
   return _mm512_sub_epi32(_mm512_cvtepu8_epi32(half), _mm512_set1_epi32(zero));
 }
 
-template <int KIND, int GROUP, bool OFFSETS>
+template <int KIND, int GROUP, bool OFFSETS, bool WHOLE>
 ALWAYS __m512i by_codes(const Weight &w, const uint8_t *row, int64_t k, int zero, const float *scales, const float *offsets) {
   constexpr bool SIGNED_BYTES = KIND == INT8 || KIND == Q8_0;  // about nought, as all that are made are
   const uint8_t *at = KIND == Q8_0 ? row + k / 32 * 34 + 2 : row + k;
@@ -150,7 +151,7 @@ ALWAYS __m512i by_codes(const Weight &w, const uint8_t *row, int64_t k, int zero
     __m512i codes;
     if (SIGNED_BYTES && zero == 128) codes = _mm512_cvtepi8_epi32(sixteen_bytes(at + (left > 16 ? 16 * i : 0)));
     else codes = codes_of_16(vector_of_32(known, row, k, left), i, zero);
-    const int g = GROUP == 16 ? i : 0;
+    const int g = GROUP == 16 && WHOLE ? i : 0;
     halves[i] = numbers_of<OFFSETS>(_mm512_cvtepi32_ps(codes), scales[g], offsets[g]);
   }
   return two_halves(halves[0], halves[1]);
@@ -167,8 +168,8 @@ ALWAYS void compute_step(const Weight &w, const Shape &s, const uint8_t *const *
   for (int r = 0; r < WIDTH; r++) {
     const float *scales = sides.scales[r] + g, *offsets = sides.offsets[r] + g;
     __m512i pairs;
-    if (IN_HALVES || KIND == Q4_K) pairs = by_levels<KIND, GROUP, OFFSETS>(rows[r], k, WHOLE, levels, scales, offsets);
-    else pairs = by_codes<KIND, GROUP, OFFSETS>(w, rows[r], k, s.zero, scales, offsets);
+    if (IN_HALVES || KIND == Q4_K) pairs = by_levels<KIND, GROUP, OFFSETS, WHOLE>(rows[r], k, levels, scales, offsets);
+    else pairs = by_codes<KIND, GROUP, OFFSETS, WHOLE>(w, rows[r], k, s.zero, scales, offsets);
     _mm512_store_si512(to + r * STEP, WHOLE ? pairs : _mm512_maskz_mov_epi32(HERE, pairs));
   }
 }
