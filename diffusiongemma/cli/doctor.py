@@ -155,9 +155,11 @@ def _load() -> float:
 
 def _kernels() -> Check:
     """Those for weights in few bits, which the package's build compiles where there is a compiler."""
-    from diffusiongemma.kernels.native import kernels
+    from diffusiongemma.kernels.native import kernels, kernels_for_rows_alone
 
     library, found = kernels()
+    if kernels_for_rows_alone() is not None:
+        found += ", and avx512 for a token at a time"
     advice = f"weights in few bits and steps under constraints are slow: {BUILD}"
     return Check("kernels", library is not None, found, advice, needed=False)
 
