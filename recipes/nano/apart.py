@@ -39,7 +39,7 @@ from recipes.nano.sources import boards
 
 TOGETHER = 32  # canvases decoded at a time
 SHARE = 0.1  # of a canvas's positions at a step that are kept; of a prompt's all are
-GROUPS = 5  # of texts of like length
+GROUPS, FEWEST = 5, 8  # of texts of like length, and of texts in each
 PER_EXPERT = ("router.proj.weight", "router.per_expert_scale", "experts.gate_up_proj", "experts.down_proj")
 FITTED = 200  # steps, at most, that set a router
 MOST_GIVENS = 60
@@ -198,7 +198,7 @@ class Texts:
 
     def __call__(self, model: Model, step: int) -> Tensor:
         rng = np.random.default_rng((self.seed, step, 1 + rank()))
-        groups = least_padded(self.source(rng, self.count, step), GROUPS)
+        groups = least_padded(self.source(rng, self.count, step), min(GROUPS, -(-self.count // FEWEST)))
         batches = [collate(group, self.config, rng).to(model.device) for group in groups]
         tokens = [int(batch.supervised[:, 1:].sum()) for batch in batches]
         losses = [encoder_loss(model, batch) * n for batch, n in zip(batches, tokens, strict=True)]
