@@ -61,6 +61,11 @@ class Met:
         some = torch.randint(self.bars.shape[1], (count,), generator=generator)
         return Met(self.inputs[:, some].to(device).float(), self.bars[:, some].to(device).float())
 
+    def of_old(self, model: Model, old: int) -> Met:
+        """Those for which no expert from number `old` on is chosen in any layer."""
+        kept = ~torch.stack(list(_chosen(self, model, old))).any(0)
+        return Met(self.inputs[:, kept], self.bars[:, kept])
+
     def save(self, path: Path) -> None:
         np.savez(path, inputs=self.inputs.view(torch.int16).numpy(), bars=self.bars.numpy())
 
@@ -183,10 +188,13 @@ def nearest_kind(inputs: Tensor, count: int, generator: torch.Generator, rounds:
 
 def shares_chosen(met: Met, model: Model, old: int) -> list[float]:
     """Of each layer, the share of what was met for which a new expert is chosen."""
-    scores = (
-        x.float() @ router.proj.weight[old:].detach().T for x, router in zip(met.inputs, routers(model), strict=True)
-    )
-    return [float((s.amax(1) >= bar).float().mean()) for s, bar in zip(scores, met.bars, strict=True)]
+    return [float(chosen.float().mean()) for chosen in _chosen(met, model, old)]
+
+
+def _chosen(met: Met, model: Model, old: int) -> Iterator[Tensor]:
+    """Of each layer, whether a new expert is chosen for what was met [n]."""
+    for x, router, bar in zip(met.inputs, routers(model), met.bars, strict=True):
+        yield (x.float() @ router.proj.weight[old:].detach().T).amax(1) >= bar
 
 
 class Texts:
@@ -312,6 +320,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="nano", help="which one; default nano")
     parser.add_argument("--sudokus", type=int, default=512, help="that it reads and solves")
     parser.add_argument("--canvases", type=int, default=256, help="of other answers, that it decodes")
+    left_out = "leave out what experts from number N on are chosen for already: those that are to learn further"
+    parser.add_argument("--new-from", type=int, default=0, metavar="N", help=left_out)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="where seed puzzles are kept")
 
@@ -332,4 +342,5 @@ def run(options: argparse.Namespace) -> None:
             prompts = [example.prompt for example in source(rng, min(TOGETHER, count - made), 0)]
             parts.append(met_by(model, prompts, decoding, rng, prompts_too=source is boards))
             print(f"{made + len(prompts)} of {count} canvases", flush=True)
-    Met.joined(parts).save(options.out)
+    met = Met.joined(parts)
+    (met.of_old(model, options.new_from) if options.new_from else met).save(options.out)

@@ -42,7 +42,7 @@ from diffusiongemma.weights.saving import save_model
 from recipes.nano.apart import Apart, Met, Texts, met_reading, set_routers, sudokus, train_new_experts
 from recipes.nano.everyday import EVERYDAY, TAUGHT, apart_texts
 from recipes.nano.grow import grown, with_experts
-from recipes.nano.held import SLOWER, Held, train_all_but
+from recipes.nano.held import Held, train_all_but
 from recipes.nano.mixtures import RECIPES as SKILLS
 from recipes.nano.mixtures import DataDirs
 from recipes.nano.pages import Pages
@@ -55,20 +55,7 @@ TO_BE_SET = 400  # texts that set the routers of new experts
 NANO = ASSETS / "nano"
 SIDE_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "preprocessor_config.json")
 # What a run goes on with.
-SETTINGS = (
-    "recipe",
-    "batch",
-    "init",
-    "experts",
-    "new_from",
-    "met",
-    "held",
-    "before",
-    "texts",
-    "pages",
-    "shared_rate",
-    "turns",
-)
+SETTINGS = ("recipe", "batch", "init", "experts", "new_from", "met", "held", "before", "texts", "pages")
 # The smallest vision tower that transformers builds; without one it would add 167M random parameters.
 VISION = {
     "model_type": "gemma4_vision", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
@@ -126,11 +113,11 @@ def new_model(
     grow: bool = False,
     experts: int = 0,
     new_from: int = 0,
-    held: float = 0.0,
+    held: bool = False,
 ) -> Model:
     """Float32 weights, random or those of `init`, made wider with `grow`; the vision tower is not trained. Of a model
     with more `experts`, or with experts that are `new_from` some number on, these alone are, or with `held` all but
-    the others, what tokens share at that share of the rate."""
+    the others."""
     if init is not None:
         model = load_model(init, torch.float32)
     else:
@@ -150,10 +137,7 @@ def new_model(
     model = model.to(choose_device(device))
     model.requires_grad_(False)
     if new_from < model.config.num_experts:
-        if held:
-            train_all_but(model, new_from, held)
-        else:
-            train_new_experts(model, new_from)
+        (train_all_but if held else train_new_experts)(model, new_from)
     else:
         model.backbone.requires_grad_(True)
     return model
@@ -203,9 +187,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--held", type=int, default=0, metavar="COUNT", help="sudokus a step and process that all it learns is held by"
     )
-    parser.add_argument(
-        "--shared-rate", type=float, default=SLOWER, metavar="SHARE", help="of --held: of the rate, for all but experts"
-    )
     parser.add_argument("--before", type=Path, metavar="DIR", help="of --held: the model it is held to, if not --init")
     parser.add_argument(
         "--texts", type=int, default=0, help="examples of talk a step and process for the encoder alone"
@@ -213,8 +194,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pages", type=int, default=0, metavar="COUNT", help="pages of sums a step and process for the encoder alone"
     )
-    turns = "--held and --texts take turns, a step each, in less time: for --pages, which are of every step"
-    parser.add_argument("--turns", action="store_true", help=turns)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -244,7 +223,6 @@ def _plain(value: Any) -> int | float | str:
 def _also(options: argparse.Namespace, model: Model, tokenizer: Any) -> Also | None:
     """What is learnt beside the mixture; the routers of new experts are set."""
     losses: list[Also] = []
-    beside: list[Also] = []  # at every step
     config, dirs = model.config, DataDirs(options.cache, options.corpora, options.written)
     if options.met:
         old = options.new_from or config.num_experts - options.experts
@@ -261,16 +239,8 @@ def _also(options: argparse.Namespace, model: Model, tokenizer: Any) -> Also | N
         told = apart_texts(tokenizer, config, dirs, options.recipe)
         losses.append(Texts(told, config, options.texts, options.seed))
     if options.pages:
-        beside.append(Pages(tokenizer, options.pages, options.seed))
-    if options.turns and losses:
-        losses = [_by_turns(losses)]
-    together = [*losses, *beside]
-    return (lambda model, step: torch.stack([one(model, step) for one in together]).sum()) if together else None
-
-
-def _by_turns(losses: list[Also]) -> Also:
-    """One of them a step, with the weight of all."""
-    return lambda model, step: len(losses) * losses[step % len(losses)](model, step)
+        losses.append(Pages(tokenizer, options.pages, options.seed))
+    return (lambda model, step: torch.stack([one(model, step) for one in losses]).sum()) if losses else None
 
 
 def _wanted(model: Model, tokenizer: Any, dirs: DataDirs, seed: int, old: int) -> tuple[Met, Met]:
@@ -286,7 +256,7 @@ def _train(options: argparse.Namespace) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(NANO)
-    how = options.device, options.grow, options.experts, options.new_from, options.shared_rate if options.held else 0.0
+    how = options.device, options.grow, options.experts, options.new_from, options.held > 0
     model = new_model(tokenizer, options.seed, options.init, *how)
     write_configs(model.config, tokenizer, options.out, options.recipe)
     mixture = RECIPES[options.recipe](
