@@ -106,25 +106,26 @@ def _rows_from(first: int) -> Any:
 
 class Apart:
     """The loss of new experts, from number `old` on, that come near to being chosen for what was `met`, and of too few
-    that are chosen for what is `wanted`."""
+    that are chosen for what is `wanted`, if anything."""
 
     ROWS = 8192  # of each layer at a step
     MARGIN = 0.5  # scores differ by about 1 between inputs
     WEIGHT = 1000.0  # of what was met, beside what is wanted
 
-    def __init__(self, met: Met, wanted: Met, old: int, seed: int):
+    def __init__(self, met: Met, wanted: Met | None, old: int, seed: int):
         self.met, self.wanted, self.old, self.seed = met, wanted, old, seed
 
     def __call__(self, model: Model, step: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed_of(self.seed, step))
         met = self.met.sample(self.ROWS, generator, model.device)
-        wanted = self.wanted.sample(self.ROWS // 4, generator, model.device)
+        wanted = self.wanted and self.wanted.sample(self.ROWS // 4, generator, model.device)
         losses = []
         for layer, router in enumerate(routers(model)):
             rows = router.proj.weight[self.old :]
-            best = (wanted.inputs[layer] @ rows.T).topk(router.top_k).values
-            lacking = near(-best, -wanted.bars[layer])
-            losses.append(self.WEIGHT * near(met.inputs[layer] @ rows.T, met.bars[layer]) + lacking)
+            losses.append(self.WEIGHT * near(met.inputs[layer] @ rows.T, met.bars[layer]))
+            if wanted is not None:
+                best = (wanted.inputs[layer] @ rows.T).topk(router.top_k).values
+                losses.append(near(-best, -wanted.bars[layer]))
         return torch.stack(losses).sum()
 
 
