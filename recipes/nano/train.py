@@ -207,7 +207,10 @@ def run(options: argparse.Namespace) -> None:
     if options.pool is not None and not (options.rollouts and options.pool > 0):
         raise InputError("--pool is a number of at least 1, and of --rollouts: leave it out, or give both")
     if min(options.experts, options.new_from, options.held, options.pages) < 0 or (options.experts and options.grow):
-        raise InputError("--experts, --new-from, --held and --pages are numbers of at least 1, and of no --grow")
+        raise InputError(
+            "--experts, --new-from, --held and --pages are numbers of at least 1, the first three of a model that "
+            "--grow leaves as it is"
+        )
     if options.before is not None and not options.held:
         raise InputError("--before goes with --held: give both, or leave it out")
     if options.held and not (options.new_from and options.met is None):

@@ -194,7 +194,8 @@ def in_words(number: int) -> str:
 
 
 def generate(rng: np.random.Generator, split: Split) -> Example:
-    """One sum, whose `result` meta holds, or a question about numbers. Test has pairs that training never has."""
+    """One sum, whose `result` meta holds, or a question about numbers. Test has pairs and questions that training never
+    has."""
     while True:
         one = draw_sum(rng)
         if not one.belongs(split):
@@ -207,6 +208,8 @@ def generate(rng: np.random.Generator, split: Split) -> Example:
             asked, answer = _told(one, rng)
         else:
             (asked, answer), meta = _about_numbers(rng), {"kind": "number"}
+            if not in_split(f"number {asked}", split):
+                continue
         prompt = _typed(rng, asked)
         if not is_probe(prompt):
             return Example(prompt, answer, meta)
