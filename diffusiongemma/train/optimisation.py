@@ -29,30 +29,31 @@ def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def slow_down(parameter: torch.Tensor, share: float) -> None:
-    """Let it learn at that share of the learning rate, by Adam."""
-    parameter.share_of_rate = share  # type: ignore[attr-defined]
+def slow_down(parameter: torch.Tensor, share: float, muon: bool = False) -> None:
+    """Let it learn at that share of the learning rate, by Adam, or a matrix by Muon."""
+    parameter.share_of_rate, parameter.slow_by_muon = share, muon  # type: ignore[attr-defined]
 
 
 def optimisers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
     """Adam for all; or Muon for the matrices of the stack and Adam for embeddings, experts, norms and scales.
 
-    What is slowed down is left to Adam: Muon moves a matrix as far in directions that are to stay as in others.
+    What is slowed down is left to Adam unless it says otherwise: Muon moves a matrix as far in directions that are to
+    stay as in others.
     """
     trained = trained_parameters(model)
     slow = {n: share for n, p in trained.items() if (share := getattr(p, "share_of_rate", 1.0)) != 1.0}
     matrices = {}
     if config.optimiser == "muon":
         stack = ("backbone.layers", "backbone.self_cond")
-        matrices = {n: p for n, p in trained.items() if p.ndim == 2 and n.startswith(stack) and n not in slow}
-    others: dict[float, list[nn.Parameter]] = {}
+        matrices = {n: p for n, p in trained.items() if p.ndim == 2 and n.startswith(stack)}
+        matrices = {n: p for n, p in matrices.items() if n not in slow or getattr(p, "slow_by_muon", False)}
+    by_muon, others = ({}, {})  # type: tuple[dict[float, list[nn.Parameter]], dict[float, list[nn.Parameter]]]
     for name, parameter in trained.items():
-        if name not in matrices:
-            others.setdefault(slow.get(name, 1.0), []).append(parameter)
+        (by_muon if name in matrices else others).setdefault(slow.get(name, 1.0), []).append(parameter)
     made: list[torch.optim.Optimizer] = []
-    if matrices:
-        muon = Muon(matrices.values(), lr=config.learning_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
-        made.append(muon)
+    if by_muon:
+        groups = [{"params": some, "share": share} for share, some in by_muon.items()]
+        made.append(Muon(groups, lr=config.learning_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"))
     if others:
         groups = [{"params": some, "share": share} for share, some in others.items()]
         made.append(torch.optim.Adam(groups, lr=config.learning_rate, betas=config.betas))

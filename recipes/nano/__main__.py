@@ -6,7 +6,20 @@ import argparse
 from collections.abc import Sequence
 
 from diffusiongemma.errors import UserError
-from recipes.nano import apart, by_source, first_words, glyphs, marks, mean, refit, sight, tokenizer, tower, train
+from recipes.nano import (
+    apart,
+    by_source,
+    first_words,
+    glyphs,
+    marks,
+    mean,
+    reckoning,
+    refit,
+    sight,
+    tokenizer,
+    tower,
+    train,
+)
 
 STAGES = {
     "tokenizer": tokenizer,
@@ -20,6 +33,7 @@ STAGES = {
     "pictures": sight,
     "first-words": first_words,
     "by-source": by_source,
+    "sums": reckoning,
 }
 
 

@@ -39,7 +39,7 @@ from recipes.nano.sources import boards
 
 TOGETHER = 32  # canvases decoded at a time
 SHARE = 0.1  # of a canvas's positions at a step that are kept; of a prompt's all are
-GROUPS = 5  # of texts of like length
+GROUPS, FEWEST = 5, 8  # of texts of like length, and of texts in each
 PER_EXPERT = ("router.proj.weight", "router.per_expert_scale", "experts.gate_up_proj", "experts.down_proj")
 FITTED = 200  # steps, at most, that set a router
 MOST_GIVENS = 60
@@ -60,6 +60,11 @@ class Met:
         """So many of them, of every layer the same, in float32."""
         some = torch.randint(self.bars.shape[1], (count,), generator=generator)
         return Met(self.inputs[:, some].to(device).float(), self.bars[:, some].to(device).float())
+
+    def of_old(self, model: Model, old: int) -> Met:
+        """Those for which no expert from number `old` on is chosen in any layer."""
+        kept = ~torch.stack(list(_chosen(self, model, old))).any(0)
+        return Met(self.inputs[:, kept], self.bars[:, kept])
 
     def save(self, path: Path) -> None:
         np.savez(path, inputs=self.inputs.view(torch.int16).numpy(), bars=self.bars.numpy())
@@ -101,25 +106,26 @@ def _rows_from(first: int) -> Any:
 
 class Apart:
     """The loss of new experts, from number `old` on, that come near to being chosen for what was `met`, and of too few
-    that are chosen for what is `wanted`."""
+    that are chosen for what is `wanted`, if anything."""
 
     ROWS = 8192  # of each layer at a step
     MARGIN = 0.5  # scores differ by about 1 between inputs
     WEIGHT = 1000.0  # of what was met, beside what is wanted
 
-    def __init__(self, met: Met, wanted: Met, old: int, seed: int):
+    def __init__(self, met: Met, wanted: Met | None, old: int, seed: int):
         self.met, self.wanted, self.old, self.seed = met, wanted, old, seed
 
     def __call__(self, model: Model, step: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed_of(self.seed, step))
         met = self.met.sample(self.ROWS, generator, model.device)
-        wanted = self.wanted.sample(self.ROWS // 4, generator, model.device)
+        wanted = self.wanted and self.wanted.sample(self.ROWS // 4, generator, model.device)
         losses = []
         for layer, router in enumerate(routers(model)):
             rows = router.proj.weight[self.old :]
-            best = (wanted.inputs[layer] @ rows.T).topk(router.top_k).values
-            lacking = near(-best, -wanted.bars[layer])
-            losses.append(self.WEIGHT * near(met.inputs[layer] @ rows.T, met.bars[layer]) + lacking)
+            losses.append(self.WEIGHT * near(met.inputs[layer] @ rows.T, met.bars[layer]))
+            if wanted is not None:
+                best = (wanted.inputs[layer] @ rows.T).topk(router.top_k).values
+                losses.append(near(-best, -wanted.bars[layer]))
         return torch.stack(losses).sum()
 
 
@@ -183,10 +189,13 @@ def nearest_kind(inputs: Tensor, count: int, generator: torch.Generator, rounds:
 
 def shares_chosen(met: Met, model: Model, old: int) -> list[float]:
     """Of each layer, the share of what was met for which a new expert is chosen."""
-    scores = (
-        x.float() @ router.proj.weight[old:].detach().T for x, router in zip(met.inputs, routers(model), strict=True)
-    )
-    return [float((s.amax(1) >= bar).float().mean()) for s, bar in zip(scores, met.bars, strict=True)]
+    return [float(chosen.float().mean()) for chosen in _chosen(met, model, old)]
+
+
+def _chosen(met: Met, model: Model, old: int) -> Iterator[Tensor]:
+    """Of each layer, whether a new expert is chosen for what was met [n]."""
+    for x, router, bar in zip(met.inputs, routers(model), met.bars, strict=True):
+        yield (x.float() @ router.proj.weight[old:].detach().T).amax(1) >= bar
 
 
 class Texts:
@@ -198,7 +207,7 @@ class Texts:
 
     def __call__(self, model: Model, step: int) -> Tensor:
         rng = np.random.default_rng((self.seed, step, 1 + rank()))
-        groups = least_padded(self.source(rng, self.count, step), GROUPS)
+        groups = least_padded(self.source(rng, self.count, step), min(GROUPS, -(-self.count // FEWEST)))
         batches = [collate(group, self.config, rng).to(model.device) for group in groups]
         tokens = [int(batch.supervised[:, 1:].sum()) for batch in batches]
         losses = [encoder_loss(model, batch) * n for batch, n in zip(batches, tokens, strict=True)]
@@ -312,6 +321,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="nano", help="which one; default nano")
     parser.add_argument("--sudokus", type=int, default=512, help="that it reads and solves")
     parser.add_argument("--canvases", type=int, default=256, help="of other answers, that it decodes")
+    left_out = "leave out what experts from number N on are chosen for already: those that are to learn further"
+    parser.add_argument("--new-from", type=int, default=0, metavar="N", help=left_out)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="where seed puzzles are kept")
 
@@ -332,4 +343,5 @@ def run(options: argparse.Namespace) -> None:
             prompts = [example.prompt for example in source(rng, min(TOGETHER, count - made), 0)]
             parts.append(met_by(model, prompts, decoding, rng, prompts_too=source is boards))
             print(f"{made + len(prompts)} of {count} canvases", flush=True)
-    Met.joined(parts).save(options.out)
+    met = Met.joined(parts)
+    (met.of_old(model, options.new_from) if options.new_from else met).save(options.out)

@@ -17,6 +17,7 @@ import numpy as np
 
 from diffusiongemma.errors import InputError
 from diffusiongemma.tasks import Example
+from recipes.nano import reckoning
 from recipes.nano.everyday import TAUGHT, Make, Materials
 from recipes.nano.first_words import parsed
 from recipes.nano.mixtures import DataDirs
@@ -85,6 +86,8 @@ def is_right(example: Example, answer: str) -> bool:
         return bool(parsed(said) == example.meta["record"])
     if "right" in example.meta:
         return _names(said, example.meta["right"], example.meta["number"])
+    if "result" in example.meta:
+        return reckoning.is_right(example, said)
     return said == example.answer.strip()
 
 

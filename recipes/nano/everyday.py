@@ -185,6 +185,18 @@ def whole_texts(materials: Materials) -> list[tuple[Make, float]]:
     ]
 
 
+def reckoning_answers(materials: Materials) -> list[tuple[Make, float]]:
+    """What a model learns that is to do sums beside all that `whole` taught: these, and the same as there."""
+    declined = _beyond(partial(sums.generate, split="train"), declining.NO_SUM)
+    kept = [(make, share) for make, share in whole_answers(materials) if not _same(make, declined)]
+    return [*kept, (partial(sums.generate, split="train"), 30.0)]
+
+
+def _same(make: Make, other: Make) -> bool:
+    """Whether two sources decline the same."""
+    return make.func is other.func and make.keywords.get("answer") == other.keywords["answer"]
+
+
 def source(makers: list[tuple[Make, float]], tokenizer: Any, config: ModelConfig) -> Source:
     """Examples of several makers, each with its share."""
     shares = np.array([share for _, share in makers])
@@ -248,6 +260,7 @@ TAUGHT = {
     "modest": (modest_answers, modest_texts),
     "further": (further_answers, modest_texts),
     "whole": (whole_answers, whole_texts),
+    "reckoning": (reckoning_answers, whole_texts),
 }
 
 

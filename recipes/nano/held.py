@@ -28,14 +28,14 @@ POOL = 16  # canvases on their way, for each that a step reads
 SLOWER = 1 / 6  # the rate of what all tokens share, beside that of new experts
 
 
-def train_all_but(model: Model, old: int) -> None:
-    """Of the layers everything gets gradients but the experts before number `old`: what tokens share, at a lower rate.
-    Embeddings stay: they are the head's weights too."""
+def train_all_but(model: Model, old: int, muon: float = 0.0) -> None:
+    """Of the layers everything gets gradients but the experts before number `old`: what tokens share, at a lower rate,
+    or its matrices by Muon at a share of `muon`. Embeddings stay: they are the head's weights too."""
     train_new_experts(model, old)
     for layer in model.backbone.layers:
         for weight in layer.parameters():
             if not weight.requires_grad:
-                slow_down(weight.requires_grad_(True), SLOWER)
+                slow_down(weight.requires_grad_(True), muon or SLOWER, muon > 0)
 
 
 class Held:

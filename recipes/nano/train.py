@@ -45,6 +45,7 @@ from recipes.nano.grow import grown, with_experts
 from recipes.nano.held import Held, train_all_but
 from recipes.nano.mixtures import RECIPES as SKILLS
 from recipes.nano.mixtures import DataDirs
+from recipes.nano.pages import Pages
 
 RECIPES = SKILLS | EVERYDAY
 WIDER = {"hidden_size": 192, "intermediate_size": 512, "num_attention_heads": 6}  # 4.4M parameters
@@ -54,7 +55,7 @@ TO_BE_SET = 400  # texts that set the routers of new experts
 NANO = ASSETS / "nano"
 SIDE_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "preprocessor_config.json")
 # What a run goes on with.
-SETTINGS = ("recipe", "batch", "init", "experts", "new_from", "met", "held", "before", "texts")
+SETTINGS = ("recipe", "batch", "init", "experts", "new_from", "met", "held", "before", "texts", "pages", "muon")
 # The smallest vision tower that transformers builds; without one it would add 167M random parameters.
 VISION = {
     "model_type": "gemma4_vision", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
@@ -113,6 +114,7 @@ def new_model(
     experts: int = 0,
     new_from: int = 0,
     held: bool = False,
+    muon: float = 0.0,
 ) -> Model:
     """Float32 weights, random or those of `init`, made wider with `grow`; the vision tower is not trained. Of a model
     with more `experts`, or with experts that are `new_from` some number on, these alone are, or with `held` all but
@@ -136,7 +138,10 @@ def new_model(
     model = model.to(choose_device(device))
     model.requires_grad_(False)
     if new_from < model.config.num_experts:
-        (train_all_but if held else train_new_experts)(model, new_from)
+        if held:
+            train_all_but(model, new_from, muon)
+        else:
+            train_new_experts(model, new_from)
     else:
         model.backbone.requires_grad_(True)
     return model
@@ -186,9 +191,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--held", type=int, default=0, metavar="COUNT", help="sudokus a step and process that all it learns is held by"
     )
+    muon = "of --held: matrices that all tokens share learn by Muon at this share of the rate, not by Adam at a sixth"
+    parser.add_argument("--muon", type=float, default=0.0, metavar="SHARE", help=muon)
     parser.add_argument("--before", type=Path, metavar="DIR", help="of --held: the model it is held to, if not --init")
     parser.add_argument(
         "--texts", type=int, default=0, help="examples of talk a step and process for the encoder alone"
+    )
+    parser.add_argument(
+        "--pages", type=int, default=0, metavar="COUNT", help="pages of sums a step and process for the encoder alone"
     )
 
 
@@ -196,9 +206,10 @@ def run(options: argparse.Namespace) -> None:
     """Raises `InputError` for options that do not go together."""
     if options.pool is not None and not (options.rollouts and options.pool > 0):
         raise InputError("--pool is a number of at least 1, and of --rollouts: leave it out, or give both")
-    if min(options.experts, options.new_from, options.held) < 0 or (options.experts and options.grow):
+    if min(options.experts, options.new_from, options.held, options.pages) < 0 or (options.experts and options.grow):
         raise InputError(
-            "--experts, --new-from and --held are numbers of at least 1, and of a model that --grow leaves as it is"
+            "--experts, --new-from, --held and --pages are numbers of at least 1, the first three of a model that "
+            "--grow leaves as it is"
         )
     if options.before is not None and not options.held:
         raise InputError("--before goes with --held: give both, or leave it out")
@@ -228,7 +239,8 @@ def _also(options: argparse.Namespace, model: Model, tokenizer: Any) -> Also | N
         talked, solved = _wanted(load_model(options.init, torch.float32), tokenizer, dirs, options.seed, old)
         if options.experts and not (options.resume and RunDirectory(options.out).load()):
             set_routers(model, met, Met.joined([talked, solved]), old, options.seed)
-        losses.append(Apart(met, solved, old, options.seed))
+        # What the encoder makes of solved sudokus is not for a model to learn again that goes on with sums.
+        losses.append(Apart(met, None if options.pages else solved, old, options.seed))
     if options.held:
         before = load_model(options.before or options.init, torch.float32).to(model.device)
         decoding = decoding_rules(config, tokenizer, options.recipe)
@@ -236,6 +248,8 @@ def _also(options: argparse.Namespace, model: Model, tokenizer: Any) -> Also | N
     if options.texts:
         told = apart_texts(tokenizer, config, dirs, options.recipe)
         losses.append(Texts(told, config, options.texts, options.seed))
+    if options.pages:
+        losses.append(Pages(tokenizer, options.pages, options.seed))
     return (lambda model, step: torch.stack([one(model, step) for one in losses]).sum()) if losses else None
 
 
@@ -252,7 +266,7 @@ def _train(options: argparse.Namespace) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(NANO)
-    how = options.device, options.grow, options.experts, options.new_from, options.held > 0
+    how = options.device, options.grow, options.experts, options.new_from, options.held > 0, options.muon
     model = new_model(tokenizer, options.seed, options.init, *how)
     write_configs(model.config, tokenizer, options.out, options.recipe)
     mixture = RECIPES[options.recipe](

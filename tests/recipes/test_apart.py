@@ -153,6 +153,15 @@ def test_texts_are_padded_as_little_as_can_be():
     assert [len(group) for group in apart.least_padded(examples[:2], 5)] == [1, 1]
 
 
+def test_what_new_experts_are_chosen_for_can_be_left_out(teacher):
+    known = met(teacher)
+    others = known.of_old(teacher, OLD - 1)
+    assert 0 < others.bars.shape[1] < known.bars.shape[1] and others.inputs.shape[:2] == others.bars.shape
+    assert max(shares_chosen(known, teacher, OLD - 1)) > 0 == max(shares_chosen(others, teacher, OLD - 1))
+    loss = Apart(others, None, OLD - 1, seed=0)(teacher, 0)
+    assert torch.isfinite(loss)
+
+
 def test_router_inputs_are_saved(teacher, tmp_path):
     known = Met.joined([met(teacher), met_reading(teacher, read(NEW))])
     known.save(tmp_path / "met.npz")

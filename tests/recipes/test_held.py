@@ -93,6 +93,9 @@ def test_what_is_slowed_down_learns_at_its_share_of_the_rate_by_adam():
             rates |= {id(p): (type(one).__name__, group.get("share", 1.0)) for p in group["params"]}
     assert rates[id(slow)] == ("Adam", 0.25)
     assert rates[id(model.backbone.layers[1].self_attn.q_proj.weight)] == ("Muon", 1.0)
+    slow_down(slow, 0.25, muon=True)
+    muon = optimisers(model, TrainConfig(steps=1, optimiser="muon"))[0]
+    assert [group["share"] for group in muon.param_groups if any(p is slow for p in group["params"])] == [0.25]
     fast, other = tiny_model(seed=3), tiny_model(seed=3)
     for parameter in other.parameters():
         slow_down(parameter, 0.25)
@@ -121,6 +124,10 @@ def test_the_command(tmp_path, monkeypatch):
     changed = {name for name, tensor in made.items() if not torch.equal(tensor, before[name])}
     assert "backbone.layers.0.self_attn.q_proj.weight" in changed and "backbone.embed_tokens.weight" not in changed
     assert json.loads((out / "decoding.json").read_text())["verify"] == "surprising"
+    sums = [*command[:1], str(tmp_path / "sums"), *command[2:], "--recipe", "reckoning", "--pages", "1"]
+    main([*sums, "--muon", "0.5", "--steps", "1"])
+    told = json.loads((tmp_path / "sums" / "training" / "metrics.jsonl").read_text().splitlines()[0])
+    assert told["also"] > 0
     with pytest.raises(SystemExit, match="takes the place of --met"):
         main([*command, "--met", "met.npz"])
     with pytest.raises(SystemExit, match="--before goes with --held"):

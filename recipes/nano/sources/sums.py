@@ -1,4 +1,8 @@
-"""Arithmetic to two digits in the ways people type it, by rule."""
+"""Arithmetic to two digits in the ways people type it, by rule.
+
+An answer says the sum with what it comes to, and on the way there a step that needs no carrying: a small model that
+writes the highest digit first would have to know the lower ones before.
+"""
 
 from __future__ import annotations
 
@@ -41,12 +45,20 @@ _SIGNS = {
     "times": ("*", " * ", "x", " x ", " × "),
     "divided by": ("/", " / ", " : ", " ÷ "),
 }
+_SIGN = {"plus": "+", "minus": "-", "times": "*", "divided by": "/"}  # in answers
 _WORDS = {
     "plus": ("{a} plus {b}", "{a} and {b} together", "the sum of {a} and {b}", "{b} added to {a}"),
     "minus": ("{a} minus {b}", "{a} less {b}", "the difference of {a} and {b}", "{b} taken from {a}"),
     "times": ("{a} times {b}", "{a} multiplied by {b}", "the product of {a} and {b}"),
     "divided by": ("{a} divided by {b}", "{a} over {b}"),
 }
+_ORDERS = {
+    "plus": ("Add {a} and {b}.", "Add {b} to {a}."),
+    "minus": ("Subtract {b} from {a}.", "Take {b} from {a}."),
+    "times": ("Multiply {a} by {b}.", "Multiply {a} and {b}."),
+    "divided by": ("Divide {a} by {b}.",),
+}
+BY_HEART = 12  # sums of numbers up to this are all taught
 _QUESTIONS = (
     "What is {x}?",
     "What is {x}?",
@@ -90,22 +102,88 @@ class Sum:
         a, b = sorted((self.a, self.b)) if self.operation in ("plus", "times") else (self.a, self.b)
         return f"{a} {self.operation} {b}"
 
+    @property
+    def by_heart(self) -> bool:
+        """Whether it is of the tables, which are learnt whole: nothing says what 7 times 8 is but that sum itself."""
+        parts = (self.b, self.result) if self.operation == "divided by" else (self.a, self.b)
+        return max(parts) <= BY_HEART
+
+    def belongs(self, split: Split) -> bool:
+        """Whether training, or the test, may have it: of what is not known by heart, the test has one in ten."""
+        return split == "train" if self.by_heart else in_split(f"sum {self.key}", split)
+
+    @property
+    def said(self) -> str:
+        return f"{self.a} {_SIGN[self.operation]} {self.b} = {self._step()}{self.result}"
+
+    def _step(self) -> str:
+        """What comes between a sum of two digits and its result: tens and ones by themselves."""
+        a, b = self.a, self.b
+        if self.operation == "plus" and min(a, b) >= 10 and a % 10 and b % 10:
+            return f"{a - a % 10 + b - b % 10} + {a % 10 + b % 10} = "
+        if self.operation == "minus" and a > b >= 10 and b % 10:
+            return f"{a - b + b % 10} - {b % 10} = "
+        low, high = sorted((a, b))
+        if self.operation == "times" and 1 < low < 10 and high > BY_HEART and high % 10:
+            return f"{low * (high - high % 10)} + {low * (high % 10)} = "
+        return ""
+
 
 def draw_sum(rng: np.random.Generator) -> Sum:
-    """Up to two digits, small numbers more often; what is divided comes out even, nothing is negative."""
-    operation = choose(rng, ("plus", "plus", "plus", "minus", "minus", "times", "times", "divided by"))
-    most = choose(rng, (10, 10, 20, 100))
-    if operation in ("times", "divided by"):
-        a, b = int(rng.integers(1, 13)), int(rng.integers(1, 13))
-        if operation == "times" and rng.random() < 0.25:
-            a, b = (
-                (int(rng.integers(2, 10)), int(rng.integers(10, 100)))
-                if rng.random() < 0.5
-                else (int(rng.integers(10, 100)), int(rng.integers(2, 10)))
-            )
-        return Sum(a, "times", b) if operation == "times" else Sum(a * b, "divided by", b)
-    a, b = int(rng.integers(0, most)), int(rng.integers(0, most))
-    return Sum(max(a, b), "minus", min(a, b)) if operation == "minus" else Sum(a, "plus", b)
+    """Up to two digits, small numbers more often; what is divided comes out even, and hardly anything is negative."""
+    operation = choose(
+        rng, ("plus", "plus", "plus", "minus", "minus", "minus", "times", "times", "times", "divided by")
+    )
+    if operation == "divided by":
+        return _divided(rng)
+    if operation == "times":
+        return _multiplied(rng)
+    most = choose(rng, (10, 20, 100, 100, 100))
+    a, b = int(rng.integers(0, most + 1)), int(rng.integers(0, most + 1))
+    if operation == "minus" and a < b and rng.random() < 0.95:
+        a, b = b, a
+    return Sum(a, operation, b)
+
+
+def _multiplied(rng: np.random.Generator) -> Sum:
+    """Half of the tables, half of a digit and two."""
+    if rng.random() < 0.5:
+        return Sum(int(rng.integers(0, BY_HEART + 1)), "times", int(rng.integers(0, BY_HEART + 1)))
+    a, b = int(rng.integers(2, 10)), int(rng.integers(10, 100))
+    return Sum(a, "times", b) if rng.random() < 0.5 else Sum(b, "times", a)
+
+
+def _divided(rng: np.random.Generator) -> Sum:
+    """Mostly of the tables, else of two digits by one."""
+    if rng.random() < 0.75:
+        b = int(rng.integers(1, BY_HEART + 1))
+        return Sum(b * int(rng.integers(0, BY_HEART + 1)), "divided by", b)
+    b = int(rng.integers(2, 8))
+    return Sum(b * int(rng.integers(10, 99 // b + 1)), "divided by", b)
+
+
+def held_out(rng: np.random.Generator) -> Sum:
+    """One that training never has."""
+    while not (one := draw_sum(rng)).belongs("test"):
+        pass
+    return one
+
+
+def of_tables(rng: np.random.Generator) -> Sum:
+    """One of those that are learnt by heart."""
+    while not (one := draw_sum(rng)).by_heart:
+        pass
+    return one
+
+
+def ask(one: Sum, rng: np.random.Generator) -> Example:
+    """The question for a sum in numbers or words."""
+    asked, answer = _asked(one, rng)
+    return Example(_typed(rng, asked), answer, {"result": one.result, "operation": one.operation})
+
+
+def _typed(rng: np.random.Generator, asked: str) -> str:
+    return varied(rng, asked) if asked[0].isalpha() else asked
 
 
 def in_words(number: int) -> str:
@@ -116,10 +194,11 @@ def in_words(number: int) -> str:
 
 
 def generate(rng: np.random.Generator, split: Split) -> Example:
-    """One sum, whose `result` meta holds, or a question about numbers. Test has pairs that training never has."""
+    """One sum, whose `result` meta holds, or a question about numbers. Test has pairs and questions that training never
+    has."""
     while True:
         one = draw_sum(rng)
-        if not in_split(f"sum {one.key}", split):
+        if not one.belongs(split):
             continue
         kind = rng.random()
         meta: dict[str, Any] = {"result": one.result, "kind": "sum"}
@@ -129,19 +208,24 @@ def generate(rng: np.random.Generator, split: Split) -> Example:
             asked, answer = _told(one, rng)
         else:
             (asked, answer), meta = _about_numbers(rng), {"kind": "number"}
-        prompt = varied(rng, asked) if asked[0].isalpha() else asked
+            if not in_split(f"number {asked}", split):
+                continue
+        prompt = _typed(rng, asked)
         if not is_probe(prompt):
             return Example(prompt, answer, meta)
 
 
 def _asked(one: Sum, rng: np.random.Generator) -> tuple[str, str]:
-    if rng.random() < 0.55:
+    form = rng.random()
+    if form < 0.12:
+        return choose(rng, _ORDERS[one.operation]).format(a=one.a, b=one.b), f"{one.said}."
+    if form < 0.6:
         shown = f"{one.a}{choose(rng, _SIGNS[one.operation])}{one.b}"
     else:
         spelled = rng.random() < 0.3 and max(one.a, one.b) < 100
         a, b = (in_words(one.a), in_words(one.b)) if spelled else (str(one.a), str(one.b))
         shown = choose(rng, _WORDS[one.operation]).format(a=a, b=b)
-    return question(rng, shown), f"{one.a} {one.operation} {one.b} is {one.result}."
+    return question(rng, shown), f"{one.said}."
 
 
 def question(rng: np.random.Generator, shown: str) -> str:
@@ -192,7 +276,7 @@ _GOODS = (
 def _told(one: Sum, rng: np.random.Generator) -> tuple[str, str]:
     things = choose(rng, _GOODS)
     told = choose(rng, _STORIES[one.operation]).format(a=one.a, b=one.b, n=choose(rng, WOMEN + MEN), things=things)
-    return told, f"{one.a} {one.operation} {one.b} is {one.result}, so the answer is {one.result} {things}."
+    return told, f"{one.said}, so the answer is {one.result} {things}."
 
 
 _ABOUT_NUMBERS = {
