@@ -47,7 +47,8 @@ def optimisers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimi
         stack = ("backbone.layers", "backbone.self_cond")
         matrices = {n: p for n, p in trained.items() if p.ndim == 2 and n.startswith(stack)}
         matrices = {n: p for n, p in matrices.items() if n not in slow or getattr(p, "slow_by_muon", False)}
-    by_muon, others = ({}, {})  # type: tuple[dict[float, list[nn.Parameter]], dict[float, list[nn.Parameter]]]
+    by_muon: dict[float, list[nn.Parameter]] = {}
+    others: dict[float, list[nn.Parameter]] = {}
     for name, parameter in trained.items():
         (by_muon if name in matrices else others).setdefault(slow.get(name, 1.0), []).append(parameter)
     made: list[torch.optim.Optimizer] = []

@@ -1,4 +1,5 @@
-"""Products of packed weights with activations of 8 bits on a CPU, by the library of `kernels.native`."""
+"""Products of packed weights with activations of 8 bits (with AMX bfloat16) on a CPU, by the library of
+`kernels.native`."""
 
 from __future__ import annotations
 

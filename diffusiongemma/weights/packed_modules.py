@@ -99,8 +99,9 @@ def put(model: Model, weights: dict[str, Packed]) -> None:
 
 
 def multiply_in_8_bits(model: nn.Module, required: bool = False) -> None:
-    """Multiply packed weights with activations rounded to 8 bits, a scale for each 16 or 32 of them, from now on. Where
-    that is so of all products of the text stack, batches are no longer filled up (`kernels.rows`).
+    """Multiply packed weights with activations rounded to 8 bits, a scale for each 16 or 32 of them, from now on; by
+    AMX with activations in bfloat16, but for tokens that come one by one (`kernels.native.rows_alone`). Where that is
+    so of all products of the text stack, batches are no longer filled up (`kernels.rows`).
 
     Several times as fast on a CPU, and within about a hundredth of the product. Of weights of a layout that the kernels
     do not know, copies are multiplied that they do know, where memory allows; else these, and all on a machine without

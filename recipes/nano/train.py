@@ -213,6 +213,8 @@ def run(options: argparse.Namespace) -> None:
         )
     if options.before is not None and not options.held:
         raise InputError("--before goes with --held: give both, or leave it out")
+    if options.muon < 0 or (options.muon and not options.held):
+        raise InputError("--muon is a share above 0, and goes with --held: give both, or leave it out")
     if options.held and not (options.new_from and options.met is None):
         raise InputError("--held goes with --new-from, and takes the place of --met: leave that out")
     if not options.held and (options.experts > 0) + (options.new_from > 0) != (options.met is not None):

@@ -132,6 +132,9 @@ def test_the_command(tmp_path, monkeypatch):
         main([*command, "--met", "met.npz"])
     with pytest.raises(SystemExit, match="--before goes with --held"):
         main([*command[:4], "--before", str(nano)])
+    for given in (["--muon", "1"], ["--muon", "-1", "--held", "2"]):
+        with pytest.raises(SystemExit, match="--muon is a share above 0, and goes with --held"):
+            main([*command[:4], *given])
     with pytest.raises(SystemExit, match="--held goes with --new-from"):
         main([*command[:4], "--held", "2"])
     with pytest.raises(SystemExit, match="give it with --init"):

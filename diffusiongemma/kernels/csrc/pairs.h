@@ -40,14 +40,12 @@ ALWAYS __m512i halves_of_bytes(__m128i bytes) {
 constexpr int BASE = 32, FRACTIONS = 128;
 constexpr uint16_t product_of(int level, int fraction) {
   if (!level) return 0;
-  int size = (level < 0 ? -level : level) * (128 + fraction), exponent = BASE;
-  uint32_t rest = 0;
-  int shift = 0;
+  int size = (level < 0 ? -level : level) * (128 + fraction), shift = 0;
   while (size >> shift > 255) shift++;
-  rest = size & ((1 << shift) - 1), size >>= shift;
-  const uint32_t half = shift ? 1u << (shift - 1) : 0;
+  const int rest = size & ((1 << shift) - 1), half = 1 << shift >> 1;
+  size >>= shift;
   if (shift && (rest > half || (rest == half && size & 1))) size++;  // to the nearest, ties to even
-  return (uint16_t)((level < 0 ? 0x8000 : 0) + (exponent + shift) * 128 + size - 128);
+  return (uint16_t)((level < 0 ? 0x8000 : 0) + (BASE + shift) * 128 + size - 128);
 }
 constexpr std::array<uint16_t, (FRACTIONS + 1) * 16> products_of_codes() {
   std::array<uint16_t, (FRACTIONS + 1) * 16> all = {};
@@ -133,12 +131,13 @@ ALWAYS __m512i by_levels(const uint8_t *row, int64_t k, __m512 levels, const flo
   return _mm512_permutexvar_epi16(places, two_halves(first, second));
 }
 
-// The same where codes have more bits: less their zero, the sixteen of half `i`.
+// Bytes less the zero, the sixteen of half `i`.
 ALWAYS __m512i codes_of_16(__m256i bytes, int i, int zero) {
   const __m128i half = i ? _mm256_extracti128_si256(bytes, 1) : _mm256_castsi256_si128(bytes);
   return _mm512_sub_epi32(_mm512_cvtepu8_epi32(half), _mm512_set1_epi32(zero));
 }
 
+// Inputs of a row whose codes have more bits.
 template <int KIND, int GROUP, bool OFFSETS, bool WHOLE>
 ALWAYS __m512i by_codes(const Weight &w, const uint8_t *row, int64_t k, int zero, const float *scales, const float *offsets) {
   constexpr bool SIGNED_BYTES = KIND == INT8 || KIND == Q8_0;  // about nought, as all that are made are
@@ -157,7 +156,7 @@ ALWAYS __m512i by_codes(const Weight &w, const uint8_t *row, int64_t k, int zero
   return two_halves(halves[0], halves[1]);
 }
 
-// Inputs k .. k + 32 of the rows of a tile, or the `WHOLE`-less last sixteen, behind which there are noughts -> [rows][32].
+// Inputs k .. k + 32 of the rows of a tile, or where not `WHOLE` the last sixteen, behind which there are noughts -> [rows][32].
 // Groups are counted from the first of `sides`.
 template <int KIND, int GROUP, bool OFFSETS, bool WHOLE>
 ALWAYS void compute_step(const Weight &w, const Shape &s, const uint8_t *const *rows, int64_t k, int64_t g, __m512 levels,

@@ -1,5 +1,5 @@
-// Products of 8-bit activations with packed weights, routed experts of them, and how logits are read: a plain C
-// interface for ctypes.
+// Products of activations, rounded to 8 bits or for AMX to bfloat16, with packed weights, routed experts of them, and how
+// logits are read: a plain C interface for ctypes.
 
 #include "attention.h"
 #include "blocks.h"
