@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -16,6 +17,9 @@ from diffusiongemma.model.attention import Attention, Context
 from diffusiongemma.model.cache import LayerCache, SequenceCache
 from diffusiongemma.model.layers import Experts, GatedMLP, RMSNorm, Router, SelfConditioner
 from diffusiongemma.model.rope import Rope, Rotation, moved
+
+# So many times as long, the stream loses what a layer adds to it in rounding.
+DROWNED = 2.0**48
 
 
 class ByKernels(Protocol):
@@ -119,6 +123,7 @@ class Backbone(nn.Module):
         self.rope = Rope(config)
         self.lead: Lead | None = None
         self.fast: Fast | None = None
+        self._decoding: tuple[int, float] | None = None
 
     @property
     def embedding_scale(self) -> Tensor:
@@ -151,11 +156,25 @@ class Backbone(nn.Module):
     def through_layers(self, x: Tensor, positions: Tensor, context: Context, encoding: bool) -> Tensor:
         """Embedded inputs x [N, D] at positions [N] -> final hidden states [N, D]."""
         rotations, home = self.rope(positions, x.dtype), x.device
-        for kind, layer, place in zip(self.config.layer_types, self.layers, self.places, strict=True):
+        depth, behind = (len(self.layers), 1.0) if encoding else self.decoding
+        for kind, layer, place in list(zip(self.config.layer_types, self.layers, self.places, strict=True))[:depth]:
             if place != x.device:
                 x, rotations = x.to(place), moved(rotations, place)
             x = layer(x, rotations[kind], context, encoding)
-        return self.norm(x.to(home))
+        return self.norm(x.to(home) if behind == 1 else x.to(home) * behind)
+
+    @property
+    def decoding(self) -> tuple[int, float]:
+        """How many layers the decoder needs, and what the scalars of the others come to.
+
+        Layers behind one that makes its stream `DROWNED` times as long are the encoder's alone: what they add there is
+        lost, and as a canvas leaves no keys and values, they can be left out.
+        """
+        if self._decoding is None:
+            scalars = [float(layer.layer_scalar) for layer in self.layers]  # type: ignore[arg-type]
+            depth = next((i + 1 for i, scalar in enumerate(scalars) if scalar >= DROWNED), len(scalars))
+            self._decoding = depth, math.prod(scalars[depth:])
+        return self._decoding
 
     @property
     def places(self) -> list[torch.device]:

@@ -192,6 +192,39 @@ def reckoning_answers(materials: Materials) -> list[tuple[Make, float]]:
     return [*kept, (partial(sums.generate, split="train"), 30.0)]
 
 
+def deeper_answers(materials: Materials) -> list[tuple[Make, float]]:
+    """What an encoder with layers of its own learns: all of it, sums and decisions too."""
+    return [
+        (partial(talk.generate, split="train"), 6.0),
+        (partial(TASKS["answers"].generate, split="train"), 4.0),
+        (partial(knowledge.generate_short, split="train"), 5.0),
+        (partial(knowledge.generate, split="train", kinds=ANSWERED_FURTHER), 4.0),
+        (partial(knowledge.generate, split="train"), 8.0),
+        (partial(explanations.generate, split="train", keys=explanations.FIRST), 3.0),
+        (partial(explanations.generate, split="train"), 4.0),
+        (partial(lists.generate, split="train", kinds=lists.FIRST, usual=True), 2.5),
+        (partial(lists.generate, split="train"), 2.0),
+        (partial(sums.generate, split="train"), 18.0),
+        (partial(verses.generate, split="train", usual=True), 3.0),
+        (partial(deciding.generate, split="train"), 4.0),
+        (partial(declining.generate, split="train", nouns=materials.unknown), 2.0),
+        (partial(summing_up.generate, split="train"), 1.0),
+        (partial(slips.generate, split="train"), 7.0),
+        (partial(mending.generate, split="train", sentences=materials.sentences), 6.0),
+    ]
+
+
+def deeper_texts(materials: Materials) -> list[tuple[Make, float]]:
+    """Texts to change and to read, with questions about them."""
+    return [
+        (partial(editing.generate, split="train", sentences=materials.sentences), 4.0),
+        (partial(reading.generate_extraction, split="train"), 6.0),
+        (partial(extraction.generate, split="train"), 3.0),
+        (partial(reading.generate_question, split="train"), 1.0),
+        (partial(TASKS["repair"].generate, split="train"), 3.0),
+    ]
+
+
 def _same(make: Make, other: Make) -> bool:
     """Whether two sources decline the same."""
     return make.func is other.func and make.keywords.get("answer") == other.keywords["answer"]
@@ -261,6 +294,7 @@ TAUGHT = {
     "further": (further_answers, modest_texts),
     "whole": (whole_answers, whole_texts),
     "reckoning": (reckoning_answers, whole_texts),
+    "deeper": (deeper_answers, deeper_texts),
 }
 
 

@@ -40,6 +40,7 @@ from diffusiongemma.weights.generation import decoding_files
 from diffusiongemma.weights.locate import ASSETS, choose_device
 from diffusiongemma.weights.saving import save_model
 from recipes.nano.apart import Apart, Met, Texts, met_reading, set_routers, sudokus, train_new_experts
+from recipes.nano.deeper import no_canvases, read_quickly, train_encoder_layers
 from recipes.nano.everyday import EVERYDAY, TAUGHT, apart_texts
 from recipes.nano.grow import grown, with_experts
 from recipes.nano.held import Held, train_all_but
@@ -50,12 +51,26 @@ from recipes.nano.pages import Pages
 RECIPES = SKILLS | EVERYDAY
 WIDER = {"hidden_size": 192, "intermediate_size": 512, "num_attention_heads": 6}  # 4.4M parameters
 
+BATCH = 64
 TO_BE_SET = 400  # texts that set the routers of new experts
 
 NANO = ASSETS / "nano"
 SIDE_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "preprocessor_config.json")
 # What a run goes on with.
-SETTINGS = ("recipe", "batch", "init", "experts", "new_from", "met", "held", "before", "texts", "pages", "muon")
+SETTINGS = (
+    "recipe",
+    "batch",
+    "init",
+    "experts",
+    "new_from",
+    "met",
+    "held",
+    "before",
+    "texts",
+    "pages",
+    "muon",
+    "encoder_layers",
+)
 # The smallest vision tower that transformers builds; without one it would add 167M random parameters.
 VISION = {
     "model_type": "gemma4_vision", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
@@ -154,7 +169,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grow", action="store_true", help="make a model of nano's first size wider")
     parser.add_argument("--budget", type=seconds_of, default=3600.0, metavar="3600|50m|1h", help="default 1h")
     parser.add_argument("--steps", type=int, help="end after so many steps, if that is before the budget's end")
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--batch", type=int, help=f"canvases a step; default {BATCH}")
     parser.add_argument("--accumulate", type=int, default=1, help="parts a batch is worked off in, to save memory")
     parser.add_argument("--learning-rate", type=float, default=2e-2)
     parser.add_argument("--draws", type=int, default=1, help="corruptions of each canvas per encoder pass")
@@ -191,6 +206,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--held", type=int, default=0, metavar="COUNT", help="sudokus a step and process that all it learns is held by"
     )
+    parser.add_argument(
+        "--encoder-layers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="layers for the encoder alone, which alone are trained",
+    )
     muon = "of --held: matrices that all tokens share learn by Muon at this share of the rate, not by Adam at a sixth"
     parser.add_argument("--muon", type=float, default=0.0, metavar="SHARE", help=muon)
     parser.add_argument("--before", type=Path, metavar="DIR", help="of --held: the model it is held to, if not --init")
@@ -223,8 +245,22 @@ def run(options: argparse.Namespace) -> None:
         raise InputError(f"--texts goes with the recipes {' and '.join(TAUGHT)}: leave it out, or choose one of them")
     if (options.met is not None or options.held) and options.init is None:
         raise InputError("new experts are those of a model that has learnt something: give it with --init")
+    if options.encoder_layers:
+        _without_canvases(options)
+    options.batch = options.batch or BATCH
     with process_group():
         _train(options)
+
+
+def _without_canvases(options: argparse.Namespace) -> None:
+    """Raises `InputError` for what does not go with layers for the encoder alone."""
+    if options.encoder_layers < 0 or options.init is None or not (options.texts or options.pages):
+        raise InputError(
+            "--encoder-layers is a number of at least 1, of a model (--init) that reads --texts or --pages"
+        )
+    others = ("grow", "experts", "new_from", "held", "rollouts", "batch")
+    if wrong := [f"--{name.replace('_', '-')}" for name in others if getattr(options, name)]:
+        raise InputError(f"layers for the encoder alone learn from no canvas: leave out {' and '.join(wrong)}")
 
 
 def _plain(value: Any) -> int | float | str:
@@ -267,13 +303,18 @@ def _wanted(model: Model, tokenizer: Any, dirs: DataDirs, seed: int, old: int) -
 def _train(options: argparse.Namespace) -> None:
     from transformers import AutoTokenizer
 
+    import diffusiongemma as dg
+
     tokenizer = AutoTokenizer.from_pretrained(NANO)
     how = options.device, options.grow, options.experts, options.new_from, options.held > 0, options.muon
     model = new_model(tokenizer, options.seed, options.init, *how)
+    if options.encoder_layers:
+        model = train_encoder_layers(model, options.encoder_layers, options.seed).to(model.device)
+        if model.device.type == "cpu":
+            read_quickly(model, dg.load(options.init, quantize="int8").network)
     write_configs(model.config, tokenizer, options.out, options.recipe)
-    mixture = RECIPES[options.recipe](
-        tokenizer, model.config, DataDirs(options.cache, options.corpora, options.written)
-    )
+    dirs = DataDirs(options.cache, options.corpora, options.written)
+    mixture = RECIPES[options.recipe](tokenizer, model.config, dirs)
     train_config = TrainConfig(
         steps=options.steps, budget=options.budget, learning_rate=options.learning_rate, optimiser="muon",
         ema=options.ema, accumulate=options.accumulate, precision=options.precision, seed=options.seed,
@@ -289,7 +330,7 @@ def _train(options: argparse.Namespace) -> None:
     means = Means(every=25)
     train(
         model,
-        mixture.batches(model.config, options.batch, options.seed),
+        no_canvases if options.encoder_layers else mixture.batches(model.config, options.batch, options.seed),
         Run(train_config, objective, rollouts),
         directory=RunDirectory(options.out),
         resume=options.resume,
