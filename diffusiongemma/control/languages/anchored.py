@@ -28,7 +28,8 @@ def without_outer_anchors(text: lang.Language) -> lang.Language:
 
 def _within(parts: list[lang.Language], before: bool, after: bool) -> lang.Language:
     """The parts, and where it says so any text before and after them."""
-    first, last = (lang.ANY_TEXT if anything else lang.EMPTY for anything in (before, after))
+    first: lang.Language = lang.ANY_TEXT if before else lang.EMPTY
+    last: lang.Language = lang.ANY_TEXT if after else lang.EMPTY
     while parts and _is_anchor(parts[0], STARTS):
         parts, first = parts[1:], lang.EMPTY
     while parts and _is_anchor(parts[-1], ENDS):
