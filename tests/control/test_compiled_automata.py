@@ -15,7 +15,7 @@ from diffusiongemma.control.languages.charset import ANY_CHAR, chars
 from diffusiongemma.control.languages.dfa import CharDfa, TooLarge
 from diffusiongemma.control.languages.minimal import distances, minimised, smallest, trimmed
 from diffusiongemma.control.languages.operations import of_words
-from diffusiongemma.control.languages.regex import regex_language
+from diffusiongemma.control.languages.regex import found_language, regex_language
 from diffusiongemma.kernels import automata, build
 
 SCHEMAS = [
@@ -106,6 +106,9 @@ def test_distances(monkeypatch):
 
 
 def test_anchors_are_left_to_the_twin():
+    """But where a pattern begins and ends."""
+    for pattern in ("^[a-z]{3,9}$", "^a|b$", "(^a$)"):
+        assert compiler.run(compiler._by_library(found_language(pattern))) is not None
     assert compiler.run(compiler._by_library(regex_language(r"^a\b"))) is None
     assert compiler.compile_language(regex_language(r"a\b")).matches("a")
 

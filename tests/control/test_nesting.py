@@ -13,7 +13,12 @@ import pytest
 from bench.walks import random_texts
 from diffusiongemma.control.compiling import CompileJob
 from diffusiongemma.control.inference import bundles
+from diffusiongemma.control.json_schema import parts
+from diffusiongemma.control.json_schema.nesting import Reach
+from diffusiongemma.control.json_schema.scalars import StringShape
+from diffusiongemma.control.json_schema.schema import SchemaReader
 from diffusiongemma.control.json_schema.text import json_schema_language
+from diffusiongemma.control.json_schema.writer import STATES_OF_A_PLACE, Writer
 from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.compiler import compile_language
 from diffusiongemma.control.languages.dfa import TooLarge
@@ -157,6 +162,28 @@ def test_patterns_are_counted_as_far_as_can_be_compiled():
     dfa = compile_language(json_schema_language(schema))
     assert dfa.matches(json.dumps("abcdeabcd-" * 12)) and not dfa.matches(json.dumps("abcdeabcd-" * 9))
     assert not dfa.matches(json.dumps("abcdeabcd-" * 401))
+
+
+def test_what_is_counted_alike_is_made_once(monkeypatch):
+    """Limits that every attempt reaches are compiled for the first alone."""
+    made = []
+    monkeypatch.setattr(parts, "_counted", lambda shape, counts: made.append(counts) or shape.texts(counts))
+    of_each = parts.Parts(SchemaReader({}, False))
+    shape = StringShape(regex_language("[a-c]*"), most=64)
+    assert len({of_each.string(shape, counts)[1] for counts in (4096, 512, 64)}) == 1
+    assert of_each.string(shape, 40)[1] == 40 and made == [64, 40]
+
+
+def test_types_in_too_many_places_are_given_up_before_all_are_written(monkeypatch):
+    """Each of 300 types may stand in all others: an automaton of so many places would be too large."""
+    new, places = Writer._new, []
+    monkeypatch.setattr(Writer, "_new", lambda self, terms: places.append(len(self._written)) or new(self, terms))
+    types = {}
+    for i in range(300):
+        inside = {f"to{n}": {"$ref": f"#/definitions/t{n % 300}"} for n in (i + 1, 2 * i + 1, 7 * i)}
+        types[f"t{i}"] = {"type": "object", "properties": {f"own{i}": {"type": "null"}, **inside}}
+    checked({"definitions": types, "$ref": "#/definitions/t0"}, 5)
+    assert 2000 < max(places) <= Reach().states // STATES_OF_A_PLACE + 1
 
 
 def test_less_is_written_where_tokens_make_it_too_large(monkeypatch):

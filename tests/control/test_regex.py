@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import re
@@ -28,7 +29,7 @@ from diffusiongemma.control.languages.charset import (
 from diffusiongemma.control.languages.choices import choices_language
 from diffusiongemma.control.languages.compiler import compile_language
 from diffusiongemma.control.languages.dfa import TooLarge
-from diffusiongemma.control.languages.regex import regex_language
+from diffusiongemma.control.languages.regex import found_language, regex_language
 from diffusiongemma.control.languages.template import template_language
 from diffusiongemma.control.languages.utf8 import to_bytes
 from diffusiongemma.control.languages.words import words_language
@@ -95,6 +96,45 @@ def test_languages_are_exactly_fullmatch():
             expected = matching.fullmatch(text) is not None
             assert dfa.matches(text) == expected, (pattern, text)
             assert in_bytes.matches(text.encode()) == expected, (pattern, text)
+
+
+ANCHORED = [
+    "^a$",
+    "^ab|b$",
+    "^",
+    "$",
+    "^$",
+    "^^a$$",
+    "(^a|b$)",
+    "(^a)|(b$)x?",
+    r"a$\Z",
+    r"a\Z$",
+    "^a\n$",
+    "$\n",
+    "a|",
+    "(?m)^a$",
+    "^(a|^b)$",
+    r"\Aa\Z",
+    "(^)?a",
+    "a$b",
+    "^a(?!b)",
+    "(?:^a$)b?",
+    "$^",
+    "a\n\\Z|^b",
+    "^[ab]{0,3}$\n?",
+    "x^a|b",
+    "$a^",
+]
+
+
+@pytest.mark.parametrize("pattern", ANCHORED)
+@pytest.mark.parametrize(("language", "found"), [(regex_language, re.fullmatch), (found_language, re.search)])
+def test_anchors_anywhere(pattern, language, found):
+    """Those at the ends are no part of the automaton (`anchored`)."""
+    dfa = compile_language(language(pattern))
+    for length in range(5):
+        for text in map("".join, itertools.product("abx\n", repeat=length)):
+            assert dfa.matches(text) == (found(pattern, text) is not None), text
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,15 @@ def test_many_conditions_on_one_property_are_told_apart_soon():
     assert time.process_time() - begin < SOON
 
 
+def test_lists_of_texts_that_meet_one_another_soon():
+    """Without reading each text through the automaton of the other list."""
+    words = [f"minecraft:{'block' * 8}_{i}" for i in range(100)]
+    lists = [{"enum": [word for i, word in enumerate(words) if i % n]} for n in range(2, 40)]
+    begin = time.process_time()
+    check({"allOf": lists}, [json.dumps(words[1]), json.dumps(words[97])], [json.dumps(words[2]), '"x"'])
+    assert time.process_time() - begin < SOON
+
+
 def test_of_listed_texts_those_that_every_reader_takes_are_written():
     schema = {"enum": ["é", "x", "-"], "pattern": r"^\w$"}  # Python reads é as a letter, ECMA-262 does not
     check(schema, ['"x"'], ['"é"', '"-"'])

@@ -118,9 +118,9 @@ def _strings(a: StringShape, b: StringShape) -> StringShape | None:
 def _listed(texts: tuple[str, ...], other: StringShape, least: int, most: int | None) -> StringShape | None:
     """Those of a few texts that another shape has too."""
     texts = tuple(text for text in texts if least <= len(text) <= (len(text) if most is None else most))
-    inner, taken = _texts_in(other.content, texts), texts
+    inner, taken = _texts_in(other, texts), texts
     with contextlib.suppress(InputError):  # what two readers take together may be more than an automaton can tell
-        taken = inner if other.outer is None else _texts_in(other.outer, texts)
+        taken = inner if other.outer is None else _texts_matching(other.outer, texts)
     if not taken:
         return None
     return StringShape(lang.words(inner), None if inner == taken else lang.words(taken), listed=inner)
@@ -132,7 +132,14 @@ def _is_nothing(outer: lang.Language | None) -> bool:
     return False
 
 
-def _texts_in(content: lang.Language, texts: tuple[str, ...]) -> tuple[str, ...]:
+def _texts_in(shape: StringShape, texts: tuple[str, ...]) -> tuple[str, ...]:
+    if not shape.listed:
+        return _texts_matching(shape.content, texts)
+    listed = frozenset(shape.listed)
+    return tuple(text for text in texts if text in listed)
+
+
+def _texts_matching(content: lang.Language, texts: tuple[str, ...]) -> tuple[str, ...]:
     return texts if content is lang.ANY_TEXT else tuple(filter(compile_language(content).matches, texts))
 
 

@@ -25,7 +25,8 @@ class Parts:
     def __init__(self, reader: SchemaReader) -> None:
         self._reader = reader
         self.number = cache(_number)
-        self.string = cache(_string)
+        self.string = cache(self._string)
+        self._counted = cache(_counted)
         self.admitted = cache(self._admitted)
         self._other_keys = cache(self._other_keys_of)
         self._members: dict[int, tuple[ObjectShape, list[tuple[lang.Language, Terms, bool]]]] = {}  # by id
@@ -72,6 +73,20 @@ class Parts:
                 raise TooLarge("patterns of properties overlap in too many ways: give fewer", option="json_schema")
         return [(matches, lang.Quoted(found)) for matches, found in split]
 
+    def _string(self, shape: StringShape, counts: int) -> tuple[lang.Language, int | None]:
+        """The language, and the most characters where that is fewer than the shape allows. It is counted as far as a
+        pattern needs and some more; less far where it and its length together can't be compiled."""
+        if shape.most is not None and shape.content is not lang.ANY_TEXT:
+            shortest = int(chars_to_end(compile_language(shape.content))[0])
+            counts = max(counts, min(shape.most, shortest + SPARE))
+        reached = counts if shape.most is None else min(counts, shape.most)  # beyond, all counts say the same
+        texts = self._counted(shape, reached)
+        if texts is None:
+            pattern = compile_language(shape.content)
+            counts = max(STATES_OF_COUNT * counts // pattern.num_states, int(chars_to_end(pattern)[0]))
+            texts = shape.texts(counts)
+        return lang.Quoted(texts), _clipped(shape, counts)
+
     def _admitted(self, rules: Terms) -> CharDfa:
         """What propertyNames leaves of all keys."""
         return compile_language(self._key_content(rules))
@@ -91,18 +106,14 @@ def _number(shape: NumberShape) -> lang.Language:
     return shape.language
 
 
-def _string(shape: StringShape, counts: int) -> tuple[lang.Language, int | None]:
-    """The language, and the most characters where that is fewer than the shape allows. It is counted as far as a
-    pattern needs and some more; less far where it and its length together can't be compiled."""
-    if shape.most is not None and shape.content is not lang.ANY_TEXT:
-        shortest = int(chars_to_end(compile_language(shape.content))[0])
-        counts = max(counts, min(shape.most, shortest + SPARE))
+def _counted(shape: StringShape, counts: int) -> lang.Language | None:
+    """The texts, counted so far; None where that is too large."""
+    language = shape.texts(counts)
     try:
-        compile_language(shape.texts(counts))
+        compile_language(language)
     except TooLarge:
-        pattern = compile_language(shape.content)
-        counts = max(STATES_OF_COUNT * counts // pattern.num_states, int(chars_to_end(pattern)[0]))
-    return lang.Quoted(shape.texts(counts)), _clipped(shape, counts)
+        return None
+    return language
 
 
 def _clipped(shape: StringShape, counts: int) -> int | None:

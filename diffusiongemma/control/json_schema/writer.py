@@ -33,7 +33,7 @@ from diffusiongemma.control.notice import CHARS_A_TOKEN
 
 MOST_PATTERNS = 12
 MOST_WAYS = 12  # to have a property that there must be
-MOST_PLACES = 10_000  # values that the schema speaks of, recursion unrolled
+STATES_OF_A_PLACE = 8  # at least, as a rule: where the schema speaks of a value, with its key; recursion unrolled
 SHORTEST_LIMIT = 16
 MOST_COUNTED = 4096  # characters counted, all strings together
 USUAL_LEVELS = REACHES[0].free + 1  # of values without a schema
@@ -124,7 +124,7 @@ class Writer:
 
     def _new(self, terms: Terms) -> tuple[lang.Language, Counter[int]]:
         """What is written for terms for the first time, and what is counted in it."""
-        if len(self._written) > MOST_PLACES:
+        if len(self._written) > self.reach.states // STATES_OF_A_PLACE:
             message = "it allows too much nesting in too many places: name what may stand inside"
             raise TooLarge(message, option="json_schema")
         outside = self._counted, self._times

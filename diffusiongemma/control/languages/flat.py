@@ -47,29 +47,37 @@ class Flattener:
                 pending += reversed(missing)
                 continue
             pending.pop()
-            yield from self._node(node, [self._number[id(child)] for child in children])
+            numbers = [self._number[id(child)] for child in children]
+            if not self._has_added(node, numbers):
+                yield from self._embed(node)
 
-    def _node(self, node: lang.Language, children: list[int]) -> Steps:
+    def _has_added(self, node: lang.Language, children: list[int]) -> bool:
+        """A node that needs no automaton of others."""
         match node:
-            case lang.Chars(allowed):
-                self._append(node, CHARS, value=self._set(allowed))
             case lang.Sequence():
                 self._append(node, SEQUENCE, children)
+            case lang.Chars(allowed):
+                self._append(node, CHARS, value=self._set(allowed))
             case lang.Either():
                 self._append(node, EITHER, children)
             case lang.Repeat(_, least, most):
                 self._append(node, REPEAT, children, least, -1 if most is None else most)
             case lang.Quoted() if children:
                 self._append(node, SEQUENCE, children)
-            case lang.Quoted():
-                inside = self._block((yield self._automaton_of(node)), escaped_moves_of)
-                quote = self._append(None, CHARS, value=self._set(QUOTE))
-                self._append(node, SEQUENCE, [quote, self._append(None, EMBEDDED, value=inside), quote])
-            case lang.Both() | lang.Without() | lang.Compiled():
-                block = self._block((yield self._automaton_of(node)), moves_of)
-                self._append(node, EMBEDDED, value=block)
             case lang.Anchor():
                 self.has_anchors = True
+            case _:
+                return False
+        return True
+
+    def _embed(self, node: lang.Language) -> Steps:
+        dfa = yield self._automaton_of(node)
+        if isinstance(node, lang.Quoted):
+            inside = self._block(dfa, escaped_moves_of)
+            quote = self._append(None, CHARS, value=self._set(QUOTE))
+            self._append(node, SEQUENCE, [quote, self._append(None, EMBEDDED, value=inside), quote])
+        else:
+            self._append(node, EMBEDDED, value=self._block(dfa, moves_of))
 
     def _append(
         self, node: lang.Language | None, kind: int, children: Sequence[int] = (), value: int = 0, most: int = -1

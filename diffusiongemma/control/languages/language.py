@@ -93,14 +93,14 @@ DIGIT = Chars(char_range("0", "9"))
 
 def sequence(*parts: Language) -> Language:
     """One after the other; a part that can never match makes the whole never match."""
-    if any(part is NEVER for part in parts):
+    if NEVER in parts:  # nodes are equal to themselves alone
         return NEVER
-    kept = tuple(part for part in parts if part is not EMPTY)
+    kept = tuple([part for part in parts if part is not EMPTY]) if EMPTY in parts else parts
     return kept[0] if len(kept) == 1 else Sequence(kept) if kept else EMPTY
 
 
 def either(*options: Language) -> Language:
-    kept = tuple(dict.fromkeys(option for option in options if option is not NEVER))
+    kept = tuple(dict.fromkeys([option for option in options if option is not NEVER]))
     return kept[0] if len(kept) == 1 else Either(kept) if kept else NEVER
 
 

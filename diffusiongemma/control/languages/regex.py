@@ -15,6 +15,7 @@ from re import _compiler, _parser  # type: ignore[attr-defined]
 from typing import Any
 
 from diffusiongemma.control.languages import language as lang
+from diffusiongemma.control.languages.anchored import without_outer_anchors
 from diffusiongemma.control.languages.charset import ANY_CHAR, CharSet, chars, complement, union
 from diffusiongemma.control.languages.charset import charset as charset_of
 from diffusiongemma.control.languages.dfa import TooLarge
@@ -62,21 +63,24 @@ def regex_language(
 
 def found_language(pattern: str, flags: int = 0, longest: int | None = None) -> lang.Language:
     """The language of the texts in which `re.search(pattern, text, flags)` finds the pattern; `longest` as above."""
-    return lang.sequence(lang.ANY_TEXT, _read(pattern, flags, lang.ANY_TEXT, longest))
+    return _read(pattern, flags, lang.ANY_TEXT, longest)
 
 
 def _read(
-    pattern: str, flags: int, tail: lang.Language, longest: int | None, clip: Callable[[int], object] = _unheard
+    pattern: str, flags: int, around: lang.Language, longest: int | None, clip: Callable[[int], object] = _unheard
 ) -> lang.Language:
+    """The language of the pattern with what may stand `around` it: nothing or any text."""
     try:
         with deep_recursion():
             tree = _parser.parse(pattern, flags)
             reader = _Reader(pattern, longest, clip)
-            items = localised(tree, tail is not lang.ANY_TEXT)
-            if tail is lang.ANY_TEXT and has(items, LOOKS):
-                return lang.either(*(reader.found(way, tree.state.flags) for way in alternatives(items)))
-            reader.check_looks(items, unanchored=False)
-            return reader.followed(items, tree.state.flags, tail)
+            items = localised(tree, around is not lang.ANY_TEXT)
+            if around is lang.ANY_TEXT and has(items, LOOKS):
+                found = lang.either(*(reader.found(way, tree.state.flags) for way in alternatives(items)))
+            else:
+                reader.check_looks(items, unanchored=False)
+                found = reader.followed(items, tree.state.flags, around)
+            return without_outer_anchors(lang.sequence(around, found))
     except (re.error, OverflowError) as error:
         raise InputError(f"it is not a regular expression: {error}", option="regex", got=pattern) from error
     except RecursionError as error:

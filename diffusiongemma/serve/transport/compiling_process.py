@@ -40,7 +40,7 @@ NICE_AFTER, NICENESS = 0.02, 10  # seconds of processor time: what takes longer 
 FOR_GOOD = sys.platform != "linux"  # the whole process is, and can't take it back
 # What most schemas use, compiled once before the first fork: classes of characters, any JSON, numbers, a format.
 USUAL = (
-    '{"properties":{"a":{"type":"object"},"b":{"pattern":"\\\\d\\\\w\\\\s"},"c":{"format":"date-time"},'
+    '{"properties":{"a":{"type":"object"},"b":{"pattern":"\\\\d\\\\w\\\\s\\\\p{L}"},"c":{"format":"date-time"},'
     '"d":{"type":"number"},"e":{"type":"array","items":{"type":"integer"}}}}'
 )
 # What a worker compiles before its first job, so that it has written to most of the pages that jobs write to.
