@@ -8,10 +8,26 @@
 struct Signed {
   int8_t code;
 };
+// By hand: compilers widen vectors of bytes one by one.
 inline Eight eight_of(const Signed *x) {
-  typedef int8_t EightSmall __attribute__((vector_size(8), aligned(1), may_alias));
-  return __builtin_convertvector(__builtin_convertvector(*(const EightSmall *)x, EightWhole), Eight);
+#if defined(__AVX2__)
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)x)));
+#else
+  Eight out;
+#if defined(NEON)
+  const int16x8_t codes = vmovl_s8(vld1_s8(&x->code));
+  const float32x4_t halves[2] = {vcvtq_f32_s32(vmovl_s16(vget_low_s16(codes))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(codes)))};
+  memcpy(&out, halves, sizeof out);
+#else
+  for (int i = 0; i < 8; i++) out[i] = x[i].code;
+#endif
+  return out;
+#endif
 }
+
+#ifdef __AVX512F__
+inline Sixteen sixteen_of(const Signed *x) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)x))); }
+#endif
 
 template <typename Number>
 inline int64_t token_numbers(int64_t width) { return width; }
@@ -29,6 +45,7 @@ inline float scale_behind(const Signed *x, int64_t width) {
 
 constexpr int64_t STRETCH = 256;    // tokens
 constexpr int64_t SUBSTRETCH = 16;  // tokens whose values stay in the first cache
+constexpr float LEAST = 1e-37f;     // of a share: less is not normal, takes a hundred cycles and is lost beside the best
 constexpr int64_t LATER = 6;        // tokens from now on, whose keys are asked for
 
 // Of one query and one stretch: the greatest score, the sum of e^(score - it), and the values under these.
@@ -85,7 +102,10 @@ void attend_stretch(const float *q, const Number *keys, const Number *values, in
     for (int64_t t = 0; t < tokens; t += 8) put_eight(exponential(eight_of(shares[i] + t) - best), shares[i] + t);
     for (int64_t t = 0; t < tokens; t++) total += shares[i][t];
     to.best[i] = best, to.total[i] = total;
-    for (int64_t t = 0; t < tokens; t++) shares[i][t] *= scale_behind(values + t * token_numbers<Number>(width), width);
+    for (int64_t t = 0; t < tokens; t++) {
+      const float share = shares[i][t] * scale_behind(values + t * token_numbers<Number>(width), width);
+      shares[i][t] = share < LEAST ? 0.0f : share;
+    }
   }
   memset(to.values, 0, sizeof(float) * COUNT * width);
   for (int64_t t = 0; t < tokens; t += SUBSTRETCH) {
