@@ -48,7 +48,8 @@ def with_encoder_layers(model: Model, count: int, seed: int) -> Model:
 
 def encoder_layers(model: Model) -> list[Layer]:
     """Those that only the encoder has."""
-    return list(model.backbone.layers)[model.backbone.decoding[0] :]  # type: ignore[arg-type]
+    layers: list[Layer] = list(model.backbone.layers)  # type: ignore[arg-type]
+    return layers[model.backbone.decoding[0] :]
 
 
 def train_encoder_layers(model: Model, count: int, seed: int) -> Model:
