@@ -204,7 +204,7 @@ def deeper_answers(materials: Materials) -> list[tuple[Make, float]]:
         (partial(explanations.generate, split="train"), 4.0),
         (partial(lists.generate, split="train", kinds=lists.FIRST, usual=True), 2.5),
         (partial(lists.generate, split="train"), 2.0),
-        (partial(sums.generate, split="train"), 18.0),
+        (partial(sums.generate, split="train"), 30.0),
         (partial(verses.generate, split="train", usual=True), 3.0),
         (partial(deciding.generate, split="train"), 4.0),
         (partial(declining.generate, split="train", nouns=materials.unknown), 2.0),

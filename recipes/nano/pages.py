@@ -1,7 +1,8 @@
 """`train --pages COUNT`: sums in great number, for the encoder alone.
 
 A question and its answer are mostly words. A page has sums one below the other, of which the model learns what stands
-behind "=": in the same time it reads three times as many. Texts (`--texts`) show how people ask for them.
+behind "=": in the same time it reads three times as many. Every second one is asked for in a line of its own, as people
+do, and all of its answer is learnt: which numbers, and what to do with them. Texts (`--texts`) are whole conversations.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from diffusiongemma.train.objective import Batch
 from diffusiongemma.train.parallel import rank
 from diffusiongemma.train.rolling import encoder_loss
 from recipes.nano.sources import sums
+from recipes.nano.sources.phrasing import is_probe
 
 LENGTH = 128  # tokens of a page
+ASKED = 0.5  # of its sums
 
 
 class Pages:
@@ -45,12 +48,21 @@ class Pages:
         while len(ids) < LENGTH:
             one = sums.draw_sum(rng)
             if one.belongs("train"):
-                asked, _, said = one.said.partition(" =")
-                parts = (self._ids(f"{asked} ="), self._ids(f"{said}."), self._ids("\n"))
-                for part, wanted in zip(parts, (False, True, False), strict=True):
+                for text, wanted in zip(_line(one, rng), (False, True, False), strict=True):
+                    part = self._ids(text)
                     ids += part
                     learnt += [wanted] * len(part)
         return ids[:LENGTH], learnt[:LENGTH]
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def _line(one: sums.Sum, rng: np.random.Generator) -> tuple[str, str, str]:
+    """What stands before what is learnt of a sum, that, and what follows."""
+    if rng.random() < ASKED:
+        example = sums.ask(one, rng)
+        if not is_probe(example.prompt):
+            return f"{example.prompt}\n", example.answer, "\n"
+    asked, _, said = one.said.partition(" =")
+    return f"{asked} =", f"{said}.", "\n"

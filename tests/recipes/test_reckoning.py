@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,7 +14,10 @@ from recipes.nano import everyday, reckoning
 from recipes.nano.__main__ import main
 from recipes.nano.pages import LENGTH, Pages
 from recipes.nano.sources import declining, sums
+from recipes.nano.sources.phrasing import is_probe
 from recipes.nano.sources.sums import Sum
+
+SAID = re.compile(r"(\d+) (.) (\d+) = .*\.")
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +69,7 @@ def test_tables_are_known_by_heart_and_one_of_ten_others_is_held_out():
     assert sums.held_out(rng).belongs("test") and sums.of_tables(rng).by_heart
 
 
-def test_of_a_page_is_learnt_what_sums_come_to(tokenizer):
+def test_of_a_page_is_learnt_what_sums_come_to_and_all_of_what_was_asked(tokenizer):
     pages = Pages(tokenizer, 3, seed=0)
     batch, again, other = pages.batch(4), pages.batch(4), pages.batch(5)
     assert batch.ids.tolist() == again.ids.tolist() != other.ids.tolist() and batch.ids.shape == (3, LENGTH)
@@ -73,9 +77,13 @@ def test_of_a_page_is_learnt_what_sums_come_to(tokenizer):
         text = tokenizer.decode(ids)
         assert tokenizer(text, add_special_tokens=False)["input_ids"] == ids.tolist()
         lines = text.split("model\n")[1].split("\n")[:-1]
-        assert tokenizer.decode(ids[learnt]).startswith("".join(line.partition(" =")[2] for line in lines))
-        for line in lines:
-            a, sign, b = re.fullmatch(r"(\d+) (.) (\d+) = .*\.", line).groups()
+        asked = [line for line in lines if not SAID.fullmatch(line)]
+        assert 0 < len(asked) < len(lines) / 2 and not any(is_probe(line) for line in asked)
+        said = [(line, before in asked) for before, line in pairwise([""] + lines) if line not in asked]
+        learnt_of = [line if question else line.partition(" =")[2] for line, question in said]
+        assert tokenizer.decode(ids[learnt]).startswith("".join(learnt_of))
+        for line, _ in said:
+            a, sign, b = SAID.fullmatch(line).groups()
             one = Sum(int(a), next(name for name, s in sums._SIGN.items() if s == sign), int(b))
             assert line == f"{one.said}." and one.belongs("train")
 
