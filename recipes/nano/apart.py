@@ -85,6 +85,12 @@ def routers(model: Model) -> list[Router]:
     return [layer.router for layer in model.backbone.layers]  # type: ignore[misc]
 
 
+def check_layers(model: Model) -> None:
+    """Raises `InputError` for a model with layers for its encoder alone: canvases don't meet the routers there."""
+    if model.backbone.decoding[0] < model.config.num_layers:
+        raise InputError("the model has layers for its encoder alone: experts that learn apart come before these")
+
+
 def train_new_experts(model: Model, old: int) -> None:
     """Of all parameters only what is of experts from number `old` on gets gradients that are not zero."""
     model.requires_grad_(False)
@@ -332,6 +338,7 @@ def run(options: argparse.Namespace) -> None:
 
     loaded = dg.load(options.model, dtype="float32")
     model, decoding = loaded.network, loaded.generation
+    check_layers(model)
     dirs, rng = DataDirs(options.cache), np.random.default_rng(options.seed)
     boards = sudokus(loaded.tokenizer, model.config, dirs)
     talk = mixed_source(

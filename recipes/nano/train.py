@@ -39,7 +39,7 @@ from diffusiongemma.weights.checkpoint import load_model
 from diffusiongemma.weights.generation import decoding_files
 from diffusiongemma.weights.locate import ASSETS, choose_device
 from diffusiongemma.weights.saving import save_model
-from recipes.nano.apart import Apart, Met, Texts, met_reading, set_routers, sudokus, train_new_experts
+from recipes.nano.apart import Apart, Met, Texts, check_layers, met_reading, set_routers, sudokus, train_new_experts
 from recipes.nano.deeper import no_canvases, read_quickly, train_encoder_layers
 from recipes.nano.everyday import EVERYDAY, TAUGHT, apart_texts
 from recipes.nano.grow import grown, with_experts
@@ -272,6 +272,7 @@ def _also(options: argparse.Namespace, model: Model, tokenizer: Any) -> Also | N
     losses: list[Also] = []
     config, dirs = model.config, DataDirs(options.cache, options.corpora, options.written)
     if options.met:
+        check_layers(model)
         old = options.new_from or config.num_experts - options.experts
         met = Met.load(options.met)
         talked, solved = _wanted(load_model(options.init, torch.float32), tokenizer, dirs, options.seed, old)

@@ -193,10 +193,13 @@ def test_the_commands(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.setattr(apart, "TOGETHER", 2)
     monkeypatch.setattr(apart, "FITTED", 3)
     monkeypatch.setattr("recipes.nano.train.TO_BE_SET", 8)
-    nano, cache = str(ASSETS / "nano"), ["--cache", str(tmp_path)]
-    before = load_model(ASSETS / "nano", torch.bfloat16)
+    nano, cache = str(ASSETS / "nano-base"), ["--cache", str(tmp_path)]
+    before = load_model(ASSETS / "nano-base", torch.bfloat16)
     count = before.config.num_experts
-    main(["met", str(tmp_path / "met.npz"), "--sudokus", "4", "--canvases", "2", *cache])
+    meet = ["met", str(tmp_path / "met.npz"), "--sudokus", "4", "--canvases", "2", *cache]
+    with pytest.raises(SystemExit, match="layers for its encoder alone"):
+        main(meet)
+    main([*meet, "--model", "nano-base"])
     command = ["train", str(tmp_path / "out"), "--recipe", "talk", "--init", nano, "--batch", "2"]
     command += ["--experts", str(count), "--met", str(tmp_path / "met.npz"), "--texts", "4", *cache]
     command += ["--precision", "float32"]
