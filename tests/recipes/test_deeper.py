@@ -19,6 +19,7 @@ from diffusiongemma.weights.checkpoint import load_model
 from diffusiongemma.weights.saving import save_model
 from recipes.nano import everyday
 from recipes.nano.__main__ import main
+from recipes.nano.apart import check_layers
 from recipes.nano.deeper import LONGER, encoder_layers, train_encoder_layers, with_encoder_layers
 
 IDS, CANVAS = torch.arange(1, 13)[None], torch.arange(8, 16)[None]
@@ -72,6 +73,9 @@ def test_they_alone_learn_and_are_found_again(tmp_path: Path):
     again = load_model(tmp_path, torch.float32)
     assert again.backbone.decoding == (count - 2, LONGER**-1)
     assert train_encoder_layers(again, 2, seed=1) is again
+    check_layers(tiny_model())
+    with pytest.raises(InputError, match="experts that learn apart come before"):
+        check_layers(again)
     with pytest.raises(InputError, match="has 2 layers"):
         train_encoder_layers(again, 1, seed=1)
 
