@@ -259,7 +259,9 @@ def _without_canvases(options: argparse.Namespace) -> None:
             "--encoder-layers is a number of at least 1, of a model (--init) that reads --texts or --pages"
         )
     others = ("grow", "experts", "new_from", "held", "rollouts", "batch")
-    if wrong := [f"--{name.replace('_', '-')}" for name in others if getattr(options, name)]:
+    given = [name for name in others if getattr(options, name)]
+    given += [name for name in ("draws", "noise_bias", "accumulate") if getattr(options, name) != 1]
+    if wrong := [f"--{name.replace('_', '-')}" for name in given]:
         raise InputError(f"layers for the encoder alone learn from no canvas: leave out {' and '.join(wrong)}")
 
 

@@ -100,6 +100,7 @@ def test_the_command(tmp_path: Path, monkeypatch):
     assert len(told) == 2 and all(record["also"] > 1 and record["norm"] > 0 for record in told)
     for more, message in (
         (["--batch", "2"], "leave out --batch"),
+        (["--draws", "2"], "leave out --draws"),
         (["--held", "2", "--new-from", "1"], "leave out --new-from and --held"),
     ):
         with pytest.raises(SystemExit, match=message):
