@@ -9,7 +9,7 @@ ones' on what was met: that depends on the routers alone, so it costs two small 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -30,6 +30,7 @@ from diffusiongemma.model.layers import Router
 from diffusiongemma.model.model import Model
 from diffusiongemma.train.data import Tokenised, collate, tokenise
 from diffusiongemma.train.mixtures import Source, mixed_source
+from diffusiongemma.train.objective import Batch
 from diffusiongemma.train.parallel import rank
 from diffusiongemma.train.rolling import encoder_loss
 from diffusiongemma.train.runtime import seed_of
@@ -208,15 +209,24 @@ class Texts:
     """The loss of the encoder on texts of their own, `count` in each process, which costs a third of what it costs with
     a canvas behind them."""
 
-    def __init__(self, source: Source, config: ModelConfig, count: int, seed: int, weight: float = 2.0):
+    def __init__(
+        self,
+        source: Source,
+        config: ModelConfig,
+        count: int,
+        seed: int,
+        weight: float = 2.0,
+        loss: Callable[[Model, Batch], Tensor] = encoder_loss,
+    ):
         self.source, self.config, self.count, self.seed, self.weight = source, config, count, seed, weight
+        self.loss = loss
 
     def __call__(self, model: Model, step: int) -> Tensor:
         rng = np.random.default_rng((self.seed, step, 1 + rank()))
         groups = least_padded(self.source(rng, self.count, step), min(GROUPS, -(-self.count // FEWEST)))
         batches = [collate(group, self.config, rng).to(model.device) for group in groups]
         tokens = [int(batch.supervised[:, 1:].sum()) for batch in batches]
-        losses = [encoder_loss(model, batch) * n for batch, n in zip(batches, tokens, strict=True)]
+        losses = [self.loss(model, batch) * n for batch, n in zip(batches, tokens, strict=True)]
         return self.weight * torch.stack(losses).sum() / sum(tokens)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +17,17 @@ import numpy as np
 from diffusiongemma.errors import InputError
 from diffusiongemma.tasks import Example
 from recipes.nano import reckoning
-from recipes.nano.everyday import TAUGHT, Make, Materials
+from recipes.nano.everyday import SHARES, Make, Materials, taught
 from recipes.nano.first_words import parsed
 from recipes.nano.mixtures import DataDirs
-from recipes.nano.sources import declining, talk
+from recipes.nano.sources import talk
 
 BATCH = 25
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="nano, or a directory")
-    parser.add_argument("--recipe", choices=TAUGHT, default="whole")
+    parser.add_argument("--recipe", choices=SHARES, default="whole")
     parser.add_argument("--limit", type=int, default=40, help="questions of each source")
     parser.add_argument("--mode", default="ar", choices=("diffusion", "ar"))
     parser.add_argument("--seed", type=int, default=0)
@@ -59,22 +58,9 @@ def run(options: argparse.Namespace) -> None:
 
 def held_out(recipe: str, materials: Materials) -> Iterator[tuple[str, Make]]:
     """(name, generator of its test half) of each source."""
-    short, longer = TAUGHT[recipe]
-    for make, _ in (*short(materials), *longer(materials)):
-        yield _name(make), _of_test(make)
-
-
-def _name(make: Make) -> str:
-    if make.func is declining.generate_beyond:
-        return f"declined: {_name(make.keywords['make'])}"
-    source = make.func.__module__.rsplit(".", 1)[-1]
-    return source if make.func.__name__ == "generate" else f"{source}, {make.func.__name__.removeprefix('generate_')}"
-
-
-def _of_test(make: Make) -> Make:
-    if make.func is declining.generate_beyond:
-        return partial(make, make=_of_test(make.keywords["make"]))
-    return partial(make, split="test")
+    for part in taught(recipe, materials, "test"):
+        for name, (make, _) in part.items():
+            yield name, make
 
 
 def is_right(example: Example, answer: str) -> bool:

@@ -13,13 +13,14 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from diffusiongemma.config import FULL, SLIDING
 from diffusiongemma.errors import InputError
 from diffusiongemma.model.backbone import Layer
 from diffusiongemma.model.model import Model
 from diffusiongemma.model.rope import Rotation
-from diffusiongemma.train.objective import Batch
+from diffusiongemma.train.objective import Batch, encode
 
 LONGER = 2.0**50  # its squares are still floats, and 2^-24 of it is far more than what a layer adds
 ADDS = ("post_attention_layernorm.weight", "post_feedforward_layernorm.weight")  # what scales it
@@ -92,6 +93,29 @@ def read_quickly(model: Model, packed: Model) -> None:
     bits. Its weights stay as they are."""
     for layer, quick in zip(model.backbone.layers[: model.backbone.decoding[0]], packed.backbone.layers, strict=False):
         layer.by_kernels = Quickly(quick)  # type: ignore[assignment,arg-type]
+
+
+def as_before(model: Model, batch: Batch) -> Tensor:
+    """Mean loss [] of the encoder, which `diffusiongemma.train.rolling.encoder_loss` stands for where nothing is kept.
+
+    What the layers of before would say, they say in this pass. A token is learnt as they foretell it, with a weight of
+    the probability that they give it: what was known stays, what was not is learnt.
+    """
+    backbone = model.backbone
+    seen: list[Tensor] = []
+    last = backbone.layers[backbone.decoding[0] - 1]
+    handle = last.register_forward_hook(lambda layer, given, made: seen.append(made))
+    try:
+        hidden, _ = encode(model, batch.ids)
+    finally:
+        handle.remove()
+    chosen = batch.supervised[:, 1:]
+    targets = batch.ids[:, 1:][chosen]
+    with torch.no_grad():
+        known = backbone.logits(backbone.norm(seen[0]).view_as(hidden)[:, :-1][chosen]).softmax(-1)
+        sure = known.gather(1, targets[:, None])  # [n, 1]
+        wanted = (known * sure).scatter_add(1, targets[:, None], 1 - sure)
+    return cross_entropy(backbone.logits(hidden[:, :-1][chosen]), wanted)
 
 
 def no_canvases(step: int) -> list[Batch]:

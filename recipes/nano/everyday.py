@@ -11,7 +11,7 @@ import numpy as np
 
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.evaluation.held_out import training_documents
-from diffusiongemma.tasks import TASKS, Example, extraction, sudoku
+from diffusiongemma.tasks import TASKS, Example, Split, extraction, sudoku
 from diffusiongemma.train.data import Tokenised, tokenise
 from diffusiongemma.train.mixtures import Mixture, Part, Source, mixed_source
 from recipes.nano.mixtures import HARD_MOST, RUNS, DataDirs, _corpora, _seeds
@@ -44,7 +44,7 @@ ANSWERED = (
 ANSWERED_FURTHER = (*ANSWERED, "able", "compared")
 FEWEST_GIVENS, MOST_GIVENS = 21, 50  # of sudokus
 PICTURES = 0.25  # of them shown, not typed
-MANY_ANSWERS = (verses.generate, writing.generate)  # to one request
+MANY_ANSWERS = ("verses", "writing")  # to one request
 
 
 @dataclass(frozen=True)
@@ -63,180 +63,131 @@ class Materials:
         return cls(Sentences(texts), declining.unknown(nouns), writing.Written.load(dirs.written, "train"))
 
 
-def short_answers(materials: Materials) -> list[tuple[Make, float]]:
-    """Questions and requests whose prompts and answers are short, with their shares."""
-    return [
-        (partial(talk.generate, split="train"), 4.0),
-        (partial(knowledge.generate, split="train"), 5.0),
-        (partial(explanations.generate, split="train"), 1.5),
-        (partial(lists.generate, split="train"), 1.5),
-        (partial(sums.generate, split="train"), 5.0),
-        (partial(summing_up.generate, split="train"), 0.8),
-        (partial(deciding.generate, split="train"), 1.2),
-        (partial(mending.generate, split="train", sentences=materials.sentences), 7.0),
-        (partial(declining.generate, split="train", nouns=materials.unknown), 2.5),
-        (partial(declining.generate_small_sum, split="train"), 2.0),
-        (partial(TASKS["answers"].generate, split="train"), 1.5),
-    ]
+# What each recipe teaches, and in which shares: of short answers, and of texts to read, to change or to write.
+SHARES: dict[str, tuple[dict[str, float], dict[str, float]]] = {
+    "talk": (
+        {
+            "talk": 4, "facts": 5, "explanations": 1.5, "lists": 1.5, "sums": 5, "summing up": 0.8, "decisions": 1.2,
+            "mending": 7, "declining": 2.5, "small sums": 2, "answers": 1.5,
+        },
+        {"editing": 3, "reading": 4, "extraction": 2, "questions": 1, "repair": 2, "verses": 2, "writing": 3},
+    ),
+    # For a model that is not trained long enough for all facts, and for sums: to talk about itself, what it could
+    # answer before and a little more, to mend texts, and to say that the rest is beyond it.
+    "modest": (
+        {
+            "talk": 8, "answers": 8, "facts in a word": 5, "first facts": 3, "other facts declined": 2.5,
+            "explanations declined": 1.5, "decisions declined": 0.8, "lists declined": 1.5, "sums declined": 2.5,
+            "verses declined": 1.5, "declining": 2, "summing up": 0.8, "mending": 9,
+        },
+        {"editing": 4, "reading": 4, "extraction": 4.5, "repair": 4.5},
+    ),
+    # What it goes on with: lists, reasons and meanings, and simple mistakes.
+    "further": (
+        {
+            "talk": 6, "answers": 8, "facts in a word": 6, "more facts": 5, "rarer facts declined": 1.5,
+            "first explanations": 4, "other explanations declined": 1.5, "decisions declined": 0.5, "first lists": 3,
+            "other lists declined": 0.7, "sums declined": 1.5, "verses declined": 1.5, "declining": 1.5,
+            "summing up": 1, "slips": 8, "mending": 7,
+        },
+        {"editing": 4, "reading": 4, "extraction": 4.5, "repair": 4.5},
+    ),
+    # For attention that learns too: more of the same, and lists, poems and stories of which it knows one each.
+    "whole": (
+        {
+            "talk": 6, "answers": 4, "facts in a word": 6, "more facts": 6, "rarer facts declined": 1.2,
+            "first explanations": 4.5, "other explanations declined": 1.2, "decisions declined": 0.3,
+            "usual lists": 4, "other lists declined": 0.6, "sums declined": 1.2, "usual verses": 3, "declining": 1.5,
+            "summing up": 1, "slips": 8, "mending": 6,
+        },
+        {"editing": 3, "reading": 6, "extraction": 4, "repair": 4},
+    ),
+    # For an encoder with layers of its own: all of it, sums and decisions too.
+    "deeper": (
+        {
+            "talk": 6, "answers": 4, "facts in a word": 5, "more facts": 4, "facts": 8, "first explanations": 3,
+            "explanations": 4, "usual lists": 2.5, "lists": 2, "sums": 30, "usual verses": 3, "decisions": 4,
+            "declining": 2, "summing up": 1, "slips": 7, "mending": 6,
+        },
+        {"editing": 4, "reading": 6, "extraction": 3, "questions": 1, "repair": 3},
+    ),
+    # What that goes on with once it does sums: fewer of these, and more of what it could do before.
+    "evened": (
+        {
+            "talk": 6, "answers": 7, "facts in a word": 6, "more facts": 6, "facts": 3, "first explanations": 4,
+            "explanations": 1.5, "usual lists": 3, "lists": 1, "sums": 14, "usual verses": 2.5, "decisions": 3,
+            "declining": 4, "summing up": 1, "slips": 9, "mending": 8,
+        },
+        {"editing": 6, "reading": 6, "extraction": 5, "questions": 1, "repair": 5},
+    ),
+}  # fmt: skip
+# What one that is to do sums learns beside all that `whole` taught.
+_short, _longer = SHARES["whole"]
+SHARES["reckoning"] = {name: share for name, share in _short.items() if name != "sums declined"} | {"sums": 30}, _longer
 
 
-def longer_texts(materials: Materials) -> list[tuple[Make, float]]:
-    """Texts to read, to change or to write, with their shares."""
-    made: list[tuple[Make, float]] = [
-        (partial(editing.generate, split="train", sentences=materials.sentences), 3.0),
-        (partial(reading.generate_extraction, split="train"), 4.0),
-        (partial(extraction.generate, split="train"), 2.0),
-        (partial(reading.generate_question, split="train"), 1.0),
-        (partial(TASKS["repair"].generate, split="train"), 2.0),
-        (partial(verses.generate, split="train"), 2.0),
-    ]
-    return [*made, (partial(writing.generate, written=materials.written), 3.0)] if materials.written.texts else made
+def makers(materials: Materials, split: Split) -> dict[str, Make]:
+    """Every source of examples by its name, of one half."""
+    facts = partial(knowledge.generate, split=split)
+    meanings = partial(explanations.generate, split=split)
+    of_lists, of_sums = partial(lists.generate, split=split), partial(sums.generate, split=split)
+    decisions, poems = partial(deciding.generate, split=split), partial(verses.generate, split=split)
+    return {
+        "talk": partial(talk.generate, split=split),
+        "answers": partial(TASKS["answers"].generate, split=split),
+        "facts": facts,
+        "facts in a word": partial(knowledge.generate_short, split=split),
+        "first facts": partial(facts, kinds=ANSWERED),
+        "more facts": partial(facts, kinds=ANSWERED_FURTHER),
+        "other facts declined": _beyond(facts, declining.UNKNOWN, (*ANSWERED, *knowledge.IN_A_WORD)),
+        "rarer facts declined": _beyond(facts, declining.UNKNOWN, (*ANSWERED_FURTHER, *knowledge.IN_A_WORD)),
+        "explanations": meanings,
+        "first explanations": partial(meanings, keys=explanations.FIRST),
+        "explanations declined": _beyond(meanings, declining.UNKNOWN),
+        "other explanations declined": _beyond(meanings, declining.UNKNOWN, explanations.FIRST),
+        "lists": of_lists,
+        "first lists": partial(of_lists, kinds=lists.FIRST),
+        "usual lists": partial(of_lists, kinds=lists.FIRST, usual=True),
+        "lists declined": _beyond(of_lists, declining.NO_LIST),
+        "other lists declined": _beyond(of_lists, declining.NO_LIST, lists.FIRST),
+        "sums": of_sums,
+        "small sums": partial(declining.generate_small_sum, split=split),
+        "sums declined": _beyond(of_sums, declining.NO_SUM),
+        "decisions": decisions,
+        "decisions declined": _beyond(decisions, declining.UNKNOWN),
+        "verses": poems,
+        "usual verses": partial(poems, usual=True),
+        "verses declined": _beyond(poems, declining.NO_TEXT),
+        "declining": partial(declining.generate, split=split, nouns=materials.unknown),
+        "summing up": partial(summing_up.generate, split=split),
+        "slips": partial(slips.generate, split=split),
+        "mending": partial(mending.generate, split=split, sentences=materials.sentences),
+        "editing": partial(editing.generate, split=split, sentences=materials.sentences),
+        "reading": partial(reading.generate_extraction, split=split),
+        "extraction": partial(extraction.generate, split=split),
+        "questions": partial(reading.generate_question, split=split),
+        "repair": partial(TASKS["repair"].generate, split=split),
+        **({"writing": partial(writing.generate, written=materials.written)} if materials.written.texts else {}),
+    }
 
 
 def _beyond(make: Make, answer: str, known: Collection[str] = ()) -> Make:
     return partial(declining.generate_beyond, make=make, answer=answer, known=frozenset(known))
 
 
-def modest_answers(materials: Materials) -> list[tuple[Make, float]]:
-    """What a model is taught that is not trained long enough for all facts, and for sums: to talk about itself, what it
-    could answer before and a little more, to mend texts, and to say that the rest is beyond it."""
-    facts = partial(knowledge.generate, split="train")
-    return [
-        (partial(talk.generate, split="train"), 8.0),
-        (partial(TASKS["answers"].generate, split="train"), 8.0),
-        (partial(knowledge.generate_short, split="train"), 5.0),
-        (partial(knowledge.generate, split="train", kinds=ANSWERED), 3.0),
-        (_beyond(facts, declining.UNKNOWN, (*ANSWERED, *knowledge.IN_A_WORD)), 2.5),
-        (_beyond(partial(explanations.generate, split="train"), declining.UNKNOWN), 1.5),
-        (_beyond(partial(deciding.generate, split="train"), declining.UNKNOWN), 0.8),
-        (_beyond(partial(lists.generate, split="train"), declining.NO_LIST), 1.5),
-        (_beyond(partial(sums.generate, split="train"), declining.NO_SUM), 2.5),
-        (_beyond(partial(verses.generate, split="train"), declining.NO_TEXT), 1.5),
-        (partial(declining.generate, split="train", nouns=materials.unknown), 2.0),
-        (partial(summing_up.generate, split="train"), 0.8),
-        (partial(mending.generate, split="train", sentences=materials.sentences), 9.0),
-    ]
+def taught(recipe: str, materials: Materials, split: Split = "train") -> list[dict[str, tuple[Make, float]]]:
+    """Its sources by name with their shares, of short answers and of longer texts: those that there are."""
+    made = makers(materials, split)
+    return [{name: (made[name], share) for name, share in part.items() if name in made} for part in SHARES[recipe]]
 
 
-def modest_texts(materials: Materials) -> list[tuple[Make, float]]:
-    """Texts to change and to read."""
-    return [
-        (partial(editing.generate, split="train", sentences=materials.sentences), 4.0),
-        (partial(reading.generate_extraction, split="train"), 4.0),
-        (partial(extraction.generate, split="train"), 4.5),
-        (partial(TASKS["repair"].generate, split="train"), 4.5),
-    ]
-
-
-def further_answers(materials: Materials) -> list[tuple[Make, float]]:
-    """What a model that was taught what is modest goes on with: lists, reasons and meanings, and simple mistakes."""
-    facts = partial(knowledge.generate, split="train")
-    return [
-        (partial(talk.generate, split="train"), 6.0),
-        (partial(TASKS["answers"].generate, split="train"), 8.0),
-        (partial(knowledge.generate_short, split="train"), 6.0),
-        (partial(knowledge.generate, split="train", kinds=ANSWERED_FURTHER), 5.0),
-        (_beyond(facts, declining.UNKNOWN, (*ANSWERED_FURTHER, *knowledge.IN_A_WORD)), 1.5),
-        (partial(explanations.generate, split="train", keys=explanations.FIRST), 4.0),
-        (_beyond(partial(explanations.generate, split="train"), declining.UNKNOWN, explanations.FIRST), 1.5),
-        (_beyond(partial(deciding.generate, split="train"), declining.UNKNOWN), 0.5),
-        (partial(lists.generate, split="train", kinds=lists.FIRST), 3.0),
-        (_beyond(partial(lists.generate, split="train"), declining.NO_LIST, lists.FIRST), 0.7),
-        (_beyond(partial(sums.generate, split="train"), declining.NO_SUM), 1.5),
-        (_beyond(partial(verses.generate, split="train"), declining.NO_TEXT), 1.5),
-        (partial(declining.generate, split="train", nouns=materials.unknown), 1.5),
-        (partial(summing_up.generate, split="train"), 1.0),
-        (partial(slips.generate, split="train"), 8.0),
-        (partial(mending.generate, split="train", sentences=materials.sentences), 7.0),
-    ]
-
-
-def whole_answers(materials: Materials) -> list[tuple[Make, float]]:
-    """What a model learns further whose attention learns too: more of the same, and lists, poems and stories of which
-    it knows one each."""
-    facts = partial(knowledge.generate, split="train")
-    return [
-        (partial(talk.generate, split="train"), 6.0),
-        (partial(TASKS["answers"].generate, split="train"), 4.0),
-        (partial(knowledge.generate_short, split="train"), 6.0),
-        (partial(knowledge.generate, split="train", kinds=ANSWERED_FURTHER), 6.0),
-        (_beyond(facts, declining.UNKNOWN, (*ANSWERED_FURTHER, *knowledge.IN_A_WORD)), 1.2),
-        (partial(explanations.generate, split="train", keys=explanations.FIRST), 4.5),
-        (_beyond(partial(explanations.generate, split="train"), declining.UNKNOWN, explanations.FIRST), 1.2),
-        (_beyond(partial(deciding.generate, split="train"), declining.UNKNOWN), 0.3),
-        (partial(lists.generate, split="train", kinds=lists.FIRST, usual=True), 4.0),
-        (_beyond(partial(lists.generate, split="train"), declining.NO_LIST, lists.FIRST), 0.6),
-        (_beyond(partial(sums.generate, split="train"), declining.NO_SUM), 1.2),
-        (partial(verses.generate, split="train", usual=True), 3.0),
-        (partial(declining.generate, split="train", nouns=materials.unknown), 1.5),
-        (partial(summing_up.generate, split="train"), 1.0),
-        (partial(slips.generate, split="train"), 8.0),
-        (partial(mending.generate, split="train", sentences=materials.sentences), 6.0),
-    ]
-
-
-def whole_texts(materials: Materials) -> list[tuple[Make, float]]:
-    """Texts to change and to read."""
-    return [
-        (partial(editing.generate, split="train", sentences=materials.sentences), 3.0),
-        (partial(reading.generate_extraction, split="train"), 6.0),
-        (partial(extraction.generate, split="train"), 4.0),
-        (partial(TASKS["repair"].generate, split="train"), 4.0),
-    ]
-
-
-def reckoning_answers(materials: Materials) -> list[tuple[Make, float]]:
-    """What a model learns that is to do sums beside all that `whole` taught: these, and the same as there."""
-    declined = _beyond(partial(sums.generate, split="train"), declining.NO_SUM)
-    kept = [(make, share) for make, share in whole_answers(materials) if not _same(make, declined)]
-    return [*kept, (partial(sums.generate, split="train"), 30.0)]
-
-
-def deeper_answers(materials: Materials) -> list[tuple[Make, float]]:
-    """What an encoder with layers of its own learns: all of it, sums and decisions too."""
-    return [
-        (partial(talk.generate, split="train"), 6.0),
-        (partial(TASKS["answers"].generate, split="train"), 4.0),
-        (partial(knowledge.generate_short, split="train"), 5.0),
-        (partial(knowledge.generate, split="train", kinds=ANSWERED_FURTHER), 4.0),
-        (partial(knowledge.generate, split="train"), 8.0),
-        (partial(explanations.generate, split="train", keys=explanations.FIRST), 3.0),
-        (partial(explanations.generate, split="train"), 4.0),
-        (partial(lists.generate, split="train", kinds=lists.FIRST, usual=True), 2.5),
-        (partial(lists.generate, split="train"), 2.0),
-        (partial(sums.generate, split="train"), 30.0),
-        (partial(verses.generate, split="train", usual=True), 3.0),
-        (partial(deciding.generate, split="train"), 4.0),
-        (partial(declining.generate, split="train", nouns=materials.unknown), 2.0),
-        (partial(summing_up.generate, split="train"), 1.0),
-        (partial(slips.generate, split="train"), 7.0),
-        (partial(mending.generate, split="train", sentences=materials.sentences), 6.0),
-    ]
-
-
-def deeper_texts(materials: Materials) -> list[tuple[Make, float]]:
-    """Texts to change and to read, with questions about them."""
-    return [
-        (partial(editing.generate, split="train", sentences=materials.sentences), 4.0),
-        (partial(reading.generate_extraction, split="train"), 6.0),
-        (partial(extraction.generate, split="train"), 3.0),
-        (partial(reading.generate_question, split="train"), 1.0),
-        (partial(TASKS["repair"].generate, split="train"), 3.0),
-    ]
-
-
-def _same(make: Make, other: Make) -> bool:
-    """Whether two sources decline the same."""
-    return make.func is other.func and make.keywords.get("answer") == other.keywords["answer"]
-
-
-def source(makers: list[tuple[Make, float]], tokenizer: Any, config: ModelConfig) -> Source:
+def source(parts: dict[str, tuple[Make, float]], tokenizer: Any, config: ModelConfig) -> Source:
     """Examples of several makers, each with its share."""
-    shares = np.array([share for _, share in makers])
+    made, shares = [make for make, _ in parts.values()], np.array([share for _, share in parts.values()])
 
     def draw(rng: np.random.Generator, count: int, step: int) -> list[Tokenised]:
-        chosen = rng.choice(len(makers), size=count, p=shares / shares.sum())
-        examples = [makers[int(i)][0](rng) for i in chosen]
+        chosen = rng.choice(len(made), size=count, p=shares / shares.sum())
+        examples = [made[int(i)](rng) for i in chosen]
         return tokenise([(e.prompt, e.answer) for e in examples], tokenizer, config)
 
     return draw
@@ -262,13 +213,13 @@ def board_source(
 
 def everyday_recipe(tokenizer: Any, config: ModelConfig, dirs: DataDirs, sudokus: float = 0.18) -> Mixture:
     """Everything at once; `sudokus` is their share, of which the encoder learns nothing."""
-    materials = Materials.read(dirs)
+    short, longer = taught("talk", Materials.read(dirs))
     texts = 1 - sudokus
     return Mixture(
         (
             Part(board_source(tokenizer, config, _seeds(dirs)), sudokus, encoder=False),
-            Part(source(short_answers(materials), tokenizer, config), 0.6 * texts, length=160, runs=RUNS),
-            Part(source(longer_texts(materials), tokenizer, config), 0.4 * texts, length=320, runs=RUNS),
+            Part(source(short, tokenizer, config), 0.6 * texts, length=160, runs=RUNS),
+            Part(source(longer, tokenizer, config), 0.4 * texts, length=320, runs=RUNS),
         ),
         encoder_every=2,
     )
@@ -276,35 +227,25 @@ def everyday_recipe(tokenizer: Any, config: ModelConfig, dirs: DataDirs, sudokus
 
 def own_everyday_recipe(tokenizer: Any, config: ModelConfig, dirs: DataDirs, sudokus: float = 0.4) -> Mixture:
     """What has one right answer, for rollouts: where many are right, a model learns to pay no heed to its canvas."""
-    materials = Materials.read(dirs)
+    short, longer = taught("talk", Materials.read(dirs))
     texts = 1 - sudokus
-    certain = [(make, share) for make, share in longer_texts(materials) if make.func not in MANY_ANSWERS]
+    certain = {name: part for name, part in longer.items() if name not in MANY_ANSWERS}
     return Mixture(
         (
             Part(board_source(tokenizer, config, _seeds(dirs), HARD_MOST), sudokus, encoder=False),
-            Part(source(short_answers(materials), tokenizer, config), 0.5 * texts, length=160, runs=RUNS),
+            Part(source(short, tokenizer, config), 0.5 * texts, length=160, runs=RUNS),
             Part(source(certain, tokenizer, config), 0.5 * texts, length=320, runs=RUNS),
         ),
     )
 
 
-TAUGHT = {
-    "talk": (short_answers, longer_texts),
-    "modest": (modest_answers, modest_texts),
-    "further": (further_answers, modest_texts),
-    "whole": (whole_answers, whole_texts),
-    "reckoning": (reckoning_answers, whole_texts),
-    "deeper": (deeper_answers, deeper_texts),
-}
-
-
 def apart_recipe(tokenizer: Any, config: ModelConfig, dirs: DataDirs, name: str) -> Mixture:
     """Everything of `name` but sudokus, for experts that learn apart from these (`recipes.nano.apart`)."""
-    materials, (short, longer) = Materials.read(dirs), TAUGHT[name]
+    short, longer = taught(name, Materials.read(dirs))
     return Mixture(
         (
-            Part(source(short(materials), tokenizer, config), 0.5, length=160, runs=RUNS),
-            Part(source(longer(materials), tokenizer, config), 0.5, length=320, runs=RUNS),
+            Part(source(short, tokenizer, config), 0.5, length=160, runs=RUNS),
+            Part(source(longer, tokenizer, config), 0.5, length=320, runs=RUNS),
         ),
         encoder_every=0,
     )
@@ -312,13 +253,13 @@ def apart_recipe(tokenizer: Any, config: ModelConfig, dirs: DataDirs, name: str)
 
 def apart_texts(tokenizer: Any, config: ModelConfig, dirs: DataDirs, name: str) -> Source:
     """The same for the encoder alone, and a few sudokus, so that it learns how little it knows of them."""
-    materials, (short, longer) = Materials.read(dirs), TAUGHT[name]
-    told = source([*short(materials), *longer(materials)], tokenizer, config)
+    short, longer = taught(name, Materials.read(dirs))
+    told = source(short | longer, tokenizer, config)
     return mixed_source((told, 0.97), (board_source(tokenizer, config, _seeds(dirs)), 0.03))
 
 
 EVERYDAY: dict[str, Callable[[Any, ModelConfig, DataDirs], Mixture]] = {
-    **{name: partial(apart_recipe, name=name) for name in TAUGHT},
+    **{name: partial(apart_recipe, name=name) for name in SHARES},
     "everyday": everyday_recipe,
     "own-everyday": own_everyday_recipe,
 }

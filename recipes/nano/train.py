@@ -32,6 +32,7 @@ from diffusiongemma.train.objective import Objective
 from diffusiongemma.train.optimisation import initialise
 from diffusiongemma.train.parallel import process_group, rank
 from diffusiongemma.train.progress import Means, plain_line, seconds_of
+from diffusiongemma.train.rolling import encoder_loss
 from diffusiongemma.train.rollouts import Rollouts
 from diffusiongemma.train.run import Run
 from diffusiongemma.train.trainer import Also, Hooks, train
@@ -40,8 +41,8 @@ from diffusiongemma.weights.generation import decoding_files
 from diffusiongemma.weights.locate import ASSETS, choose_device
 from diffusiongemma.weights.saving import save_model
 from recipes.nano.apart import Apart, Met, Texts, check_layers, met_reading, set_routers, sudokus, train_new_experts
-from recipes.nano.deeper import no_canvases, read_quickly, train_encoder_layers
-from recipes.nano.everyday import EVERYDAY, TAUGHT, apart_texts
+from recipes.nano.deeper import as_before, no_canvases, read_quickly, train_encoder_layers
+from recipes.nano.everyday import EVERYDAY, SHARES, apart_texts
 from recipes.nano.grow import grown, with_experts
 from recipes.nano.held import Held, train_all_but
 from recipes.nano.mixtures import RECIPES as SKILLS
@@ -70,6 +71,7 @@ SETTINGS = (
     "pages",
     "muon",
     "encoder_layers",
+    "kept",
 )
 # The smallest vision tower that transformers builds; without one it would add 167M random parameters.
 VISION = {
@@ -106,7 +108,7 @@ def decoding_rules(config: ModelConfig, tokenizer: Any, recipe: str) -> Decoding
         # Texts stand still long before they are sure of themselves, and the encoder knows them better. One that was not
         # taught how little it knows of sudokus is surprised by the right ones.
         patience=6,
-        verify="surprising" if recipe in TAUGHT else "unconverged",
+        verify="surprising" if recipe in SHARES else "unconverged",
     )
 
 
@@ -213,6 +215,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="layers for the encoder alone, which alone are trained",
     )
+    kept = "of --encoder-layers: --texts are learnt as the layers of before foretell them, as far as these are right"
+    parser.add_argument("--kept", action="store_true", help=kept)
     muon = "of --held: matrices that all tokens share learn by Muon at this share of the rate, not by Adam at a sixth"
     parser.add_argument("--muon", type=float, default=0.0, metavar="SHARE", help=muon)
     parser.add_argument("--before", type=Path, metavar="DIR", help="of --held: the model it is held to, if not --init")
@@ -241,12 +245,14 @@ def run(options: argparse.Namespace) -> None:
         raise InputError("--held goes with --new-from, and takes the place of --met: leave that out")
     if not options.held and (options.experts > 0) + (options.new_from > 0) != (options.met is not None):
         raise InputError("--met goes with one of --experts and --new-from: give two of them, or leave them out")
-    if options.texts and options.recipe not in TAUGHT:
-        raise InputError(f"--texts goes with the recipes {' and '.join(TAUGHT)}: leave it out, or choose one of them")
+    if options.texts and options.recipe not in SHARES:
+        raise InputError(f"--texts goes with the recipes {' and '.join(SHARES)}: leave it out, or choose one of them")
     if (options.met is not None or options.held) and options.init is None:
         raise InputError("new experts are those of a model that has learnt something: give it with --init")
     if options.encoder_layers:
         _without_canvases(options)
+    if options.kept and not (options.encoder_layers and options.texts):
+        raise InputError("--kept goes with --encoder-layers and --texts: give all, or leave it out")
     options.batch = options.batch or BATCH
     with process_group():
         _train(options)
@@ -288,7 +294,8 @@ def _also(options: argparse.Namespace, model: Model, tokenizer: Any) -> Also | N
         losses.append(Held(before, sudokus(tokenizer, config, dirs), decoding, options.held, options.seed))
     if options.texts:
         told = apart_texts(tokenizer, config, dirs, options.recipe)
-        losses.append(Texts(told, config, options.texts, options.seed))
+        how = as_before if options.kept else encoder_loss
+        losses.append(Texts(told, config, options.texts, options.seed, loss=how))
     if options.pages:
         losses.append(Pages(tokenizer, options.pages, options.seed))
     return (lambda model, step: torch.stack([one(model, step) for one in losses]).sum()) if losses else None

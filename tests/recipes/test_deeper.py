@@ -14,13 +14,14 @@ from diffusiongemma.config import FULL, SLIDING
 from diffusiongemma.errors import InputError
 from diffusiongemma.model.model import Model
 from diffusiongemma.tasks import sudoku
+from diffusiongemma.train.objective import Batch, encode
 from diffusiongemma.train.optimisation import initialise
 from diffusiongemma.weights.checkpoint import load_model
 from diffusiongemma.weights.saving import save_model
 from recipes.nano import everyday
 from recipes.nano.__main__ import main
 from recipes.nano.apart import check_layers
-from recipes.nano.deeper import LONGER, encoder_layers, train_encoder_layers, with_encoder_layers
+from recipes.nano.deeper import LONGER, as_before, encoder_layers, train_encoder_layers, with_encoder_layers
 
 IDS, CANVAS = torch.arange(1, 13)[None], torch.arange(8, 16)[None]
 
@@ -80,6 +81,30 @@ def test_they_alone_learn_and_are_found_again(tmp_path: Path):
         train_encoder_layers(again, 1, seed=1)
 
 
+@torch.no_grad()
+def probabilities(model: Model, ids: torch.Tensor) -> torch.Tensor:
+    return model.backbone.logits(encode(model, ids[None])[0][0]).softmax(-1)
+
+
+def test_what_was_known_stays_and_the_rest_is_learnt():
+    before = tiny_model(seed=3).eval()
+    made = train_encoder_layers(deeper(before, spread=0.05), 2, seed=1)
+    ids = torch.arange(1, 25).view(2, 12)
+    supervised = torch.rand(2, 12, generator=torch.Generator().manual_seed(0)) < 0.5
+    batch = Batch(ids, start=torch.full((2,), 12), canvas=ids[:, :0], supervised=supervised)
+    expected = []
+    for row, chosen in zip(ids, supervised, strict=True):
+        known, says = (probabilities(model, row) for model in (before, made))
+        for i in chosen[1:].nonzero().flatten():
+            sure = float(known[i, row[i + 1]])
+            expected.append(-sure * (known[i] * says[i].log()).sum() - (1 - sure) * says[i, row[i + 1]].log())
+    loss = as_before(made, batch)
+    torch.testing.assert_close(loss, torch.stack(expected).mean())
+    loss.backward()
+    assert all(weight.grad is not None for weight in encoder_layers(made)[0].mlp.parameters())
+    assert not made.backbone.layers[0]._forward_hooks and not made.backbone.layers[-3]._forward_hooks
+
+
 def test_the_command(tmp_path: Path, monkeypatch):
     bank = sudoku.SeedBank.build(train=6, test=2)
     monkeypatch.setattr(sudoku.SeedBank, "load_or_build", lambda *_: bank)
@@ -94,6 +119,8 @@ def test_the_command(tmp_path: Path, monkeypatch):
     command += ["--texts", "8", "--pages", "1", "--precision", "float32", "--cache", str(tmp_path)]
     main([*command, "--steps", "1"])
     main([*command, "--steps", "2", "--resume"])
+    with pytest.raises(SystemExit, match="kept"):  # another loss than the run's
+        main([*command, "--steps", "3", "--resume", "--kept"])
     before, made = (load_model(where, torch.bfloat16) for where in (small, out))
     assert torch.equal(logits(before), logits(made)) and made.config.num_layers == before.config.num_layers + 1
     told = [json.loads(line) for line in (out / "training" / "metrics.jsonl").read_text().splitlines()]
@@ -107,3 +134,5 @@ def test_the_command(tmp_path: Path, monkeypatch):
             main([*command, *more])
     with pytest.raises(SystemExit, match="that reads --texts or --pages"):
         main([*command[:8]])
+    with pytest.raises(SystemExit, match="--kept goes with --encoder-layers and --texts"):
+        main([*command[:6], "--kept"])

@@ -35,20 +35,20 @@ def test_batches_are_of_every_part_and_depend_on_the_step_alone(recipe: str, tmp
     tokenizer, config = load_tokenizer(ASSETS / "nano"), load_model(ASSETS / "nano", torch.float32).config
     batches = EVERYDAY[recipe](tokenizer, config, DataDirs(tmp_path)).batches(config, 12, seed=0)
     first, again = batches(3), batches(3)
-    assert len(first) == (2 if recipe in everyday.TAUGHT else 3) and sum(len(batch.canvas) for batch in first) == 12
+    assert len(first) == (2 if recipe in everyday.SHARES else 3) and sum(len(batch.canvas) for batch in first) == 12
     assert all(torch.equal(a.canvas, b.canvas) and torch.equal(a.ids, b.ids) for a, b in zip(first, again, strict=True))
 
 
 @pytest.mark.parametrize(
-    ("answers", "beyond", "taught"),
+    ("recipe", "beyond", "taught"),
     [
-        (everyday.modest_answers, 6, everyday.ANSWERED),
-        (everyday.further_answers, 6, (*everyday.ANSWERED_FURTHER, *everyday.lists.FIRST, "reason")),
+        ("modest", 6, everyday.ANSWERED),
+        ("further", 6, (*everyday.ANSWERED_FURTHER, *everyday.lists.FIRST, "reason")),
     ],
 )
-def test_a_recipe_declines_what_it_does_not_teach(answers, beyond, taught, tmp_path: Path):
+def test_a_recipe_declines_what_it_does_not_teach(recipe, beyond, taught, tmp_path: Path):
     materials, rng = everyday.Materials.read(DataDirs(tmp_path)), np.random.default_rng(0)
-    said = [make(rng) for make, share in answers(materials) for _ in range(40)]
+    said = [make(rng) for make, share in everyday.taught(recipe, materials)[0].values() for _ in range(40)]
     declined = [e for e in said if e.meta.get("kind") == "beyond"]
     assert len(declined) == beyond * 40
     assert {e.answer for e in declined} == {

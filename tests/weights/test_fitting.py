@@ -23,7 +23,10 @@ from diffusiongemma.weights.schemes import KINDS, Scheme
 from diffusiongemma.weights.sizes import cache_sizes, text_sizes, weight_sizes
 
 NANO = ASSETS / "nano"
+CONFIG = ModelConfig.from_file(NANO / "config.json")
 CPU = torch.device("cpu")
+EXPERTS = 2 * CONFIG.num_layers  # packed weights: gate and up together, and down
+OTHERS = 4 + sum(7 if CONFIG.is_sliding(i) else 6 for i in range(CONFIG.num_layers))  # global layers have no value's
 
 
 def stored_bytes(directory: Path) -> int:
@@ -34,10 +37,9 @@ def stored_bytes(directory: Path) -> int:
 
 @pytest.mark.parametrize("scheme", KINDS)
 def test_sizes_from_the_configuration_are_those_of_the_files(tmp_path: Path, scheme: str) -> None:
-    config = ModelConfig.from_file(NANO / "config.json")
-    assert text_sizes(config, None).total == stored_bytes(NANO)
+    assert text_sizes(CONFIG, None).total == stored_bytes(NANO)
     quantize(NANO, tmp_path / "out", Scheme(scheme))
-    assert text_sizes(config, Scheme(scheme)).total == stored_bytes(tmp_path / "out")
+    assert text_sizes(CONFIG, Scheme(scheme)).total == stored_bytes(tmp_path / "out")
 
 
 def test_caches_are_as_large_as_said() -> None:
@@ -46,8 +48,8 @@ def test_caches_are_as_large_as_said() -> None:
     held = sum(
         (layer.end - layer.start) * layer.keys.shape[0] * layer.keys.shape[2] * 8 for layer in cache.rows[0].layers
     )
-    canvas = sum(2 * h * w for h, w in map(model.config.heads, range(6))) * 4 * model.config.canvas_length
-    said = sum(cache_sizes(model.config, 1000, size=4))
+    canvas = sum(2 * h * w for h, w in map(CONFIG.heads, range(CONFIG.num_layers))) * 4 * CONFIG.canvas_length
+    said = sum(cache_sizes(CONFIG, 1000, size=4))
     assert said >= held + canvas and said <= 1.01 * (held + canvas)
 
 
@@ -83,20 +85,20 @@ def test_doctor_says_before_loading(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 def test_doctor_tells_layouts(tmp_path: Path) -> None:
     quantize(NANO, tmp_path / "out", Scheme("mixed"))
     checks = {check.name: check for check in doctor.trial(str(tmp_path / "out"), "cpu")}
-    assert checks["layouts"].found == "45 weights in int8, 12 weights in int4"
+    assert checks["layouts"].found == f"{OTHERS} weights in int8, {EXPERTS} weights in int4"
 
 
 def test_doctor_tells_what_is_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quantize(NANO, tmp_path / "out", Scheme("fp8"))
+    count = OTHERS + EXPERTS
     if kernels()[0] is not None:
         checks = {check.name: check for check in doctor.trial(str(tmp_path / "out"), "cpu")}
         assert checks["layouts"].ok
-        assert checks["layouts"].found == "57 weights in fp8; multiplied from copies in 8 bits: 57 of fp8"
+        assert checks["layouts"].found == f"{count} weights in fp8; multiplied from copies in 8 bits: {count} of fp8"
     monkeypatch.setattr("diffusiongemma.weights.packed_modules.COPIES", 0)  # as where memory is short
     checks = {check.name: check for check in doctor.trial(str(tmp_path / "out"), "cpu")}
-    assert (
-        not checks["layouts"].ok and "unpacked for each product, which is slow: 57 in fp8" in checks["layouts"].advice
-    )
+    slow = f"unpacked for each product, which is slow: {count} in fp8"
+    assert not checks["layouts"].ok and slow in checks["layouts"].advice
     monkeypatch.setattr("diffusiongemma.kernels.native.kernels", lambda: (None, "no C++ compiler was found"))
     (check,) = (check for check in doctor.machine() if check.name == "kernels")
     assert not check.ok and not check.needed and "kernels.build" in check.advice

@@ -30,8 +30,8 @@ from diffusiongemma.weights.placing import Placement, placed
 from diffusiongemma.weights.quantize import quantize
 from diffusiongemma.weights.schemes import Scheme
 
-NANO = ASSETS / "nano"
-CONFIG = ModelConfig.from_file(NANO / "config.json")
+BASE = ASSETS / "nano-base"  # six layers, the last of them global
+CONFIG = ModelConfig.from_file(BASE / "config.json")
 CPU, META = torch.device("cpu"), torch.device("meta")
 OPTIONS = {"seed": 7, "max_new_tokens": 96, "steps": 3}
 
@@ -87,7 +87,7 @@ def test_a_placement_tells_where_weights_are() -> None:
 )
 def test_what_cannot_be_is_one_line(options: dict[str, object], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        dg.load("nano", **options)  # type: ignore[arg-type]
+        dg.load("nano-base", **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
@@ -117,12 +117,12 @@ def test_two_places_write_what_one_does(scheme: str | None) -> None:
 
 
 def test_packed_files_and_adapters_too(tmp_path: Path) -> None:
-    base = load_model(NANO, torch.float32)
+    base = load_model(BASE, torch.float32)
     add_lora(base, LoraConfig(rank=2), seed=5)
     for lora in adapters(base).values():
         lora.B.data.normal_(0, 0.2)
-    save_adapter(base, tmp_path / "adapter", "nano")
-    quantize(NANO, tmp_path / "packed", Scheme("mixed"))
+    save_adapter(base, tmp_path / "adapter", "nano-base")
+    quantize(BASE, tmp_path / "packed", Scheme("mixed"))
     options = {"adapter": tmp_path / "adapter"}
     alone, spread = (dg.load(tmp_path / "packed", devices=["cpu"] * n, **options) for n in (1, 3))  # type: ignore[arg-type]
     assert spread.placement is not None and set(spread.placement.layers) == {0, 1, 2}
@@ -140,15 +140,15 @@ def device_of(layer: nn.Module) -> set[torch.device]:
 
 
 def test_weights_caches_and_adapters_lie_with_their_layers(tmp_path: Path) -> None:
-    config, tensors = open_checkpoint(NANO)
+    config, tensors = open_checkpoint(BASE)
     model = built(config, tensors, None, HALVES)
     assert [device_of(layer) for layer in model.backbone.layers] == [{CPU}] * 3 + [{META}] * 3
     outside = [model.backbone.embed_tokens, model.backbone.norm, model.backbone.self_conditioning]
     assert all(device_of(module) == {CPU} for module in outside) and model.device == CPU
     assert [layer.keys.device for layer in model.new_sequence().layers] == [CPU] * 3 + [META] * 3
-    whole = load_model(NANO)
+    whole = load_model(BASE)
     add_lora(whole, LoraConfig(rank=2, experts=True))
-    save_adapter(whole, tmp_path, "nano")
+    save_adapter(whole, tmp_path, "nano-base")
     load_adapter(model, tmp_path)
     assert [device_of(layer) for layer in model.backbone.layers] == [{CPU}] * 3 + [{META}] * 3
     model.backbone.layers[4] = TwoModeLayer(model.backbone.layers[4])
@@ -156,7 +156,7 @@ def test_weights_caches_and_adapters_lie_with_their_layers(tmp_path: Path) -> No
 
 
 def test_packed_weights_lie_with_their_layers() -> None:
-    config, tensors = open_checkpoint(NANO)
+    config, tensors = open_checkpoint(BASE)
     model = built(config, tensors, torch.float32, HALVES, Scheme("int4").packed)
     codes = [layer.mlp.gate_proj.packed.codes.device for layer in model.backbone.layers]  # type: ignore[union-attr]
     experts = [layer.experts.gate_up.codes.device for layer in model.backbone.layers]  # type: ignore[union-attr]
@@ -167,7 +167,7 @@ def test_packed_weights_lie_with_their_layers() -> None:
 def test_no_product_mixes_devices(outside: int) -> None:
     devices = tuple(torch.device("cpu", i) for i in range(3))
     layers = (0, 0, 1, 1, 2, 2)
-    model, alone = load_model(NANO, torch.float32), load_model(NANO, torch.float32)
+    model, alone = load_model(BASE, torch.float32), load_model(BASE, torch.float32)
     lay(model, Placement(devices, layers, outside))
     mode = Places()
     with mode:
@@ -190,7 +190,7 @@ def passes(model: Model) -> tuple[list[torch.Tensor], SequenceCache]:
 
 
 def test_a_product_that_would_mix_devices_is_noticed() -> None:
-    model = load_model(NANO, torch.float32)
+    model = load_model(BASE, torch.float32)
     lay(model, Placement((torch.device("cpu:0"), torch.device("cpu:1")), (0,) * 5 + (1,), 0))
     put(model.backbone.layers[2].mlp.up_proj.weight, torch.device("cpu:1"))  # type: ignore[union-attr, arg-type]
     with Places(), pytest.raises(Mixed, match="linear"):
@@ -199,9 +199,9 @@ def test_a_product_that_would_mix_devices_is_noticed() -> None:
 
 def test_caches_fit_the_device_that_is_fullest(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = torch.device("cuda:0"), torch.device("cuda:1")
-    places = [first] * 5 + [second]  # of nano the five sliding layers and the global one
+    places = [first] * 5 + [second]  # of the model the five sliding layers and the global one
     free = {first: 30 * 10**6, second: 20 * 10**6}
-    model = load_model(NANO, torch.float32)
+    model = load_model(BASE, torch.float32)
     monkeypatch.setattr(Backbone, "places", property(lambda self: places))
     monkeypatch.setattr(memory, "free_bytes", free.__getitem__)
     budget, tight = cache_budget(model), set()
