@@ -47,53 +47,68 @@ def read_schema(
 
 def _widest(reader: SchemaReader, reaches: Sequence[Reach]) -> tuple[lang.Language, list[Notice]]:
     """The language of the furthest reach that can be compiled, and what is written less far in it; looked for by halves
-    where that is not the first."""
+    where that is not the first. What leads back to itself costs as much as it is unrolled, mostly to be found too
+    large, so there one that unrolls it once comes before."""
     attempts = _Attempts(reader)
-    language, clipped = attempts.compiled(reaches[0]), attempts.clipped
-    if language is not None and attempts.may_go_further:
-        further = attempts.compiled(FURTHER)
-        language, clipped = (language, clipped) if further is None else (further, attempts.clipped)
-    narrower = attempts.worth_trying(reaches[1:]) if language is None else []
+    unrolled = attempts.begin(reaches[0])
+    narrower = attempts.worth_trying(reaches[1:])
     first, past = 0, len(narrower)
+    if unrolled:
+        once = next(i for i, reach in enumerate(narrower) if reach.recursions <= 1)
+        first, past = (0, once) if attempts.fits(narrower[once]) else (once + 1, past)
+    if first == 0 and attempts.fits(reaches[0]):
+        past = 0
+        if attempts.may_go_further:
+            attempts.fits(FURTHER)
     while first < past:
         middle = (first + past) // 2
-        found = attempts.compiled(narrower[middle])
-        if found is None:
-            first = middle + 1
-        else:
-            past = middle
-        if found is not None and found is not lang.NEVER:
-            language, clipped = found, attempts.clipped
-    if language is None:
-        assert attempts.refused is not None
+        first, past = (first, middle) if attempts.fits(narrower[middle]) else (middle + 1, past)
+    if attempts.language is not None:
+        return attempts.language, attempts.clipped
+    if attempts.refused is not None:
         raise attempts.refused
-    if language is lang.NEVER:
-        message = "no finite JSON value meets it: look for contradictions or recursion without an end"
-        raise InputError("; ".join([message, *reader.notes.narrowed]), option="json_schema")
-    return language, clipped
+    message = "no finite JSON value meets it: look for contradictions or recursion without an end"
+    raise InputError("; ".join([message, *reader.notes.narrowed]), option="json_schema")
 
 
 class _Attempts:
-    """To write a schema, with what one learns for the next."""
+    """To write a schema, with what one learns for the next. `language` is the latest that fitted and has a text, and
+    `clipped` what is written less far in it."""
 
     def __init__(self, reader: SchemaReader) -> None:
         self._reader, self._parts, self._nesting = reader, Parts(reader), Nesting()
+        self._begun: tuple[Writer, lang.Language] | TooLarge | None = None
+        self._states = 0  # of the latest
         self._free = True  # whether values without a schema are written
         self._longest = (0, 0)  # what limits of characters and of items there are
-        self._states = 0  # of the latest
+        self.language: lang.Language | None = None
+        self.clipped: list[Notice] = []
         self.refused: TooLarge | None = None
-        self.clipped: list[Notice] = []  # by the latest
 
-    def compiled(self, reach: Reach) -> lang.Language | None:
-        """The language of a reach, NEVER where it is empty, None where it is too large."""
+    def begin(self, reach: Reach) -> bool:
+        """Write the first time. Whether it has schemas that lead back to themselves; none is unrolled yet."""
         try:
-            language = self._written(reach)
+            writer, _ = self._begun = self._pass(reach)
+        except TooLarge as error:
+            self._begun = error
+            return False
+        if writer.heads:
+            self._know(writer)
+            self._begun = None
+        return self._nesting.is_recursive
+
+    def fits(self, reach: Reach) -> bool:
+        """Whether the language of a reach can be compiled, also one without a text."""
+        try:
+            writer, language = self._written(reach)
             dfa = compile_language(language, reach.states)
-            self._states = dfa.num_states
-            return lang.NEVER if dfa.is_empty else language
         except TooLarge as error:
             self.refused = error
-            return None
+            return False
+        self._states = dfa.num_states
+        if not dfa.is_empty:
+            self.language, self.clipped = language, writer.clips.notices
+        return True
 
     @property
     def may_go_further(self) -> bool:
@@ -110,16 +125,26 @@ class _Attempts:
             seen[recursions, free, reach.deepest, reach.states, most] = reach
         return list(seen.values())
 
-    def _written(self, reach: Reach) -> lang.Language:
+    def _written(self, reach: Reach) -> tuple[Writer, lang.Language]:
         """Once more as long as it turns out that more leads back to itself, or that strings can't be counted so far."""
+        if isinstance(begun := self._begun, TooLarge):
+            self._begun = None
+            raise begun
         while True:
-            writer = Writer(self._parts, self._reader, reach, self._nesting)
-            language = writer.root()
-            self._free, self._longest = writer.writes_free_values, writer.longest
-            self.clipped = writer.clips.notices
+            writer, language = begun or self._pass(reach)
+            begun = self._begun = None
             if writer.heads:
-                self._nesting = self._nesting.knowing(writer.heads, writer.inside)
+                self._know(writer)
             elif (counts := writer.counts_that_fit()) < reach.counts:
                 reach = replace(reach, counts=counts)
             else:
-                return language
+                return writer, language
+
+    def _know(self, writer: Writer) -> None:
+        self._nesting = self._nesting.knowing(writer.heads, writer.inside)
+
+    def _pass(self, reach: Reach) -> tuple[Writer, lang.Language]:
+        writer = Writer(self._parts, self._reader, reach, self._nesting)
+        language = writer.root()
+        self._free, self._longest = writer.writes_free_values, writer.longest
+        return writer, language
