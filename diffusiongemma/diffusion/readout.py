@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from diffusiongemma.kernels.native import kernels_for_rows_alone, read_in_place, rows_alone
+from diffusiongemma.kernels.native import kernels_for_rows_alone, parted, read_in_place, rows_alone
 from diffusiongemma.kernels.rows import filled
 
 CHUNK_ELEMENTS = 1 << 24  # logits held at a time: 64 MiB in float32, ...
@@ -103,14 +103,11 @@ def read_each(head: Head, unread: Sequence[Unread], want_soft: bool = True) -> l
             with rows_alone(len(one.hidden) == 1):
                 uniforms = one.uniforms.to(one.hidden.device)
                 parts[i] = one.reader(head, one.hidden, one.temperature, uniforms, one.greedy)
-    own = [i for i in range(len(unread)) if i not in parts]
+    own = [one for i, one in enumerate(unread) if i not in parts]
     apart = head.eight_bits and kernels_for_rows_alone() is not None
-    for alone in (True, False):
-        mine = [i for i in own if (apart and len(unread[i].hidden) == 1) == alone]
-        if mine:
-            with rows_alone(alone):
-                parts |= dict(zip(mine, _read_together(head, [unread[i] for i in mine], want_soft), strict=True))
-    return [parts[i] for i in range(len(unread))]
+    alone = [apart and len(one.hidden) == 1 for one in own]
+    read_own = iter(parted(alone, lambda mine: _read_together(head, [own[i] for i in mine], want_soft)))
+    return [parts[i] if i in parts else next(read_own) for i in range(len(unread))]
 
 
 def _read_together(head: Head, unread: list[Unread], want_soft: bool) -> list[Prediction]:

@@ -13,11 +13,12 @@ import os
 import platform
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from ctypes import c_float, c_int, c_int32, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -90,6 +91,19 @@ def rows_alone(alone: bool = True) -> Iterator[None]:
         yield
     finally:
         _here.alone = before
+
+
+T = TypeVar("T")
+
+
+def parted(alone: Sequence[bool], compute: Callable[[list[int]], Sequence[T]]) -> list[T]:
+    """What `compute` makes of each sequence, by their numbers: of those with one row together, and of the others."""
+    made: dict[int, T] = {}
+    for kind in (True, False):
+        if own := [i for i, one in enumerate(alone) if one == kind]:
+            with rows_alone(kind):
+                made |= zip(own, compute(own), strict=True)
+    return [made[i] for i in range(len(alone))]
 
 
 class _Reading(ctypes.Structure):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.errors import InputError
-from diffusiongemma.kernels.native import kernels_for_rows_alone, rows_alone
+from diffusiongemma.kernels.native import kernels_for_rows_alone, parted
 from diffusiongemma.kernels.rows import MULTIPLE, filled
 from diffusiongemma.model.attention import Denoise, Encode
 from diffusiongemma.model.backbone import Backbone
@@ -110,19 +110,15 @@ class Model(nn.Module):
                     f"the context would have {row.length + width:,} tokens, the model takes "
                     f"{self.config.max_position_embeddings:,}: shorten the prompt"
                 )
-        alone = [width == 1 for width in widths] if self.multiplies_packed and kernels_for_rows_alone() else [False]
-        if len(set(alone)) == 1:
-            with rows_alone(alone[0]):
-                return self._encode_together(rows, embeddings, images)
-        found = list(embeddings)
-        for kind in (True, False):
-            own = [i for i, one in enumerate(alone) if one == kind]
+        apart = self.multiplies_packed and kernels_for_rows_alone() is not None
+        alone = [apart and width == 1 for width in widths]
+
+        def states(own: list[int]) -> Sequence[Tensor]:
             spans = None if images is None else [images[i] for i in own]
-            with rows_alone(kind):
-                hidden = self._encode_together([rows[i] for i in own], [embeddings[i] for i in own], spans)
-            for i, states in zip(own, hidden.split([widths[i] for i in own]), strict=True):
-                found[i] = states
-        return torch.cat(found)
+            hidden = self._encode_together([rows[i] for i in own], [embeddings[i] for i in own], spans)
+            return [hidden] if len(own) == 1 else hidden.split([widths[i] for i in own])
+
+        return torch.cat(parted(alone, states))
 
     def _encode_together(
         self, rows: Sequence[SequenceCache], embeddings: Sequence[Tensor], images: list[list[Span]] | None
