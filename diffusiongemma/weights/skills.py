@@ -15,6 +15,7 @@ WORDS = {
     "extraction": "find facts in a few sentences",
     "repair": "mend and change short texts",
     "answers": "answer simple questions",
+    "sums": "do small sums",
     SMALL_TALK: "talk a little about itself",
 }
 
