@@ -334,7 +334,9 @@ def sudokus(tokenizer: Any, config: Any, dirs: DataDirs) -> Source:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path, metavar="OUT.npz")
-    parser.add_argument("--model", default="nano", help="which one; default nano")
+    parser.add_argument(
+        "--model", default="nano-base", help="which one; default nano-base (canvases meet all its layers)"
+    )
     parser.add_argument("--sudokus", type=int, default=512, help="that it reads and solves")
     parser.add_argument("--canvases", type=int, default=256, help="of other answers, that it decodes")
     left_out = "leave out what experts from number N on are chosen for already: those that are to learn further"
