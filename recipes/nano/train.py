@@ -199,7 +199,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="where seed puzzles are kept")
     parser.add_argument("--corpora", type=Path, default=Path("runs/corpora"), help="where texts are fetched to")
     parser.add_argument("--written", type=Path, default=Path("runs/written"), help="what `recipes.nano.writer` wrote")
+    _add_parts(parser)
 
+
+def _add_parts(parser: argparse.ArgumentParser) -> None:
+    """Which parts of a model are trained, if not all, and by what else than the mixture's canvases."""
     parser.add_argument("--experts", type=int, default=0, metavar="N", help="more of them in each layer, alone trained")
     parser.add_argument(
         "--new-from", type=int, default=0, metavar="N", help="go on with the experts from number N on alone"

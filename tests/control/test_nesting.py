@@ -17,7 +17,7 @@ from diffusiongemma.control.json_schema import parts
 from diffusiongemma.control.json_schema.nesting import Reach
 from diffusiongemma.control.json_schema.scalars import StringShape
 from diffusiongemma.control.json_schema.schema import SchemaReader
-from diffusiongemma.control.json_schema.text import json_schema_language
+from diffusiongemma.control.json_schema.text import _Attempts, json_schema_language
 from diffusiongemma.control.json_schema.writer import STATES_OF_A_PLACE, Writer
 from diffusiongemma.control.languages import language as lang
 from diffusiongemma.control.languages.compiler import compile_language
@@ -199,3 +199,19 @@ def test_less_is_written_where_tokens_make_it_too_large(monkeypatch):
     monkeypatch.setattr(bundles, "MOST_BUNDLES", 10)
     with pytest.raises(TooLarge, match="tells too many tokens apart"):
         job.run()
+
+
+@pytest.mark.parametrize(
+    ("values", "recursions"),
+    [({"type": "integer"}, [1, 12]), ({"enum": [f"{i:05}" * 40 for i in range(60)]}, [1, 0])],
+)
+def test_what_leads_back_to_itself_is_unrolled_once_before_twelve_times(values, recursions, monkeypatch):
+    """The first two that are tried, where all fits and where once is too much already."""
+    tried = []
+    fits = _Attempts.fits
+    monkeypatch.setattr(_Attempts, "fits", lambda self, reach: (tried.append(reach.recursions), fits(self, reach))[1])
+    json_schema_language({"type": "object", "properties": {"v": values, "w": values, "next": {"$ref": "#"}}})
+    assert tried[:2] == recursions
+    tried.clear()
+    json_schema_language({"type": "integer"})
+    assert tried == [12]

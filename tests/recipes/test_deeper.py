@@ -125,6 +125,11 @@ def test_the_command(tmp_path: Path, monkeypatch):
     assert torch.equal(logits(before), logits(made)) and made.config.num_layers == before.config.num_layers + 1
     told = [json.loads(line) for line in (out / "training" / "metrics.jsonl").read_text().splitlines()]
     assert len(told) == 2 and all(record["also"] > 1 and record["norm"] > 0 for record in told)
+    kept = [*command, "--kept", "--steps", "1"]
+    kept[1] = str(tmp_path / "kept")
+    main(kept)
+    (first,) = (json.loads(line) for line in (tmp_path / "kept" / "training" / "metrics.jsonl").open())
+    assert first["also"] != told[0]["also"]  # of the same texts and weights
     for more, message in (
         (["--batch", "2"], "leave out --batch"),
         (["--draws", "2"], "leave out --draws"),
